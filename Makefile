@@ -1,0 +1,83 @@
+# Everything that this repository can do, one target each. `make help` lists them.
+
+SHELL       := /bin/bash
+.DEFAULT_GOAL := help
+
+MODULE      := oaas.io/control-plane
+VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS     := -s -w -X $(MODULE)/cmd/internal/version.Version=$(VERSION)
+CACHE       ?= $(or $(OAAS_CACHE),$(HOME)/.cache/oaas)
+TOOLS       := $(CACHE)/tools
+LOCAL       := bin/oaas-local
+
+# Packages whose tests start a Kubernetes control plane. They run one after the
+# other: two API servers at once starve each other on a small machine.
+KUBE_TESTS  := ./crm/controller/... ./crm/server/... ./deploy/local/...
+UNIT_TESTS  := $(shell go list ./... 2>/dev/null | grep -v -E '/(crm/controller|crm/server|deploy/local)(/|$$)')
+
+.PHONY: help
+help: ## List the targets.
+	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
+
+.PHONY: build
+build: ## Build pmd, crm, pmctl and oaas-local into bin/.
+	@mkdir -p bin
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/pmd ./cmd/crm ./cmd/pmctl ./deploy/local/cmd/oaas-local
+
+.PHONY: kubernetes
+kubernetes: build ## Build the local Kubernetes binaries (about 8 minutes the first time, then cached).
+	$(LOCAL) build
+
+.PHONY: demo
+demo: build ## Start 2 Kubernetes clusters, a crm in each and 3 pmd, deploy the examples, stay up until Ctrl-C.
+	$(LOCAL) demo --bin bin
+
+.PHONY: smoke
+smoke: build ## The demo without a terminal: kills the leader, checks every object, prints a timeline, exits 0 or 1.
+	$(LOCAL) smoke --bin bin
+
+.PHONY: test
+test: kubernetes test-unit test-kubernetes ## All tests: unit tests with the race detector, then those on a real Kubernetes.
+
+.PHONY: test-unit
+test-unit: ## Tests that need nothing but Go and loopback.
+	go test -race -timeout 15m $(UNIT_TESTS)
+
+.PHONY: test-kubernetes
+test-kubernetes: build ## Tests on the local Kubernetes.
+	OAAS_BIN=$(CURDIR)/bin go test -p 1 -timeout 20m $(KUBE_TESTS)
+
+.PHONY: bench-main
+bench-main: build ## Measure what the main job promises; writes bench/out/main.json.
+	$(LOCAL) bench --bin bin --out bench/out/main.json
+
+.PHONY: fuzz
+fuzz: ## Run every fuzz target for FUZZTIME (default 20s) each.
+	@bash tools/fuzz.sh $(or $(FUZZTIME),20s)
+
+$(TOOLS)/.stamp: tools/go.mod tools/go.sum
+	@mkdir -p $(TOOLS)
+	cd tools && go build -o $(TOOLS)/ tool
+	@touch $@
+
+.PHONY: tools
+tools: $(TOOLS)/.stamp ## Build the pinned development tools into the cache.
+
+.PHONY: generate
+generate: tools ## Regenerate the Go code of the protos, deepcopy functions and the CRD.
+	PATH=$(TOOLS):$$PATH buf lint
+	PATH=$(TOOLS):$$PATH buf generate
+	$(TOOLS)/controller-gen object paths=./crm/api/...
+	$(TOOLS)/controller-gen crd:allowDangerousTypes=true paths=./crm/api/... output:crd:dir=deploy/crd
+
+.PHONY: verify-generate
+verify-generate: generate ## Fail when generated files are not up to date.
+	git diff --exit-code -- proto crm/api deploy/crd
+
+.PHONY: lint
+lint: tools ## Run golangci-lint, with the walls between the packages.
+	$(TOOLS)/golangci-lint run
+
+.PHONY: clean
+clean: ## Remove what was built here (not the cache).
+	rm -rf bin bench/out

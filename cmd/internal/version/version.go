@@ -1,0 +1,5 @@
+// Package version holds the version that the programs report.
+package version
+
+// Version is set by the linker when a release is built.
+var Version = "dev"
