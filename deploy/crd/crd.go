@@ -1,0 +1,14 @@
+// Package crd holds the custom resource definition that the Class Runtime
+// Manager needs, for installers. The YAML is generated from the types in
+// crm/api/v1alpha1 and is never edited by hand.
+package crd
+
+import (
+	_ "embed"
+)
+
+// YAML is the CustomResourceDefinition classruntimes.oaas.io as one YAML
+// document. It is meant for server-side apply.
+//
+//go:embed oaas.io_classruntimes.yaml
+var YAML []byte
