@@ -68,10 +68,15 @@ type IdentifyResponse struct {
 	// Empty before the cluster was founded.
 	ClusterId string `protobuf:"bytes,5,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
 	// True when the node's data directory holds no Raft state.
-	Virgin        bool   `protobuf:"varint,6,opt,name=virgin,proto3" json:"virgin,omitempty"`
-	Version       string `protobuf:"bytes,7,opt,name=version,proto3" json:"version,omitempty"`
-	LeaderId      string `protobuf:"bytes,8,opt,name=leader_id,json=leaderId,proto3" json:"leader_id,omitempty"`
-	Term          uint64 `protobuf:"varint,9,opt,name=term,proto3" json:"term,omitempty"`
+	Virgin   bool   `protobuf:"varint,6,opt,name=virgin,proto3" json:"virgin,omitempty"`
+	Version  string `protobuf:"bytes,7,opt,name=version,proto3" json:"version,omitempty"`
+	LeaderId string `protobuf:"bytes,8,opt,name=leader_id,json=leaderId,proto3" json:"leader_id,omitempty"`
+	Term     uint64 `protobuf:"varint,9,opt,name=term,proto3" json:"term,omitempty"`
+	// The founding nodes' internal addresses as this node was configured, sorted.
+	Peers        []string `protobuf:"bytes,10,rep,name=peers,proto3" json:"peers,omitempty"`
+	LastLogIndex uint64   `protobuf:"varint,11,opt,name=last_log_index,json=lastLogIndex,proto3" json:"last_log_index,omitempty"`
+	// Index of the last command that the node's state machine applied.
+	AppliedIndex  uint64 `protobuf:"varint,12,opt,name=applied_index,json=appliedIndex,proto3" json:"applied_index,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -169,6 +174,27 @@ func (x *IdentifyResponse) GetTerm() uint64 {
 	return 0
 }
 
+func (x *IdentifyResponse) GetPeers() []string {
+	if x != nil {
+		return x.Peers
+	}
+	return nil
+}
+
+func (x *IdentifyResponse) GetLastLogIndex() uint64 {
+	if x != nil {
+		return x.LastLogIndex
+	}
+	return 0
+}
+
+func (x *IdentifyResponse) GetAppliedIndex() uint64 {
+	if x != nil {
+		return x.AppliedIndex
+	}
+	return 0
+}
+
 type CurrentTermRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ClusterId     string                 `protobuf:"bytes,1,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
@@ -214,8 +240,10 @@ func (x *CurrentTermRequest) GetClusterId() string {
 }
 
 type CurrentTermResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Term          uint64                 `protobuf:"varint,1,opt,name=term,proto3" json:"term,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Term  uint64                 `protobuf:"varint,1,opt,name=term,proto3" json:"term,omitempty"`
+	// Who answered: an address may meanwhile belong to another node.
+	ServerId      string `protobuf:"bytes,2,opt,name=server_id,json=serverId,proto3" json:"server_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -255,6 +283,13 @@ func (x *CurrentTermResponse) GetTerm() uint64 {
 		return x.Term
 	}
 	return 0
+}
+
+func (x *CurrentTermResponse) GetServerId() string {
+	if x != nil {
+		return x.ServerId
+	}
+	return ""
 }
 
 type ReadIndexRequest struct {
@@ -695,7 +730,7 @@ const file_oaas_pm_v1_peer_proto_rawDesc = "" +
 	"\n" +
 	"\x15oaas/pm/v1/peer.proto\x12\n" +
 	"oaas.pm.v1\"\x11\n" +
-	"\x0fIdentifyRequest\"\x9a\x02\n" +
+	"\x0fIdentifyRequest\"\xfb\x02\n" +
 	"\x10IdentifyResponse\x12\x1b\n" +
 	"\tserver_id\x18\x01 \x01(\tR\bserverId\x12!\n" +
 	"\fraft_address\x18\x02 \x01(\tR\vraftAddress\x12!\n" +
@@ -706,12 +741,17 @@ const file_oaas_pm_v1_peer_proto_rawDesc = "" +
 	"\x06virgin\x18\x06 \x01(\bR\x06virgin\x12\x18\n" +
 	"\aversion\x18\a \x01(\tR\aversion\x12\x1b\n" +
 	"\tleader_id\x18\b \x01(\tR\bleaderId\x12\x12\n" +
-	"\x04term\x18\t \x01(\x04R\x04term\"3\n" +
+	"\x04term\x18\t \x01(\x04R\x04term\x12\x14\n" +
+	"\x05peers\x18\n" +
+	" \x03(\tR\x05peers\x12$\n" +
+	"\x0elast_log_index\x18\v \x01(\x04R\flastLogIndex\x12#\n" +
+	"\rapplied_index\x18\f \x01(\x04R\fappliedIndex\"3\n" +
 	"\x12CurrentTermRequest\x12\x1d\n" +
 	"\n" +
-	"cluster_id\x18\x01 \x01(\tR\tclusterId\")\n" +
+	"cluster_id\x18\x01 \x01(\tR\tclusterId\"F\n" +
 	"\x13CurrentTermResponse\x12\x12\n" +
-	"\x04term\x18\x01 \x01(\x04R\x04term\"1\n" +
+	"\x04term\x18\x01 \x01(\x04R\x04term\x12\x1b\n" +
+	"\tserver_id\x18\x02 \x01(\tR\bserverId\"1\n" +
 	"\x10ReadIndexRequest\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\"=\n" +
