@@ -1,0 +1,24 @@
+// Package availability computes how often enough of several independent
+// clusters are up.
+//
+// The number of clusters that are up follows the Poisson binomial
+// distribution. [Distribution] builds it one cluster at a time by convolution,
+// in O(n) per cluster, so that a nested family of sets (the best one, the best
+// three, the best five, …) costs as much as its largest member.
+//
+// # Precision
+//
+// An availability of nine nines differs from 1 by 1e-9, and 1-A computed from
+// A has only seven good digits left there. Every function therefore works on
+// the loss 1-A, summed from the small terms, and derives A from it. Comparing
+// losses is the only comparison that is meaningful beyond six nines.
+//
+// # Invariants
+//
+//   - Results are within [0, 1] for inputs within [0, 1].
+//   - The result depends on the multiset of inputs only up to rounding; callers
+//     that need byte-equal results pass the inputs in a canonical order.
+//   - A is non-decreasing in every single availability.
+//   - With equal votes an even count is never better than the odd count left
+//     after dropping any one member.
+package availability

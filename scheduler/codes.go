@@ -1,0 +1,68 @@
+package scheduler
+
+// Code is a reason. The list is closed: users and tools may rely on it.
+type Code string
+
+// Reasons for selecting a cluster.
+const (
+	// CodeExplicitTarget: the user named the cluster.
+	CodeExplicitTarget Code = "ExplicitTarget"
+	// CodeBestAvailability: the cluster belongs to the best set of that size.
+	CodeBestAvailability Code = "BestAvailability"
+	// CodeKeptCurrent: the deployment runs there already and the target can be
+	// met without moving it.
+	CodeKeptCurrent Code = "KeptCurrent"
+)
+
+// Reasons for not selecting a cluster that could be used.
+const (
+	// CodeNotNeeded: fewer clusters meet the target.
+	CodeNotNeeded Code = "NotNeeded"
+	// CodeNotHelpful: taking the cluster as well does not meet the target, and
+	// gives no better availability than the set that was chosen.
+	CodeNotHelpful Code = "NotHelpful"
+	// CodeOverLimit: the largest permitted number of clusters is used up.
+	CodeOverLimit Code = "OverLimit"
+)
+
+// Reasons for rejecting a cluster.
+const (
+	// CodeUnknownCluster: it is in the available environments, but not known.
+	CodeUnknownCluster Code = "UnknownCluster"
+	// CodeNotInAvailableEnvs: the available environments leave it out.
+	CodeNotInAvailableEnvs Code = "NotInAvailableEnvs"
+	// CodeNotATarget: the user named other clusters.
+	CodeNotATarget Code = "NotATarget"
+	// CodeClusterDegraded: the cluster answers, but says that it has trouble.
+	CodeClusterDegraded Code = "ClusterDegraded"
+	// CodeClusterUnreachable: the cluster does not answer.
+	CodeClusterUnreachable Code = "ClusterUnreachable"
+	// CodeHealthUnknown: the cluster was not asked yet.
+	CodeHealthUnknown Code = "HealthUnknown"
+	// CodeAvailabilityInvalid: the availability is not a number within 0..1.
+	CodeAvailabilityInvalid Code = "AvailabilityInvalid"
+)
+
+// Findings and warnings.
+const (
+	// CodeAvailabilityAssumed: the cluster reports no availability.
+	CodeAvailabilityAssumed Code = "AvailabilityAssumed"
+	// CodeTargetUnreachable: no permitted set of clusters meets the target.
+	CodeTargetUnreachable Code = "TargetUnreachable"
+	// CodeQuorumCannotHelp: no cluster is up more than half of the time, so
+	// more of them make it worse.
+	CodeQuorumCannotHelp Code = "QuorumCannotHelp"
+	// CodeStrongUnderReplicated: strong consistency with fewer than
+	// StrongMinimum clusters does not survive the loss of one.
+	CodeStrongUnderReplicated Code = "StrongUnderReplicated"
+	// CodeEvenCount: the user named an even number of clusters.
+	CodeEvenCount Code = "EvenCount"
+)
+
+// Relaxations.
+const (
+	// CodeLowerTarget: ask for no more than what is possible.
+	CodeLowerTarget Code = "LowerTarget"
+	// CodeAddClusters: add clusters that are as good as the best one.
+	CodeAddClusters Code = "AddClusters"
+)

@@ -1,0 +1,484 @@
+package scheduler_test
+
+import (
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"math"
+	"math/bits"
+	"math/rand"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"oaas.io/control-plane/scheduler"
+	"oaas.io/control-plane/scheduler/availability"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+func ptr[T any](v T) *T { return &v }
+
+func healthy(name string, p float64) scheduler.Cluster {
+	return scheduler.Cluster{Name: name, Health: scheduler.Healthy, Availability: &p}
+}
+
+// fleet is the contract's example.
+func fleet() []scheduler.Cluster {
+	return []scheduler.Cluster{
+		healthy("edge-a", 0.90), healthy("edge-b", 0.95), healthy("cloud-a", 0.99), healthy("cloud-b", 0.999), healthy("cloud-c", 0.97),
+	}
+}
+
+func decide(t *testing.T, snap scheduler.Snapshot, spec scheduler.Spec) *scheduler.Plan {
+	t.Helper()
+	p, err := scheduler.Decide(snap, spec)
+	if err != nil {
+		t.Fatalf("Decide: %v", err)
+	}
+	return p
+}
+
+func TestChoice(t *testing.T) {
+	two := []scheduler.Cluster{healthy("oaas-1", 0.99), healthy("oaas-2", 0.99)}
+	for _, tc := range []struct {
+		name     string
+		clusters []scheduler.Cluster
+		current  []string
+		spec     scheduler.Spec
+		want     []string
+		achieved float64
+		met      bool
+		warnings []scheduler.Code
+	}{
+		{name: "one is enough", clusters: fleet(), spec: scheduler.Spec{AvailabilityTarget: ptr(0.99)},
+			want: []string{"cloud-b"}, achieved: 0.999, met: true},
+		{name: "three when one is not", clusters: fleet(), spec: scheduler.Spec{AvailabilityTarget: ptr(0.9996)},
+			want: []string{"cloud-b", "cloud-a", "cloud-c"}, achieved: 0.9996606, met: true},
+		{name: "five when three are not", clusters: fleet(), spec: scheduler.Spec{AvailabilityTarget: ptr(0.9997)},
+			want: []string{"cloud-b", "cloud-a", "cloud-c", "edge-b", "edge-a"}, achieved: 0.999748926, met: true},
+		{name: "strong takes three", clusters: fleet(), spec: scheduler.Spec{AvailabilityTarget: ptr(0.9), Strong: true},
+			want: []string{"cloud-b", "cloud-a", "cloud-c"}, achieved: 0.9996606, met: true},
+		{name: "default target", clusters: two[:1], want: []string{"oaas-1"}, achieved: 0.99, met: true},
+		{name: "strong with one", clusters: two[:1], spec: scheduler.Spec{Strong: true},
+			want: []string{"oaas-1"}, achieved: 0.99, met: true, warnings: []scheduler.Code{scheduler.CodeStrongUnderReplicated}},
+		{name: "strong with two takes one", clusters: two, spec: scheduler.Spec{Strong: true, AvailableEnvs: []string{"oaas-2", "oaas-1"}},
+			want: []string{"oaas-2"}, achieved: 0.99, met: true, warnings: []scheduler.Code{scheduler.CodeStrongUnderReplicated}},
+		{name: "two are worse than one", clusters: two, spec: scheduler.Spec{AvailabilityTarget: ptr(0.999), AvailableEnvs: []string{"oaas-1", "oaas-2"}},
+			want: []string{"oaas-1"}, achieved: 0.99, warnings: []scheduler.Code{scheduler.CodeTargetUnreachable}},
+		{name: "explicit targets stay as they are", clusters: fleet(), spec: scheduler.Spec{TargetEnvs: []string{"edge-b", "edge-a", "edge-b"}},
+			want: []string{"edge-b", "edge-a"}, achieved: 0.855, warnings: []scheduler.Code{scheduler.CodeEvenCount, scheduler.CodeTargetUnreachable}},
+		{name: "explicit target that is unreachable", clusters: []scheduler.Cluster{{Name: "a", Health: scheduler.Unreachable}},
+			spec: scheduler.Spec{TargetEnvs: []string{"a"}, AvailableEnvs: []string{"b"}}, want: []string{"a"}, achieved: 0.99, met: true},
+		{name: "availability is assumed", clusters: []scheduler.Cluster{{Name: "a", Health: scheduler.Healthy, NodeCount: 4, ReadyNodes: 1}},
+			want: []string{"a"}, achieved: 0.99, met: true},
+		{name: "a worse cluster is worse than none", clusters: []scheduler.Cluster{healthy("a", 0.5), healthy("b", 0.97), healthy("c", 0.97), healthy("d", 0.97)},
+			spec: scheduler.Spec{AvailabilityTarget: ptr(0.99), AvailableEnvs: []string{"a", "b", "c", "d"}}, want: []string{"b", "c", "d"}, achieved: 0.997354, met: true},
+		{name: "a few good ones", clusters: []scheduler.Cluster{healthy("a", 0.9), healthy("b", 0.99), healthy("c", 0.999)},
+			spec: scheduler.Spec{AvailabilityTarget: ptr(0.999)}, want: []string{"c"}, achieved: 0.999, met: true},
+		{name: "rounding does not add clusters", clusters: []scheduler.Cluster{healthy("a", 0.9), healthy("b", 0.9), healthy("c", 0.9), healthy("d", 0.9), healthy("e", 0.9)},
+			spec: scheduler.Spec{AvailabilityTarget: ptr(0.972), AvailableEnvs: []string{"a", "b", "c", "d", "e"}}, want: []string{"a", "b", "c"}, achieved: 0.972, met: true},
+		{name: "no quorum helps", clusters: []scheduler.Cluster{healthy("a", 0.4), healthy("b", 0.3), healthy("c", 0.3)},
+			want: []string{"a"}, achieved: 0.4, warnings: []scheduler.Code{scheduler.CodeQuorumCannotHelp, scheduler.CodeTargetUnreachable}},
+		{name: "limit", clusters: fleet(), spec: scheduler.Spec{AvailabilityTarget: ptr(0.9997), MaxClusters: 4},
+			want: []string{"cloud-b", "cloud-a", "cloud-c"}, achieved: 0.9996606, warnings: []scheduler.Code{scheduler.CodeTargetUnreachable}},
+		{name: "certainty is capped", clusters: []scheduler.Cluster{healthy("a", 0.999999999)}, spec: scheduler.Spec{AvailabilityTarget: ptr(1.0)},
+			want: []string{"a"}, achieved: 0.999999999, met: true},
+		{name: "a target of nothing takes one", clusters: []scheduler.Cluster{healthy("a", 0)}, spec: scheduler.Spec{AvailabilityTarget: ptr(0.0)},
+			want: []string{"a"}, achieved: 0, met: true},
+		{name: "stays where it runs among equals", clusters: two, current: []string{"oaas-2"}, spec: scheduler.Spec{AvailableEnvs: []string{"oaas-1", "oaas-2"}},
+			want: []string{"oaas-2"}, achieved: 0.99, met: true},
+		{name: "stays in a worse cluster that is good enough", clusters: fleet(), current: []string{"cloud-a"},
+			want: []string{"cloud-a"}, achieved: 0.99, met: true},
+		{name: "leaves a cluster that is not", clusters: fleet(), current: []string{"edge-a"},
+			want: []string{"cloud-b"}, achieved: 0.999, met: true},
+		{name: "keeps as many as the target allows", clusters: fleet(), current: []string{"edge-a", "edge-b"},
+			spec: scheduler.Spec{AvailabilityTarget: ptr(0.9993)}, want: []string{"cloud-b", "cloud-a", "edge-b"}, achieved: 0.999441, met: true},
+		{name: "does not flee from a cluster that is out of reach", clusters: []scheduler.Cluster{{Name: "a", Health: scheduler.Unreachable}, healthy("b", 0.99)},
+			current: []string{"a"}, want: []string{"a"}, achieved: 0.99, met: true},
+		{name: "available environments limit", clusters: fleet(), spec: scheduler.Spec{AvailableEnvs: []string{"edge-a", "moon", "edge-b"}, AvailabilityTarget: ptr(0.9)},
+			want: []string{"edge-b"}, achieved: 0.95, met: true},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			p := decide(t, scheduler.Snapshot{Clusters: tc.clusters, Current: tc.current}, tc.spec)
+			if diff := cmp.Diff(tc.want, p.Clusters); diff != "" {
+				t.Errorf("clusters (-want +got):\n%s", diff)
+			}
+			if math.Abs(p.Achieved-tc.achieved) > 1e-12 {
+				t.Errorf("achieved %.15f, want %.15f", p.Achieved, tc.achieved)
+			}
+			if p.TargetMet != tc.met || (p.Unreachable() == nil) != tc.met {
+				t.Errorf("target met: %v, want %v", p.TargetMet, tc.met)
+			}
+			var got []scheduler.Code
+			for _, w := range p.Explanation.Warnings {
+				got = append(got, w.Code)
+			}
+			if diff := cmp.Diff(tc.warnings, got); diff != "" {
+				t.Errorf("warnings (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestErrors(t *testing.T) {
+	unhealthy := []scheduler.Cluster{
+		{Name: "c", Health: scheduler.Unreachable}, {Name: "a"}, {Name: "b", Health: scheduler.Degraded, Availability: ptr(math.NaN())},
+	}
+	for _, tc := range []struct {
+		name     string
+		clusters []scheduler.Cluster
+		spec     scheduler.Spec
+		want     error
+		text     string
+	}{
+		{"unknown target", fleet()[:2], scheduler.Spec{TargetEnvs: []string{"mars", "edge-a", "moon"}},
+			&scheduler.UnknownClustersError{}, "unknown environments: mars, moon (known environments: edge-a, edge-b)"},
+		{"unknown target in an empty fleet", nil, scheduler.Spec{TargetEnvs: []string{"mars"}},
+			&scheduler.UnknownClustersError{}, "unknown environments: mars (no environment is known)"},
+		{"empty fleet", nil, scheduler.Spec{}, &scheduler.NoCandidatesError{}, "no environment is known"},
+		{"nobody healthy", unhealthy, scheduler.Spec{}, &scheduler.NoCandidatesError{},
+			"a: health is not known yet; b: degraded, availability NaN is not within 0..1; c: unreachable"},
+		{"only unknown available", unhealthy[1:2], scheduler.Spec{AvailableEnvs: []string{"mars"}}, &scheduler.NoCandidatesError{},
+			"a: not among the deployment's available environments, health is not known yet; mars: no such environment is known"},
+		{"target above one", fleet(), scheduler.Spec{AvailabilityTarget: ptr(1.5)}, &scheduler.InvalidInputError{}, "scheduler: availability target: 1.5 is not within 0..1"},
+		{"target not a number", fleet(), scheduler.Spec{AvailabilityTarget: ptr(math.NaN())}, &scheduler.InvalidInputError{}, "scheduler: availability target: NaN is not within 0..1"},
+		{"negative limit", fleet(), scheduler.Spec{MaxClusters: -1}, &scheduler.InvalidInputError{}, "scheduler: max clusters: -1 is negative"},
+		{"empty target", fleet(), scheduler.Spec{TargetEnvs: []string{""}}, &scheduler.InvalidInputError{}, "scheduler: target envs: has an empty name"},
+		{"same cluster twice", append(fleet(), fleet()...), scheduler.Spec{}, &scheduler.InvalidInputError{}, `scheduler: clusters: "edge-a" appears twice`},
+		{"cluster without a name", []scheduler.Cluster{{}}, scheduler.Spec{}, &scheduler.InvalidInputError{}, "scheduler: clusters: one has no name"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			p, err := scheduler.Decide(scheduler.Snapshot{Clusters: tc.clusters}, tc.spec)
+			if p != nil || err == nil {
+				t.Fatalf("got plan %v, error %v", p, err)
+			}
+			if got, want := fmt.Sprintf("%T", err), fmt.Sprintf("%T", tc.want); got != want {
+				t.Errorf("error is a %s, want %s", got, want)
+			}
+			if err.Error() != tc.text {
+				t.Errorf("text %q, want %q", err.Error(), tc.text)
+			}
+		})
+	}
+}
+
+// The whole plan as users get it, in the three situations that need words.
+func TestGoldenPlans(t *testing.T) {
+	assumed := append(fleet(), scheduler.Cluster{Name: "new", Health: scheduler.Healthy},
+		scheduler.Cluster{Name: "lost", Health: scheduler.Unreachable, Availability: ptr(0.99)})
+	for name, in := range map[string]struct {
+		snap scheduler.Snapshot
+		spec scheduler.Spec
+	}{
+		"chosen":      {scheduler.Snapshot{Clusters: assumed}, scheduler.Spec{Key: "shop", AvailabilityTarget: ptr(0.9996)}},
+		"unreachable": {scheduler.Snapshot{Clusters: assumed}, scheduler.Spec{Key: "shop", AvailabilityTarget: ptr(0.999999999)}},
+		"kept":        {scheduler.Snapshot{Clusters: fleet(), Current: []string{"cloud-a", "gone"}}, scheduler.Spec{Key: "shop"}},
+		"explicit":    {scheduler.Snapshot{Clusters: assumed}, scheduler.Spec{Key: "shop", TargetEnvs: []string{"lost", "new"}, Strong: true}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := json.MarshalIndent(decide(t, in.snap, in.spec), "", "  ")
+			if err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, '\n')
+			file := filepath.Join("testdata", name+".golden.json")
+			if *update {
+				if err := os.WriteFile(file, got, 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(string(want), string(got)); diff != "" {
+				t.Errorf("-want +got:\n%s", diff)
+			}
+		})
+	}
+}
+
+func clusters() *rapid.Generator[[]scheduler.Cluster] {
+	one := rapid.Custom(func(t *rapid.T) scheduler.Cluster {
+		c := scheduler.Cluster{
+			Name:   rapid.StringMatching(`[a-h][0-9]`).Draw(t, "name"),
+			Health: rapid.SampledFrom([]scheduler.Health{scheduler.Healthy, scheduler.Healthy, scheduler.Healthy, scheduler.Degraded, scheduler.Unreachable, scheduler.Unknown}).Draw(t, "health"),
+		}
+		if rapid.Bool().Draw(t, "declared") {
+			c.Availability = ptr(rapid.SampledFrom([]float64{0, 0.4, 0.9, 0.97, 0.99, 0.99, 0.999, 1, math.NaN(), 1.1}).Draw(t, "availability"))
+		}
+		return c
+	})
+	return rapid.SliceOfNDistinct(one, 0, 12, func(c scheduler.Cluster) string { return c.Name })
+}
+
+func specs() *rapid.Generator[scheduler.Spec] {
+	return rapid.Custom(func(t *rapid.T) scheduler.Spec {
+		names := rapid.SliceOfN(rapid.StringMatching(`[a-h][0-9]`), 0, 8)
+		s := scheduler.Spec{
+			Key:         rapid.StringN(0, 4, 8).Draw(t, "key"),
+			Strong:      rapid.Bool().Draw(t, "strong"),
+			MaxClusters: rapid.IntRange(0, 9).Draw(t, "max"),
+		}
+		if rapid.Bool().Draw(t, "limited") {
+			s.AvailableEnvs = names.Draw(t, "available")
+		}
+		if rapid.Bool().Draw(t, "wish") {
+			s.AvailabilityTarget = ptr(rapid.SampledFrom([]float64{0, 0.5, 0.95, 0.99, 0.999, 0.9999, 0.999999, 1}).Draw(t, "target"))
+		}
+		return s
+	})
+}
+
+func TestPlanIsAFunctionOfTheSetOfClusters(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		snap := scheduler.Snapshot{Clusters: clusters().Draw(t, "clusters")}
+		spec := specs().Draw(t, "spec")
+		for _, c := range snap.Clusters {
+			if rapid.Bool().Draw(t, "current") {
+				snap.Current = append(snap.Current, c.Name)
+			}
+		}
+		rng := rand.New(rand.NewSource(rapid.Int64().Draw(t, "seed")))
+		other := scheduler.Snapshot{Clusters: slices.Clone(snap.Clusters), Current: slices.Clone(snap.Current)}
+		rng.Shuffle(len(other.Clusters), func(i, j int) { other.Clusters[i], other.Clusters[j] = other.Clusters[j], other.Clusters[i] })
+		rng.Shuffle(len(other.Current), func(i, j int) { other.Current[i], other.Current[j] = other.Current[j], other.Current[i] })
+
+		one, errOne := scheduler.Decide(snap, spec)
+		two, errTwo := scheduler.Decide(other, spec)
+		if fmt.Sprint(errOne) != fmt.Sprint(errTwo) {
+			t.Fatalf("errors differ:\n%v\n%v", errOne, errTwo)
+		}
+		if errOne != nil {
+			return
+		}
+		a, err := json.Marshal(one)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := json.Marshal(two)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if string(a) != string(b) {
+			t.Fatalf("plans differ:\n%s\n%s", a, b)
+		}
+	})
+}
+
+func TestPlanInvariants(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		snap := scheduler.Snapshot{Clusters: clusters().Draw(t, "clusters")}
+		spec := specs().Draw(t, "spec")
+		p, err := scheduler.Decide(snap, spec)
+		var none *scheduler.NoCandidatesError
+		if errors.As(err, &none) {
+			seen := map[string]bool{}
+			for _, r := range none.Rejected {
+				seen[r.Cluster] = true
+			}
+			for _, c := range snap.Clusters {
+				if !seen[c.Name] {
+					t.Fatalf("%s is not explained: %v", c.Name, none)
+				}
+			}
+			return
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := len(p.Clusters)
+		if n%2 == 0 || n > scheduler.DefaultMaxClusters || spec.MaxClusters > 0 && n > spec.MaxClusters {
+			t.Fatalf("%d clusters", n)
+		}
+		if p.Quorum != n/2+1 || math.Abs(p.Achieved+p.Loss-1) > 1e-12 {
+			t.Fatalf("quorum %d of %d, achieved %v, loss %v", p.Quorum, n, p.Achieved, p.Loss)
+		}
+		counted := 0
+		for _, k := range p.Explanation.Counts {
+			counted += k
+		}
+		if counted != len(p.Explanation.Candidates) || counted < len(snap.Clusters) {
+			t.Fatalf("%d counted, %d explained, %d clusters", counted, len(p.Explanation.Candidates), len(snap.Clusters))
+		}
+		for i, name := range p.Clusters {
+			if c := p.Explanation.Candidates[i]; c.Cluster != name || c.Verdict != scheduler.Selected {
+				t.Fatalf("candidate %d is %+v, want %s selected", i, c, name)
+			}
+		}
+		for _, r := range p.Explanation.Relaxations {
+			checkRelaxation(t, snap, spec, r)
+		}
+	})
+}
+
+// checkRelaxation does what the plan proposes and wants the target met.
+func checkRelaxation(t *rapid.T, snap scheduler.Snapshot, spec scheduler.Spec, r scheduler.Relaxation) {
+	switch r.Code {
+	case scheduler.CodeLowerTarget:
+		spec.AvailabilityTarget = &r.Value
+	case scheduler.CodeAddClusters:
+		best := 0.0
+		p, err := scheduler.Decide(snap, spec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range p.Explanation.Candidates {
+			if c.Verdict != scheduler.Rejected {
+				best = max(best, *c.Availability)
+			}
+		}
+		for i := range int(r.Value) {
+			name := fmt.Sprintf("extra-%d", i)
+			snap.Clusters = append(slices.Clone(snap.Clusters), healthy(name, best))
+			if len(spec.AvailableEnvs) > 0 {
+				spec.AvailableEnvs = append(slices.Clone(spec.AvailableEnvs), name)
+			}
+		}
+	default:
+		t.Fatalf("unknown relaxation %q", r.Code)
+	}
+	p, err := scheduler.Decide(snap, spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !p.TargetMet {
+		t.Fatalf("%q does not help: %s", r.Message, p.Summary)
+	}
+}
+
+// Every subset is tried, so that nothing rests on the argument that the best n
+// are the best set of size n.
+func TestFewestClustersAgainstBruteForce(t *testing.T) {
+	const instances = 10_000
+	rng := rand.New(rand.NewSource(1))
+	met := 0
+	for i := range instances {
+		n := 1 + rng.Intn(7)
+		ps := make([]float64, n)
+		snap := scheduler.Snapshot{}
+		for j := range ps {
+			ps[j] = 1 - math.Pow(10, -rng.Float64()*3.5)
+			snap.Clusters = append(snap.Clusters, healthy(fmt.Sprintf("c%d", j), ps[j]))
+			if rng.Intn(3) == 0 {
+				snap.Current = append(snap.Current, fmt.Sprintf("c%d", j))
+			}
+		}
+		target := 1 - math.Pow(10, -1-rng.Float64()*4)
+		p := decide(t, snap, scheduler.Spec{AvailabilityTarget: &target})
+		fewest, moves, best := bruteForce(ps, snap.Current, target)
+		switch {
+		case fewest == 0 && p.TargetMet, fewest > 0 && len(p.Clusters) != fewest:
+			t.Fatalf("instance %d: %v target %v: planned %v, the fewest are %d", i, ps, target, p.Clusters, fewest)
+		case fewest == 0 && math.Abs(p.Achieved-best) > 1e-12:
+			t.Fatalf("instance %d: %v: planned %v, the best possible is %v", i, ps, p.Achieved, best)
+		case fewest > 0 && len(p.Changes.Add) != moves:
+			t.Fatalf("instance %d: %v in %v: adds %v, %d would do", i, ps, snap.Current, p.Changes.Add, moves)
+		}
+		if p.TargetMet {
+			met++
+		}
+	}
+	if met == 0 || met == instances {
+		t.Fatalf("%d of %d instances met: the instances test one side only", met, instances)
+	}
+	t.Logf("%d instances, %d met their target, 0 mismatches", instances, met)
+}
+
+// bruteForce is the fewest clusters of an odd set that meets the target and the
+// fewest new ones among such sets, or the best availability of any odd set.
+func bruteForce(ps []float64, current []string, target float64) (fewest, moves int, best float64) {
+	for s := uint(1); s < 1<<len(ps); s++ {
+		n := bits.OnesCount(s)
+		if n%2 == 0 {
+			continue
+		}
+		var chosen []float64
+		added := 0
+		for j, p := range ps {
+			if s&(1<<j) != 0 {
+				chosen = append(chosen, p)
+				if !slices.Contains(current, fmt.Sprintf("c%d", j)) {
+					added++
+				}
+			}
+		}
+		a := availability.MajorityOf(chosen)
+		best = max(best, a)
+		if a < target {
+			continue
+		}
+		if fewest == 0 || n < fewest || n == fewest && added < moves {
+			fewest, moves = n, added
+		}
+	}
+	return fewest, moves, best
+}
+
+func TestLargeFleetIsExplainedWithinBounds(t *testing.T) {
+	var snap scheduler.Snapshot
+	for i := range 10_000 {
+		snap.Clusters = append(snap.Clusters, healthy(fmt.Sprintf("cluster-%05d", i), 0.99))
+	}
+	p := decide(t, snap, scheduler.Spec{Key: "k", AvailabilityTarget: ptr(0.99999)})
+	doc, err := json.Marshal(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(doc) > 64<<10 {
+		t.Errorf("the plan has %d bytes", len(doc))
+	}
+	if got := p.Explanation.Counts[scheduler.CodeNotNeeded]; got != 10_000-5 {
+		t.Errorf("%d not needed", got)
+	}
+}
+
+func TestEqualClustersShareTheLoad(t *testing.T) {
+	snap := scheduler.Snapshot{Clusters: []scheduler.Cluster{healthy("a", 0.99), healthy("b", 0.99), healthy("c", 0.99)}}
+	used := map[string]int{}
+	for i := range 300 {
+		used[decide(t, snap, scheduler.Spec{Key: fmt.Sprint("deployment-", i)}).Clusters[0]]++
+	}
+	for _, c := range snap.Clusters {
+		if used[c.Name] < 60 {
+			t.Errorf("%s got %d of 300", c.Name, used[c.Name])
+		}
+	}
+}
+
+func TestUnreachableErrorSaysWhatIsPossible(t *testing.T) {
+	p := decide(t, scheduler.Snapshot{Clusters: fleet()}, scheduler.Spec{AvailabilityTarget: ptr(0.99999)})
+	err := p.Unreachable()
+	if err == nil {
+		t.Fatal("no error")
+	}
+	for _, part := range []string{"99.999 %", "99.9749 %", "cloud-b, cloud-a, cloud-c, edge-b, edge-a"} {
+		if !strings.Contains(err.Error(), part) {
+			t.Errorf("%q is missing in %q", part, err)
+		}
+	}
+}
+
+func BenchmarkDecide(b *testing.B) {
+	for _, n := range []int{100, 1_000, 10_000} {
+		var snap scheduler.Snapshot
+		for i := range n {
+			snap.Clusters = append(snap.Clusters, healthy(fmt.Sprintf("cluster-%05d", i), 0.99+float64(i%97)*1e-5))
+		}
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := scheduler.Decide(snap, scheduler.Spec{Key: "k", AvailabilityTarget: ptr(0.99999)}); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

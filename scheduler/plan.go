@@ -1,0 +1,138 @@
+package scheduler
+
+// Plan is the decision for one deployment. Its JSON form is kept with the
+// deployment and shown to users.
+type Plan struct {
+	// Clusters in the order of preference; the first one answers for the
+	// deployment where one environment has to.
+	Clusters []string `json:"clusters"`
+	Mode     Mode     `json:"mode"`
+	// Target and Achieved are probabilities within 0..1.
+	Target         float64 `json:"target"`
+	TargetDeclared bool    `json:"target_declared"`
+	Achieved       float64 `json:"achieved"`
+	// Loss is 1-Achieved without rounding away its digits.
+	Loss      float64 `json:"loss"`
+	TargetMet bool    `json:"target_met"`
+	// DowntimeSeconds30d is the expected downtime within 30 days.
+	DowntimeSeconds30d float64 `json:"downtime_seconds_30d"`
+	// Quorum is the number of clusters that have to be up.
+	Quorum int `json:"quorum"`
+	// Changes against the clusters that the deployment runs in.
+	Changes     Changes     `json:"changes"`
+	Explanation Explanation `json:"explanation"`
+	Summary     string      `json:"summary"`
+}
+
+// Unreachable is nil when the plan meets its target, and otherwise the error
+// for callers that would rather refuse than deploy below the target.
+func (p *Plan) Unreachable() *UnreachableTargetError {
+	if p.TargetMet {
+		return nil
+	}
+	reason := ""
+	for _, w := range p.Explanation.Warnings {
+		if w.Code == CodeTargetUnreachable {
+			reason = w.Message
+		}
+	}
+	return &UnreachableTargetError{Target: p.Target, Best: p.Achieved, BestSet: p.Clusters, Reason: reason}
+}
+
+// Mode is who chose the clusters.
+type Mode string
+
+const (
+	// Explicit: the user named the clusters.
+	Explicit Mode = "explicit"
+	// Automatic: the planner chose them.
+	Automatic Mode = "automatic"
+)
+
+// Changes is the difference between the plan and what runs. Each list is
+// sorted by name.
+type Changes struct {
+	Keep   []string `json:"keep"`
+	Add    []string `json:"add"`
+	Remove []string `json:"remove"`
+}
+
+// Explanation says how the plan came about.
+type Explanation struct {
+	// Counts has the number of considered clusters per code.
+	Counts map[Code]int `json:"counts"`
+	// Candidates has every selected cluster, in plan order, and then at most
+	// explained others: the best first.
+	Candidates []Candidate `json:"candidates"`
+	// Warnings in the order of the stages that gave them.
+	Warnings []Warning `json:"warnings"`
+	// Relaxations are single changes that would meet the target, when it is not
+	// met.
+	Relaxations []Relaxation `json:"relaxations"`
+}
+
+// explained bounds the clusters that are explained though not selected.
+const explained = 20
+
+// Verdict is what became of a cluster.
+type Verdict string
+
+const (
+	// Selected clusters are in the plan.
+	Selected Verdict = "selected"
+	// Feasible clusters could have been in the plan.
+	Feasible Verdict = "feasible"
+	// Rejected clusters may not be used.
+	Rejected Verdict = "rejected"
+)
+
+// Stage names a step of the planner.
+type Stage string
+
+const (
+	StageFilter Stage = "filter"
+	StageScore  Stage = "score"
+	StageSelect Stage = "select"
+	StageAssign Stage = "assign"
+)
+
+// Candidate is the verdict on one cluster.
+type Candidate struct {
+	Cluster string  `json:"cluster"`
+	Verdict Verdict `json:"verdict"`
+	// Stage that gave the verdict.
+	Stage   Stage  `json:"stage"`
+	Code    Code   `json:"code"`
+	Message string `json:"message"`
+	// Availability the planner calculated with; absent when the cluster says
+	// something senseless.
+	Availability *float64 `json:"availability,omitempty"`
+	// Assumed is true when the cluster reports no availability.
+	Assumed bool `json:"availability_assumed,omitempty"`
+	// Numbers behind the verdict; probabilities within 0..1.
+	Numbers map[string]float64 `json:"numbers,omitempty"`
+	// Findings of the filters: for a rejected cluster everything that is wrong
+	// with it, not only the first; for others what the user should know.
+	Findings []Finding `json:"findings,omitempty"`
+}
+
+// Finding is one observation about a cluster.
+type Finding struct {
+	Code    Code   `json:"code"`
+	Message string `json:"message"`
+}
+
+// Warning is something a user should know about the whole plan.
+type Warning struct {
+	Stage   Stage  `json:"stage"`
+	Code    Code   `json:"code"`
+	Message string `json:"message"`
+}
+
+// Relaxation is one change that would make the target reachable.
+type Relaxation struct {
+	Code Code `json:"code"`
+	// Value is the new target, or the number of clusters to add.
+	Value   float64 `json:"value"`
+	Message string  `json:"message"`
+}

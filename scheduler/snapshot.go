@@ -1,0 +1,135 @@
+package scheduler
+
+import (
+	"fmt"
+
+	"oaas.io/control-plane/scheduler/availability"
+)
+
+// Health is what is known about the way to a cluster.
+type Health string
+
+// The zero value is Unknown: never asked, or not since this leader took over.
+const (
+	Unknown     Health = ""
+	Healthy     Health = "healthy"
+	Degraded    Health = "degraded"
+	Unreachable Health = "unreachable"
+)
+
+func (h Health) String() string {
+	if h == Unknown {
+		return "unknown"
+	}
+	return string(h)
+}
+
+// Defaults and limits of the planner.
+const (
+	// DefaultTarget is the availability that deployments without a wish get.
+	DefaultTarget = 0.99
+	// MaxTarget is the highest target; what is asked beyond it counts as it.
+	MaxTarget = 0.999999999
+	// AssumedAvailability stands for clusters that report none.
+	AssumedAvailability = 0.99
+	// DefaultMaxClusters bounds the clusters of one automatic placement.
+	DefaultMaxClusters = 50
+	// StrongMinimum is the smallest number of clusters that survives the loss
+	// of one without losing the majority.
+	StrongMinimum = 3
+)
+
+// Cluster is one environment of the fleet.
+type Cluster struct {
+	Name   string
+	Region string
+	Zone   string
+	Health Health
+	// Availability is the declared or reported probability of the cluster being
+	// up, within 0..1; nil when there is none.
+	Availability *float64
+	Capabilities []string
+	Labels       map[string]string
+	// NodeCount and ReadyNodes describe capacity, not availability.
+	NodeCount  int
+	ReadyNodes int
+}
+
+// Snapshot is the fleet at one moment. It is never changed by this package.
+type Snapshot struct {
+	// Clusters have different names; the order has no meaning.
+	Clusters []Cluster
+	// Current names the clusters the deployment runs in now; no order.
+	Current []string
+}
+
+// Spec is what a deployment asks for.
+type Spec struct {
+	// Key of the deployment. It only spreads deployments over equal clusters.
+	Key string
+	// TargetEnvs are the clusters the user insists on, in his order.
+	TargetEnvs []string
+	// AvailableEnvs limits the choice when TargetEnvs is empty; all clusters
+	// when it is empty, too. Earlier ones are preferred among equals.
+	AvailableEnvs []string
+	// AvailabilityTarget within 0..1; nil means DefaultTarget.
+	AvailabilityTarget *float64
+	// Strong asks for at least StrongMinimum clusters.
+	Strong bool
+	// MaxClusters bounds an automatic choice; 0 means DefaultMaxClusters.
+	MaxClusters int
+}
+
+// Validate reports the first field that contradicts its documentation, as
+// *InvalidInputError.
+func (s Spec) Validate() error {
+	if t := s.AvailabilityTarget; t != nil && !availability.Valid(*t) {
+		return &InvalidInputError{Field: "availability target", Problem: fmt.Sprintf("%v is not within 0..1", *t)}
+	}
+	if s.MaxClusters < 0 {
+		return &InvalidInputError{Field: "max clusters", Problem: fmt.Sprintf("%d is negative", s.MaxClusters)}
+	}
+	for _, name := range s.TargetEnvs {
+		if name == "" {
+			return &InvalidInputError{Field: "target envs", Problem: "has an empty name"}
+		}
+	}
+	return nil
+}
+
+// Validate reports the first cluster that contradicts the documentation, as
+// *InvalidInputError. A senseless availability is no error of the snapshot: it
+// is what one cluster said, and disqualifies that cluster only.
+func (s Snapshot) Validate() error {
+	seen := make(map[string]bool, len(s.Clusters))
+	for i := range s.Clusters {
+		name := s.Clusters[i].Name
+		if name == "" {
+			return &InvalidInputError{Field: "clusters", Problem: "one has no name"}
+		}
+		if seen[name] {
+			return &InvalidInputError{Field: "clusters", Problem: fmt.Sprintf("%q appears twice", name)}
+		}
+		seen[name] = true
+	}
+	return nil
+}
+
+func (s Spec) target() (target float64, declared bool) {
+	if s.AvailabilityTarget == nil {
+		return DefaultTarget, false
+	}
+	return min(*s.AvailabilityTarget, MaxTarget), true
+}
+
+// limit is the largest odd number of clusters that may be chosen.
+func (s Spec) limit() int {
+	n := s.MaxClusters
+	if n == 0 {
+		n = DefaultMaxClusters
+	}
+	if n%2 == 0 {
+		n--
+	}
+	return n
+}
