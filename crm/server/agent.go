@@ -1,0 +1,212 @@
+package server
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"oaas.io/control-plane/crm/api/v1alpha1"
+	"oaas.io/control-plane/proto/oaaspb"
+)
+
+// inventoryPage is how many objects one request of the inventory asks for.
+const inventoryPage = 500
+
+// agentService implements oaas.agent.AgentService.
+type agentService struct {
+	oaaspb.UnimplementedAgentServiceServer
+	*Server
+}
+
+// GetClusterInfo implements oaaspb.AgentServiceServer. It answers with what was
+// seen last while the API server is away, and with UNAVAILABLE when nothing was
+// seen yet, because a cluster without its UID cannot be verified.
+func (s agentService) GetClusterInfo(ctx context.Context, _ *oaaspb.GetClusterInfoRequest) (*oaaspb.ClusterInfo, error) {
+	uid, err := s.clusterUID(ctx)
+	if err != nil {
+		return nil, err
+	}
+	probe := s.opts.API.Observe()
+	info := &oaaspb.ClusterInfo{
+		Name:              s.opts.ClusterName,
+		Uid:               uid,
+		CrmVersion:        s.opts.Version,
+		Namespace:         s.opts.Namespace,
+		Region:            s.opts.Region,
+		Zone:              s.opts.Zone,
+		Labels:            s.opts.Labels,
+		KubernetesVersion: probe.Version,
+		Capabilities:      slices.Clone(s.opts.Capabilities),
+		Availability:      s.opts.Availability,
+		ApiServerReady:    probe.Ready,
+		ObservedAt:        timestamp(s.opts.Clock()),
+	}
+	slices.Sort(info.Capabilities)
+	if nodes, err := s.countNodes(ctx); err == nil {
+		info.NodeCount, info.ReadyNodes = nodes.total, nodes.ready
+	}
+	return info, nil
+}
+
+// clusterUID is the UID of the kube-system namespace: the one object that every
+// cluster has and that is never replaced.
+func (s *Server) clusterUID(ctx context.Context) (string, error) {
+	if uid := s.uid.Load(); uid != nil {
+		return *uid, nil
+	}
+	backend, err := s.backend()
+	if err != nil {
+		return "", err
+	}
+	namespace := &corev1.Namespace{}
+	if err := backend.Live.Get(ctx, types.NamespacedName{Name: "kube-system"}, namespace); err != nil {
+		return "", fromKubernetes(ctx, "read namespace kube-system", err)
+	}
+	uid := string(namespace.UID)
+	s.uid.Store(&uid)
+	return uid, nil
+}
+
+// WatchRuntimes implements oaaspb.AgentServiceServer.
+func (s agentService) WatchRuntimes(request *oaaspb.WatchRuntimesRequest, stream grpc.ServerStreamingServer[oaaspb.RuntimeEvent]) error {
+	ctx := stream.Context()
+	backend, err := s.backend()
+	if err != nil {
+		return err
+	}
+	log := s.log.With("control_plane", request.GetControlPlaneId(), "peer", peerAddress(ctx))
+	subscription := backend.hub.subscribe()
+	defer backend.hub.unsubscribe(subscription)
+	s.metrics.streams.Inc()
+	defer s.metrics.streams.Dec()
+
+	seen := ledger{}
+	count, err := s.sendInventory(ctx, backend, seen, stream)
+	if err != nil {
+		return err
+	}
+	log.Info("watch stream opened", "inventory", count)
+	err = s.sendChanges(ctx, subscription, seen, stream)
+	log.Info("watch stream ended", "reason", err)
+	return err
+}
+
+// sendInventory lists from the API server, not from the cache: an object that
+// the cache has not seen yet must not look absent.
+func (s agentService) sendInventory(ctx context.Context, backend *attached, seen ledger, stream grpc.ServerStreamingServer[oaaspb.RuntimeEvent]) (uint32, error) {
+	var count uint32
+	var resume string
+	for {
+		page := &v1alpha1.ClassRuntimeList{}
+		err := backend.Live.List(ctx, page, client.InNamespace(s.opts.Namespace), client.Limit(inventoryPage), client.Continue(resume))
+		if err != nil {
+			// An expired continuation ends the stream too: the caller starts over.
+			return 0, fromKubernetes(ctx, "list class runtimes", err)
+		}
+		for i := range page.Items {
+			c := change{object: &page.Items[i]}
+			seen.admit(c)
+			if err := stream.Send(s.event(c)); err != nil {
+				return 0, err
+			}
+			count++
+		}
+		if resume = page.Continue; resume == "" {
+			break
+		}
+	}
+	complete := &oaaspb.RuntimeEvent{Event: &oaaspb.RuntimeEvent_InventoryComplete{
+		InventoryComplete: &oaaspb.InventoryComplete{Count: count},
+	}}
+	return count, stream.Send(complete)
+}
+
+func (s agentService) sendChanges(ctx context.Context, subscription *subscriber, seen ledger, stream grpc.ServerStreamingServer[oaaspb.RuntimeEvent]) error {
+	silence := time.NewTimer(s.opts.HeartbeatInterval)
+	defer silence.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return status.FromContextError(ctx.Err()).Err()
+		case <-s.closing:
+			return status.Error(codes.Unavailable, "the class runtime manager is shutting down")
+		case <-silence.C:
+			heartbeat := &oaaspb.Heartbeat{ApiServerReady: s.opts.API.Observe().Ready}
+			if err := stream.Send(&oaaspb.RuntimeEvent{Event: &oaaspb.RuntimeEvent_Heartbeat{Heartbeat: heartbeat}}); err != nil {
+				return err
+			}
+		case <-subscription.wake:
+			changes, err := subscription.take()
+			if err != nil {
+				return status.Error(codes.Aborted, err.Error())
+			}
+			for _, c := range changes {
+				if !seen.admit(c) {
+					continue
+				}
+				if err := stream.Send(s.event(c)); err != nil {
+					return err
+				}
+			}
+		}
+		silence.Reset(s.opts.HeartbeatInterval)
+	}
+}
+
+func (s *Server) event(c change) *oaaspb.RuntimeEvent {
+	if c.removed {
+		return &oaaspb.RuntimeEvent{Event: &oaaspb.RuntimeEvent_Removed{Removed: &oaaspb.RuntimeRemoved{
+			DeploymentUnitId: unitID(c.object),
+			Delivery:         deliveryToProto(c.object.Spec.Delivery),
+		}}}
+	}
+	return &oaaspb.RuntimeEvent{Event: &oaaspb.RuntimeEvent_Upserted{Upserted: s.summary(c.object)}}
+}
+
+// nodeCount is what the cached nodes add up to.
+type nodeCount struct {
+	total, ready uint32
+	byName       []corev1.Node
+}
+
+// countNodes reads the cached nodes. It fails when the cache is not there yet or
+// when nodes may not be listed.
+func (s *Server) countNodes(ctx context.Context) (nodeCount, error) {
+	backend, err := s.backend()
+	if err != nil {
+		return nodeCount{}, err
+	}
+	if !backend.Nodes {
+		return nodeCount{}, status.Error(codes.PermissionDenied, "nodes cannot be read with this service account")
+	}
+	list := &corev1.NodeList{}
+	if err := backend.Client.List(ctx, list); err != nil {
+		return nodeCount{}, fromKubernetes(ctx, "list nodes", err)
+	}
+	count := nodeCount{byName: list.Items}
+	slices.SortFunc(count.byName, func(a, b corev1.Node) int { return strings.Compare(a.Name, b.Name) })
+	for i := range list.Items {
+		count.total++
+		if nodeReady(&list.Items[i]) {
+			count.ready++
+		}
+	}
+	return count, nil
+}
+
+func nodeReady(node *corev1.Node) bool {
+	for _, condition := range node.Status.Conditions {
+		if condition.Type == corev1.NodeReady {
+			return condition.Status == corev1.ConditionTrue
+		}
+	}
+	return false
+}

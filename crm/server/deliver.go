@@ -1,0 +1,228 @@
+package server
+
+import (
+	"context"
+	"maps"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"oaas.io/control-plane/crm/api/v1alpha1"
+	"oaas.io/control-plane/proto/oaaspb"
+)
+
+func orderOf(d *v1alpha1.Delivery) order {
+	return order{Epoch: uint64(d.Epoch), Fence: uint64(d.Fence)}
+}
+
+// deliver stores the desired object unless the API server, another owner or a
+// newer change stands against it, and says what it did.
+//
+// A create has no earlier object that the transition rules of the definition
+// could compare with. That is what tombstones are for: a delete records one
+// before it looks at the object, a create looks for one before and after it
+// writes. Whichever order the two run in, on whichever replica, one of them sees
+// the other.
+func (a *attached) deliver(ctx context.Context, desired *v1alpha1.ClassRuntime) (string, error) {
+	outcome := outcomeUnchanged
+	err := decide(ctx, func() error {
+		if err := a.checkTombstone(ctx, desired); err != nil {
+			return err
+		}
+		live := &v1alpha1.ClassRuntime{}
+		err := a.Live.Get(ctx, client.ObjectKeyFromObject(desired), live)
+		switch {
+		case apierrors.IsNotFound(err):
+			outcome = outcomeCreated
+			return a.create(ctx, desired)
+		case err != nil:
+			return fromKubernetes(ctx, "read the class runtime", err)
+		}
+		changed, err := mayReplace(live, desired)
+		if err != nil || !changed {
+			outcome = outcomeUnchanged
+			return err
+		}
+		outcome = outcomeUpdated
+		return a.update(ctx, live, desired)
+	})
+	return outcome, err
+}
+
+func (a *attached) checkTombstone(ctx context.Context, desired *v1alpha1.ClassRuntime) error {
+	d := desired.Spec.Delivery
+	if d == nil {
+		return nil
+	}
+	stone, found, err := a.state.lookup(ctx, desired.Name, d.ControlPlaneID)
+	if err != nil {
+		return fromKubernetes(ctx, "read the agent state", err)
+	}
+	if found && stone.compare(orderOf(d)) >= 0 {
+		return refusal(codes.FailedPrecondition, ReasonTombstoned,
+			"unit %q was deleted by a change of %s; this change is of %s", d.UnitID, stone.order, orderOf(d))
+	}
+	return nil
+}
+
+func (a *attached) create(ctx context.Context, desired *v1alpha1.ClassRuntime) error {
+	object := desired.DeepCopy()
+	if err := a.Client.Create(ctx, object, client.FieldOwner(agentFieldName)); err != nil {
+		if apierrors.IsAlreadyExists(err) {
+			return errMoved
+		}
+		return fromKubernetes(ctx, "create the class runtime", err)
+	}
+	refused := a.checkTombstone(ctx, desired)
+	if status.Code(refused) != codes.FailedPrecondition {
+		return refused
+	}
+	// A delete ran between the two looks at the tombstones and found nothing to
+	// delete. What was created must go again; the uid makes sure that it is that.
+	err := a.Client.Delete(ctx, object, client.Preconditions{UID: &object.UID})
+	if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
+		return fromKubernetes(ctx, "withdraw a class runtime that was deleted meanwhile", err)
+	}
+	return refused
+}
+
+// mayReplace decides whether desired may take the place of live, and whether
+// there is anything to write.
+func mayReplace(live, desired *v1alpha1.ClassRuntime) (changed bool, err error) {
+	if live.DeletionTimestamp != nil {
+		return false, refusal(codes.Aborted, ReasonDeleting, "unit %q is being deleted; retry when it is gone", unitID(desired))
+	}
+	if err := sameOwner(live, desired); err != nil {
+		return false, err
+	}
+	have, want := live.Spec.Delivery, desired.Spec.Delivery
+	if have == nil || want == nil {
+		// An unfenced package manager has no order of changes: the last one wins.
+		return !equality.Semantic.DeepEqual(live.Spec, merged(live, desired).Spec), nil
+	}
+	switch c := orderOf(have).compare(orderOf(want)); {
+	case c > 0:
+		return false, refusal(codes.FailedPrecondition, ReasonStaleFence,
+			"unit %q is at %s; this change is of %s", want.UnitID, orderOf(have), orderOf(want))
+	case c == 0 && have.ContentHash != want.ContentHash:
+		return false, refusal(codes.FailedPrecondition, ReasonContentMismatch,
+			"unit %q was delivered at %s with another content", want.UnitID, orderOf(have))
+	case c == 0:
+		return false, nil
+	}
+	return true, nil
+}
+
+// sameOwner refuses a unit whose name another deployment or control plane holds.
+// An object without a delivery was stored by an unfenced package manager; the
+// first fenced change of the same unit adopts it.
+func sameOwner(live, desired *v1alpha1.ClassRuntime) error {
+	have, want := live.Spec.Delivery, desired.Spec.Delivery
+	taken := func(by string) error {
+		return refusal(codes.AlreadyExists, ReasonOtherOwner, "the name %q belongs to %s", live.Name, by)
+	}
+	switch {
+	case have != nil && want == nil:
+		return taken("a unit of control plane " + have.ControlPlaneID)
+	case have != nil && have.ControlPlaneID != want.ControlPlaneID:
+		return taken("a unit of control plane " + have.ControlPlaneID)
+	case have != nil && have.DeploymentUID != want.DeploymentUID:
+		return taken("deployment " + have.DeploymentUID)
+	case live.Labels[LabelDeploymentID] != desired.Name:
+		return taken("an object that no package manager stored")
+	case unitID(live) != unitID(desired):
+		return taken("unit " + unitID(live))
+	}
+	return nil
+}
+
+// merged is live with everything that a package manager decides taken from
+// desired. What other people set beside it stays.
+func merged(live, desired *v1alpha1.ClassRuntime) *v1alpha1.ClassRuntime {
+	next := live.DeepCopy()
+	addons, enforcement := next.Spec.Addons, next.Spec.Enforcement
+	desired.DeepCopy().Spec.DeepCopyInto(&next.Spec)
+	next.Spec.Addons, next.Spec.Enforcement = addons, enforcement
+	if next.Labels == nil {
+		next.Labels = map[string]string{}
+	}
+	if next.Annotations == nil {
+		next.Annotations = map[string]string{}
+	}
+	for _, owned := range []string{AnnotationCorrelationID, AnnotationUnitID, AnnotationCPUTarget} {
+		delete(next.Annotations, owned)
+	}
+	maps.Copy(next.Labels, desired.Labels)
+	maps.Copy(next.Annotations, desired.Annotations)
+	return next
+}
+
+// update writes under the resourceVersion that the decision was made on.
+func (a *attached) update(ctx context.Context, live, desired *v1alpha1.ClassRuntime) error {
+	err := a.Client.Update(ctx, merged(live, desired), client.FieldOwner(agentFieldName))
+	if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
+		return errMoved
+	}
+	return fromKubernetes(ctx, "update the class runtime", err)
+}
+
+// remove issues the deletion of a unit. With a delivery, the tombstone is made
+// durable first, so that a late message cannot bring the unit back.
+func (a *attached) remove(ctx context.Context, key types.NamespacedName, request *oaaspb.DeleteDeploymentRequest, now time.Time) error {
+	stone := request.GetDelivery()
+	if stone != nil {
+		err := a.state.record(ctx, tombstone{
+			UnitID: key.Name, ControlPlane: stone.GetControlPlaneId(),
+			order: order{Epoch: stone.GetEpoch(), Fence: stone.GetFence()}, DeletedAt: now.Unix(),
+		})
+		if err != nil {
+			return fromKubernetes(ctx, "record the tombstone", err)
+		}
+	}
+	return decide(ctx, func() error {
+		live := &v1alpha1.ClassRuntime{}
+		if err := a.Live.Get(ctx, key, live); err != nil {
+			if apierrors.IsNotFound(err) {
+				return status.Errorf(codes.NotFound, "no deployment unit %q", request.GetDeploymentId())
+			}
+			return fromKubernetes(ctx, "read the class runtime", err)
+		}
+		if err := mayDelete(live, stone); err != nil {
+			return err
+		}
+		if live.DeletionTimestamp != nil {
+			return nil
+		}
+		err := a.Client.Delete(ctx, live, client.Preconditions{UID: &live.UID, ResourceVersion: &live.ResourceVersion})
+		if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
+			return errMoved
+		}
+		return fromKubernetes(ctx, "delete the class runtime", err)
+	})
+}
+
+// mayDelete decides whether a deletion of that order may take the object.
+func mayDelete(live *v1alpha1.ClassRuntime, stone *oaaspb.Delivery) error {
+	have := live.Spec.Delivery
+	switch {
+	case have == nil:
+		return nil
+	case stone == nil:
+		return refusal(codes.FailedPrecondition, ReasonOtherOwner,
+			"unit %q belongs to control plane %s; its deletion must carry a delivery", have.UnitID, have.ControlPlaneID)
+	case have.ControlPlaneID != stone.GetControlPlaneId(), have.DeploymentUID != stone.GetDeploymentUid():
+		return refusal(codes.FailedPrecondition, ReasonOtherOwner,
+			"unit %q belongs to deployment %s of control plane %s", have.UnitID, have.DeploymentUID, have.ControlPlaneID)
+	}
+	deletion := order{Epoch: stone.GetEpoch(), Fence: stone.GetFence()}
+	if orderOf(have).compare(deletion) > 0 {
+		return refusal(codes.FailedPrecondition, ReasonStaleFence,
+			"unit %q is at %s; this deletion is of %s", have.UnitID, orderOf(have), deletion)
+	}
+	return nil
+}
