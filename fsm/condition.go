@@ -1,0 +1,118 @@
+package fsm
+
+import (
+	"oaas.io/control-plane/model"
+	"oaas.io/control-plane/proto/oaaspb"
+	"oaas.io/control-plane/proto/pmpb"
+)
+
+// Acknowledged reports that the cluster confirmed to have stored exactly what is
+// wished now. A tombstone is never acknowledged: its confirmation removes it.
+func Acknowledged(u *pmpb.Unit) bool {
+	ack := u.GetAck()
+	return !u.GetTombstone() && ack != nil &&
+		ack.GetEpoch() == u.GetEpoch() && ack.GetFence() == u.GetFence() && ack.GetContentHash() == u.GetContentHash()
+}
+
+// UnitCondition says in one word how a unit is, as far as its cluster told. It
+// does not know whether the cluster can be reached now; that is for the caller.
+//
+//	tombstone                                                DELETED
+//	not acknowledged, none of its content ever was:
+//	    refused by the cluster (waiting is permanent)        DOWN
+//	    else                                                 PENDING
+//	not acknowledged, older content was                      DEPLOYING
+//	acknowledged, no report yet                              DEPLOYING
+//	acknowledged, the report is about older content          DEPLOYING
+//	acknowledged, its runtime is being deleted               DOWN
+//	acknowledged, the runtime's condition is
+//	    PENDING, DEPLOYING, RUNNING, DOWN, DELETED           the same
+//	    unknown                                              DEPLOYING
+//
+// A report without a delivery comes from a manager that knows no fences and is
+// taken to be about the acknowledged content.
+func UnitCondition(u *pmpb.Unit) model.DeploymentCondition {
+	switch {
+	case u.GetTombstone():
+		return model.ConditionDeleted
+	case !Acknowledged(u) && u.GetAck() == nil:
+		if u.GetWaiting().GetPermanent() {
+			return model.ConditionDown
+		}
+		return model.ConditionPending
+	case !Acknowledged(u), !Current(u):
+		return model.ConditionDeploying
+	case u.GetRuntime().GetDeleting():
+		return model.ConditionDown
+	}
+	switch u.GetRuntime().GetStatus().GetCondition() {
+	case oaaspb.DeploymentCondition_PENDING:
+		return model.ConditionPending
+	case oaaspb.DeploymentCondition_RUNNING:
+		return model.ConditionRunning
+	case oaaspb.DeploymentCondition_DOWN:
+		return model.ConditionDown
+	case oaaspb.DeploymentCondition_DELETED:
+		return model.ConditionDeleted
+	default:
+		return model.ConditionDeploying
+	}
+}
+
+// Current reports that the cluster's last report is about what is wished now.
+func Current(u *pmpb.Unit) bool {
+	if u.GetRuntime() == nil || u.GetTombstone() {
+		return false
+	}
+	d := u.GetRuntime().GetDelivery()
+	return d == nil || (d.GetEpoch() == u.GetEpoch() && d.GetFence() == u.GetFence() && d.GetContentHash() == u.GetContentHash())
+}
+
+// DeploymentCondition is the worst condition among a deployment's units: DOWN and
+// DELETED before DEPLOYING before PENDING before RUNNING, and of equals the first.
+// Tombstones do not count beside live units. Without any unit it is PENDING, with
+// tombstones alone DELETED.
+func DeploymentCondition(units []*pmpb.Unit) model.DeploymentCondition {
+	worst := model.DeploymentCondition("")
+	tombstones := 0
+	for _, u := range units {
+		if u.GetTombstone() {
+			tombstones++
+			continue
+		}
+		if c := UnitCondition(u); severity(c) > severity(worst) {
+			worst = c
+		}
+	}
+	switch {
+	case worst != "":
+		return worst
+	case tombstones > 0:
+		return model.ConditionDeleted
+	default:
+		return model.ConditionPending
+	}
+}
+
+// Worse gives the more severe of two conditions, a when they are equally severe.
+func Worse(a, b model.DeploymentCondition) model.DeploymentCondition {
+	if severity(b) > severity(a) {
+		return b
+	}
+	return a
+}
+
+func severity(c model.DeploymentCondition) int {
+	switch c {
+	case model.ConditionDown, model.ConditionDeleted:
+		return 4
+	case model.ConditionDeploying:
+		return 3
+	case model.ConditionPending:
+		return 2
+	case model.ConditionRunning:
+		return 1
+	default:
+		return 0
+	}
+}

@@ -1,0 +1,41 @@
+package fsm
+
+import (
+	"google.golang.org/protobuf/proto"
+
+	"oaas.io/control-plane/proto/pmpb"
+)
+
+// putCluster keeps the row, and so its modify index, when nothing in it differs:
+// decisions that were guarded by it stay valid.
+func putCluster(c *call, op *pmpb.PutCluster) error {
+	row := op.GetCluster()
+	if err := checkKey("cluster name", row.GetName()); err != nil {
+		return err
+	}
+	have := c.view.Cluster(row.GetName())
+	row.CreateIndex, row.ModifyIndex = have.GetCreateIndex(), have.GetModifyIndex()
+	if proto.Equal(have, row) {
+		return nil
+	}
+	if have == nil {
+		row.CreateIndex = c.index
+	}
+	row.ModifyIndex = c.index
+	c.put(TableClusters, row)
+	return nil
+}
+
+// removeCluster refuses while the cluster has units. A unit may have come after
+// the author of the command looked, and that does not change the cluster's row.
+func removeCluster(c *call, op *pmpb.RemoveCluster) error {
+	have := c.view.Cluster(op.GetName())
+	if have == nil {
+		return &NotFoundError{Table: TableClusters, Key: op.GetName()}
+	}
+	if u := one[*pmpb.Unit](c.view, TableUnits, indexEnv, op.GetName()); u != nil {
+		return &InUseError{Table: TableClusters, Key: op.GetName(), ByTable: TableUnits, By: u.GetId()}
+	}
+	c.drop(TableClusters, have)
+	return nil
+}

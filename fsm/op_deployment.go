@@ -1,0 +1,219 @@
+package fsm
+
+import (
+	"bytes"
+	"encoding/json"
+	"slices"
+	"time"
+
+	"oaas.io/control-plane/model"
+	"oaas.io/control-plane/proto/pmpb"
+)
+
+// commitDeployment stores a deployment, its plan and its units together.
+func commitDeployment(c *call, op *pmpb.CommitDeployment) error {
+	doc, err := model.DecodeDeployment(op.GetDocument())
+	if err != nil {
+		return invalidDocument("deployment", err)
+	}
+	if err := checkCommit(op, doc); err != nil {
+		return err
+	}
+	have := c.view.Deployment(doc.Key)
+	if err := c.checkIncarnation(op.GetUid(), doc.Key, have); err != nil {
+		return err
+	}
+	row := c.nextDeployment(have, doc, op.GetUid())
+	moved, err := c.placeUnits(row, have, op.GetUnits())
+	if err != nil {
+		return err
+	}
+	c.settleGeneration(row, have, moved)
+	c.put(TableDeployments, row)
+	c.put(TablePlans, &Plan{
+		DeploymentKey: doc.Key, DeploymentUID: row.UID, Generation: row.Generation,
+		Document: op.GetPlan(), ModifyIndex: c.index,
+	})
+	return nil
+}
+
+// checkCommit refuses what makes no sense whatever the state is.
+func checkCommit(op *pmpb.CommitDeployment, doc *model.OClassDeployment) error {
+	for _, k := range []struct{ what, key string }{
+		{"deployment uid", op.GetUid()}, {"deployment key", doc.Key}, {"package name", doc.PackageName},
+	} {
+		if err := checkKey(k.what, k.key); err != nil {
+			return err
+		}
+	}
+	if len(op.GetPlan()) > 0 && !json.Valid(op.GetPlan()) {
+		return invalidf("plan is no JSON")
+	}
+	ids, envs := make(map[string]bool, len(op.GetUnits())), make(map[string]bool, len(op.GetUnits()))
+	for _, u := range op.GetUnits() {
+		if err := checkKey("unit id", u.GetId()); err != nil {
+			return err
+		}
+		if err := checkKey("unit environment", u.GetEnv()); err != nil {
+			return err
+		}
+		switch {
+		case ids[u.GetId()]:
+			return invalidf("unit %q is named twice", u.GetId())
+		case envs[u.GetEnv()]:
+			return invalidf("environment %q has two units", u.GetEnv())
+		case u.GetDesired() == nil:
+			return invalidf("unit %q has no content", u.GetId())
+		case u.GetContentHash() == "":
+			return invalidf("unit %q has no content hash", u.GetId())
+		}
+		ids[u.GetId()], envs[u.GetEnv()] = true, true
+	}
+	return nil
+}
+
+// checkIncarnation refuses a uid that is, or was a moment ago, somebody else's.
+func (c *call) checkIncarnation(uid, key string, have *Deployment) error {
+	if have != nil {
+		if have.UID != uid {
+			return invalidf("deployment %q has the uid %q, not %q", key, have.UID, uid)
+		}
+		return nil
+	}
+	if other := c.view.DeploymentByUID(uid); other != nil {
+		return invalidf("uid %q belongs to deployment %q", uid, other.Doc.Key)
+	}
+	if gone := c.view.Deletion(uid); gone != nil {
+		return invalidf("uid %q belongs to deployment %q, which is being deleted", uid, gone.GetDeploymentKey())
+	}
+	return nil
+}
+
+// nextDeployment makes the row from the document, which belongs to this call. Its
+// times are the server's. The generation is settled later.
+func (c *call) nextDeployment(have *Deployment, doc *model.OClassDeployment, uid string) *Deployment {
+	row := &Deployment{Doc: doc, UID: uid, Generation: 1, CreateIndex: c.index, ModifyIndex: c.index}
+	doc.CreatedAt, doc.UpdatedAt = c.stamp(), c.stamp()
+	if have != nil {
+		row.Generation, row.CreateIndex = have.Generation+1, have.CreateIndex
+		doc.CreatedAt = have.Doc.CreatedAt
+	}
+	return row
+}
+
+// stamp gives the command's time for a document.
+func (c *call) stamp() *time.Time {
+	at := c.now()
+	if at == nil {
+		return nil
+	}
+	t := at.AsTime()
+	return &t
+}
+
+// settleGeneration takes the new generation back when the same was wished again.
+func (c *call) settleGeneration(row, have *Deployment, moved bool) {
+	if have != nil && !moved && bytes.Equal(wishOf(row.Doc), wishOf(have.Doc)) {
+		row.Generation = have.Generation
+	}
+}
+
+// wishOf encodes what the user asked for, without what the server adds.
+func wishOf(doc *model.OClassDeployment) []byte {
+	wish := *doc
+	wish.CreatedAt, wish.UpdatedAt, wish.Status, wish.Condition = nil, nil, nil, ""
+	data, err := json.Marshal(&wish)
+	if err != nil {
+		return nil
+	}
+	return data
+}
+
+// placeUnits upserts the planned units and buries those that are no longer
+// planned. It reports whether any unit's wish has changed.
+func (c *call) placeUnits(row, have *Deployment, planned []*pmpb.PlannedUnit) (moved bool, err error) {
+	keep := make(map[string]bool, len(planned))
+	for _, p := range planned {
+		keep[p.GetId()] = true
+		old := c.view.Unit(p.GetId())
+		if old != nil && (old.GetDeploymentUid() != row.UID || old.GetEnv() != p.GetEnv()) {
+			return false, invalidf("unit id %q belongs to deployment %q in environment %q", p.GetId(), old.GetDeploymentUid(), old.GetEnv())
+		}
+		if old != nil && !old.GetTombstone() && old.GetContentHash() == p.GetContentHash() {
+			continue // the cluster has it, or is being sent it, under the old fence
+		}
+		moved = true
+		c.put(TableUnits, c.wish(row, p, old))
+	}
+	if have == nil {
+		return moved, nil
+	}
+	for _, old := range c.view.UnitsByDeployment(row.UID) {
+		if !keep[old.GetId()] && !old.GetTombstone() {
+			moved = true
+			c.put(TableUnits, c.bury(old, row.Generation))
+		}
+	}
+	return moved, nil
+}
+
+// wish makes the row of a unit with new content. What the cluster confirmed and
+// reported stays on record: it is about the old content, which its hash and fence
+// show, and may well be running until the new content arrives.
+func (c *call) wish(d *Deployment, p *pmpb.PlannedUnit, old *pmpb.Unit) *pmpb.Unit {
+	desired := p.GetDesired()
+	desired.CreatedAt, desired.Delivery = nil, nil
+	u := &pmpb.Unit{
+		Id: p.GetId(), DeploymentUid: d.UID, DeploymentKey: d.Doc.Key, Env: p.GetEnv(),
+		Desired: desired, ContentHash: p.GetContentHash(), Generation: d.Generation,
+		Fence: c.index, Epoch: c.meta.pb.GetEpoch(),
+		CreatedAt: c.now(), CreateIndex: c.index, ModifyIndex: c.index,
+	}
+	if old != nil {
+		u.CreatedAt, u.CreateIndex = old.GetCreatedAt(), old.GetCreateIndex()
+		u.Ack, u.Runtime = old.GetAck(), old.GetRuntime()
+	}
+	return u
+}
+
+// bury makes a tombstone of a unit. The cluster may have the unit even when it
+// never acknowledged it, so every withdrawn unit gets one.
+func (c *call) bury(old *pmpb.Unit, generation uint64) *pmpb.Unit {
+	u := shallow(old)
+	u.Tombstone, u.Waiting = true, nil
+	u.Generation, u.Fence, u.Epoch = generation, c.index, c.meta.pb.GetEpoch()
+	u.ModifyIndex = c.index
+	return u
+}
+
+// deleteDeployment removes a deployment and its plan, and leaves a deletion when
+// there are clusters that have to confirm. Tombstones that it finds keep their
+// fence: they are on their way already.
+func deleteDeployment(c *call, op *pmpb.DeleteDeployment) error {
+	have := c.view.Deployment(op.GetKey())
+	if have == nil || (op.GetUid() != "" && op.GetUid() != have.UID) {
+		return &NotFoundError{Table: TableDeployments, Key: op.GetKey()}
+	}
+	c.drop(TableDeployments, have)
+	if plan := c.view.Plan(op.GetKey()); plan != nil {
+		c.drop(TablePlans, plan)
+	}
+	units := c.view.UnitsByDeployment(have.UID)
+	if len(units) == 0 {
+		return nil
+	}
+	var envs []string
+	for _, u := range units {
+		envs = append(envs, u.GetEnv())
+		if !u.GetTombstone() {
+			c.put(TableUnits, c.bury(u, have.Generation+1))
+		}
+	}
+	c.put(TableDeletions, &pmpb.Deletion{
+		DeploymentUid: have.UID, DeploymentKey: have.Doc.Key,
+		PackageName: have.Doc.PackageName, ClassKey: have.Doc.ClassKey,
+		Envs: slices.Compact(envs), DeletedAt: c.now(),
+		CreateIndex: c.index, ModifyIndex: c.index,
+	})
+	return nil
+}

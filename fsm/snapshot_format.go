@@ -1,0 +1,79 @@
+package fsm
+
+import (
+	"google.golang.org/protobuf/proto"
+
+	"oaas.io/control-plane/proto/pmpb"
+)
+
+// The snapshot format, version 1.
+//
+//	offset  size  content
+//	0       8     magic "OAASPMFS"
+//	8       4     format version, big-endian
+//	12      …     one zstd frame with checksum, and nothing after it
+//
+// The frame holds
+//
+//	records   each: length as unsigned varint (never 0), then a SnapshotRecord in
+//	          deterministic protobuf encoding. Ordered by table as in the table
+//	          list (meta first, exactly one), within a table by primary key
+//	end       the varint 0
+//	counts    one big-endian uint64 per table, in the order of the table list
+//	digest    SHA-256 over the 12 header bytes and all bytes of the frame before it
+//
+// The bytes of the frame are a function of the state alone, so two nodes with the
+// same state have the same digest. Compressed bytes may differ between builds.
+const (
+	snapshotMagic   = "OAASPMFS"
+	snapshotVersion = 1
+	headerBytes     = len(snapshotMagic) + 4
+)
+
+// Bounds for what a reader believes.
+const (
+	maxRecordBytes    = 16 << 20
+	maxSnapshotBytes  = 16 << 30
+	maxSnapshotWindow = 16 << 20
+)
+
+// Numbers of the fields of SnapshotRecord's oneof, which are the tables in order.
+const firstTableField = 1
+
+// tableOf gives the position in the table list of what a record holds, or -1.
+func tableOf(r *pmpb.SnapshotRecord) int {
+	m := r.ProtoReflect()
+	fd := m.WhichOneof(m.Descriptor().Oneofs().ByName("record"))
+	if fd == nil {
+		return -1
+	}
+	return int(fd.Number()) - firstTableField
+}
+
+// recordKey gives the primary key of what a record holds.
+func recordKey(r *pmpb.SnapshotRecord) string {
+	switch v := r.GetRecord().(type) {
+	case *pmpb.SnapshotRecord_Meta:
+		return metaKey
+	case *pmpb.SnapshotRecord_Package:
+		return v.Package.GetName()
+	case *pmpb.SnapshotRecord_Deployment:
+		return v.Deployment.GetKey()
+	case *pmpb.SnapshotRecord_Plan:
+		return v.Plan.GetDeploymentKey()
+	case *pmpb.SnapshotRecord_Unit:
+		return v.Unit.GetId()
+	case *pmpb.SnapshotRecord_Cluster:
+		return v.Cluster.GetName()
+	case *pmpb.SnapshotRecord_Member:
+		return v.Member.GetServerId()
+	case *pmpb.SnapshotRecord_Deletion:
+		return v.Deletion.GetDeploymentUid()
+	case *pmpb.SnapshotRecord_Reply:
+		return v.Reply.GetKey()
+	default:
+		return ""
+	}
+}
+
+var recordEncoding = proto.MarshalOptions{Deterministic: true}

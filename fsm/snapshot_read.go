@@ -1,0 +1,256 @@
+package fsm
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+
+	"github.com/klauspost/compress/zstd"
+	"google.golang.org/protobuf/proto"
+
+	"oaas.io/control-plane/model"
+	"oaas.io/control-plane/proto/pmpb"
+)
+
+// ReadSnapshot makes a state from a snapshot. An error that matches
+// ErrCorruptSnapshot is a *CorruptSnapshotError; it may wrap an error of r.
+func ReadSnapshot(r io.Reader) (*State, error) {
+	s, err := NewState()
+	if err != nil {
+		return nil, err
+	}
+	return s, s.Restore(r)
+}
+
+// Restore replaces the contents of the state with those of a snapshot, at once,
+// and wakes all watchers of what changes by that. When it fails, the state is as
+// before. The index that readers see does not go back, even if the snapshot is
+// older than the state.
+func (s *State) Restore(r io.Reader) error {
+	c, err := readContents(r)
+	if err != nil {
+		return err
+	}
+	txn := s.db.Txn(true)
+	defer txn.Abort()
+	old := (&Snapshot{txn: txn}).meta()
+	c.meta.floor = max(old.floor, old.pb.GetAppliedIndex())
+	for _, t := range tables {
+		if _, err := txn.DeleteAll(t, indexID); err != nil {
+			return fmt.Errorf("fsm: restore: clear %s: %w", t, err)
+		}
+	}
+	if err := txn.Insert(TableMeta, c.meta); err != nil {
+		return fmt.Errorf("fsm: restore: %w", err)
+	}
+	for i, rows := range c.rows {
+		for _, row := range rows {
+			if err := txn.Insert(tables[i], row); err != nil {
+				return fmt.Errorf("fsm: restore: %s: %w", tables[i], err)
+			}
+		}
+	}
+	txn.Commit()
+	return nil
+}
+
+// contents is a checked snapshot.
+type contents struct {
+	meta *metaRow
+	// rows are the rows of each table but meta.
+	rows [len(tables)][]any
+}
+
+func readContents(r io.Reader) (*contents, error) {
+	header := make([]byte, headerBytes)
+	if _, err := io.ReadFull(r, header); err != nil {
+		return nil, corrupt("header", 0, "cannot be read", err)
+	}
+	if string(header[:len(snapshotMagic)]) != snapshotMagic {
+		return nil, corrupt("header", 0, "this is no snapshot", nil)
+	}
+	if v := binary.BigEndian.Uint32(header[len(snapshotMagic):]); v != snapshotVersion {
+		return nil, corrupt("header", 0, fmt.Sprintf("format version %d, supported is %d", v, snapshotVersion), nil)
+	}
+	z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxSnapshotWindow), zstd.WithDecoderLowmem(true))
+	if err != nil {
+		return nil, corrupt("header", 0, "no zstd frame follows", err)
+	}
+	defer z.Close()
+	in := &recordReader{digest: sha256.New(), contents: &contents{}}
+	in.in = bufio.NewReaderSize(io.LimitReader(z, maxSnapshotBytes), 64<<10)
+	in.digest.Write(header)
+	if err := in.readAll(); err != nil {
+		return nil, err
+	}
+	if err := in.contents.check(); err != nil {
+		return nil, err
+	}
+	return in.contents, nil
+}
+
+func corrupt(where string, record uint64, reason string, cause error) error {
+	if cause != nil {
+		if errors.Is(cause, io.EOF) {
+			cause = io.ErrUnexpectedEOF
+		}
+		reason = fmt.Sprintf("%s: %v", reason, cause)
+	}
+	return &CorruptSnapshotError{Where: where, Record: record, Reason: reason, cause: cause}
+}
+
+// recordReader reads the inside of the zstd frame.
+type recordReader struct {
+	in       *bufio.Reader
+	digest   hash.Hash
+	contents *contents
+	buf      bytes.Buffer
+	// number counts the records, table and key are those of the last one.
+	number uint64
+	table  int
+	key    string
+	counts [len(tables)]uint64
+}
+
+func (r *recordReader) fail(reason string, cause error) error {
+	return corrupt(tables[r.table], r.number, reason, cause)
+}
+
+func (r *recordReader) readAll() error {
+	for {
+		size, err := binary.ReadUvarint(r.in)
+		if err != nil {
+			return r.fail("no length after this record", err)
+		}
+		if size == 0 {
+			return r.trailer()
+		}
+		if size > maxRecordBytes {
+			return r.fail(fmt.Sprintf("next record has %d bytes, at most %d are allowed", size, maxRecordBytes), nil)
+		}
+		r.number++
+		// The buffer grows with what is read, not with what the length claims.
+		r.buf.Reset()
+		if _, err := io.CopyN(&r.buf, r.in, int64(size)); err != nil {
+			return r.fail("is cut off", err)
+		}
+		r.digest.Write(binary.AppendUvarint(nil, size))
+		r.digest.Write(r.buf.Bytes())
+		if err := r.record(r.buf.Bytes()); err != nil {
+			return err
+		}
+	}
+}
+
+func (r *recordReader) record(data []byte) error {
+	rec := &pmpb.SnapshotRecord{}
+	if err := (proto.UnmarshalOptions{RecursionLimit: maxCommandDepth}).Unmarshal(data, rec); err != nil {
+		return r.fail("cannot be decoded", err)
+	}
+	table := tableOf(rec)
+	if table < 0 || len(rec.ProtoReflect().GetUnknown()) > 0 {
+		return r.fail("is of an unknown kind", nil)
+	}
+	key := recordKey(rec)
+	if err := checkKey("key", key); err != nil {
+		return r.fail("has no valid key", err)
+	}
+	if table < r.table || (table == r.table && r.number > 1 && key <= r.key) {
+		return r.fail(fmt.Sprintf("%s %q does not come after %s %q", tables[table], key, tables[r.table], r.key), nil)
+	}
+	if (r.number == 1) != (table == 0) {
+		return r.fail("meta is not the first record", nil)
+	}
+	r.table, r.key = table, key
+	r.counts[table]++
+	row, err := rowOf(rec)
+	if err != nil {
+		return r.fail(fmt.Sprintf("%q is invalid", key), err)
+	}
+	if meta, ok := row.(*metaRow); ok {
+		r.contents.meta = meta
+		return nil
+	}
+	r.contents.rows[table] = append(r.contents.rows[table], row)
+	return nil
+}
+
+func (r *recordReader) trailer() error {
+	if r.number == 0 {
+		return corrupt("trailer", 0, "there is no record at all", nil)
+	}
+	end := make([]byte, 8*len(r.counts)+sha256.Size)
+	if _, err := io.ReadFull(r.in, end); err != nil {
+		return corrupt("trailer", 0, "is cut off", err)
+	}
+	for i, n := range r.counts {
+		if want := binary.BigEndian.Uint64(end[8*i:]); want != n {
+			return corrupt("trailer", 0, fmt.Sprintf("%s should have %d records and has %d", tables[i], want, n), nil)
+		}
+	}
+	r.digest.Write([]byte{0})
+	r.digest.Write(end[:8*len(r.counts)])
+	if !bytes.Equal(r.digest.Sum(nil), end[8*len(r.counts):]) {
+		return corrupt("trailer", 0, "the contents do not have the SHA-256 that it names", nil)
+	}
+	// Reading on to the end also makes zstd compare its checksum.
+	switch _, err := r.in.ReadByte(); {
+	case err == nil:
+		return corrupt("trailer", 0, "more bytes follow", nil)
+	case !errors.Is(err, io.EOF):
+		return corrupt("trailer", 0, "the frame does not end well", err)
+	}
+	return nil
+}
+
+// rowOf makes the row of a record.
+func rowOf(rec *pmpb.SnapshotRecord) (any, error) {
+	switch v := rec.GetRecord().(type) {
+	case *pmpb.SnapshotRecord_Meta:
+		return &metaRow{pb: v.Meta}, nil
+	case *pmpb.SnapshotRecord_Package:
+		doc, err := model.DecodePackage(v.Package.GetDocument())
+		if err != nil {
+			return nil, err
+		}
+		if doc.Name != v.Package.GetName() {
+			return nil, fmt.Errorf("its document is about %q", doc.Name)
+		}
+		return &Package{Doc: doc, CreateIndex: v.Package.GetCreateIndex(), ModifyIndex: v.Package.GetModifyIndex()}, nil
+	case *pmpb.SnapshotRecord_Deployment:
+		return deploymentRow(v.Deployment)
+	case *pmpb.SnapshotRecord_Plan:
+		return planRow(v.Plan), nil
+	case *pmpb.SnapshotRecord_Unit:
+		return v.Unit, nil
+	case *pmpb.SnapshotRecord_Cluster:
+		return v.Cluster, nil
+	case *pmpb.SnapshotRecord_Member:
+		return v.Member, nil
+	case *pmpb.SnapshotRecord_Deletion:
+		return v.Deletion, nil
+	case *pmpb.SnapshotRecord_Reply:
+		return v.Reply, nil
+	default:
+		return nil, errors.New("unknown kind of record")
+	}
+}
+
+func deploymentRow(d *pmpb.Deployment) (*Deployment, error) {
+	doc, err := model.DecodeDeployment(d.GetDocument())
+	if err != nil {
+		return nil, err
+	}
+	if doc.Key != d.GetKey() {
+		return nil, fmt.Errorf("its document is about %q", doc.Key)
+	}
+	return &Deployment{
+		Doc: doc, UID: d.GetUid(), Generation: d.GetGeneration(),
+		CreateIndex: d.GetCreateIndex(), ModifyIndex: d.GetModifyIndex(),
+	}, nil
+}
