@@ -1,0 +1,33 @@
+// Package template turns a ClassRuntime's spec into the Kubernetes objects
+// that run it.
+//
+// # Flow
+//
+// A Registry holds the templates. Select picks one: by the name or alias that
+// the spec asks for, else by the highest score in the Environment. Render
+// validates the spec and returns a Rendered: typed server-side-apply
+// configurations in a fixed order, the endpoints of the functions, and
+// warnings. The controller applies the objects; this package does no I/O.
+//
+// # Adding a template
+//
+// A template is a type with the four methods of Template. It goes into its own
+// file here, or into its own package when it needs an API of its own, and is
+// handed to NewRegistry. Templates that render plain Deployments share the
+// builders of this package (podTemplate, functionEnv, renderODGM), so a rule
+// about pods is written once.
+//
+// # Invariants
+//
+//   - Rendering is a pure function: the same Input gives the same bytes. Every
+//     list that comes from a map is sorted, because the text is part of a pod
+//     template and a changed order would roll the pods.
+//   - Every object name is a DNS-1035 label of at most 63 characters and every
+//     label value is valid, whatever the class is called. A name that had to be
+//     cut ends in a hash of the whole name, so that two long names stay apart.
+//   - An object configuration is complete: it holds every field that this
+//     manager owns. A field left out is given up.
+//   - Selector labels hold nothing that may change, because selectors cannot.
+//   - Either everything renders or nothing does; the error names every wrong
+//     field at once.
+package template
