@@ -80,7 +80,7 @@ func (c *checker) share(at string, f *float64) {
 		return
 	}
 	if *f > 1 && *f <= 100 {
-		c.add(at, "must be within 0..1, got %v; for %v %% write %v", *f, *f, *f/100)
+		c.add(at, "must be within 0..1, got %v; for %v %% write %.6g", *f, *f, *f/100)
 		return
 	}
 	c.add(at, "must be within 0..1, got %v", *f)
