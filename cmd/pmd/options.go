@@ -1,0 +1,244 @@
+package main
+
+import (
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+)
+
+// options are the settings of a node. Each is a flag, a variable and a key of
+// the file.
+type options struct {
+	Dev           bool
+	Name          string
+	DataDir       string
+	HTTPAddr      string
+	GRPCAddr      string
+	RaftAddr      string
+	GossipAddr    string
+	AdvertiseHost string
+	Peers         []string
+	Profile       string
+
+	GossipJoin []string
+	GossipKey  string
+	Region     string
+	Zone       string
+
+	MaxBodyBytes   int64
+	RequestTimeout time.Duration
+	StaticDir      string
+	GatewayURL     string
+	GatewayTimeout time.Duration
+	DeleteCascade  bool
+
+	LogLevel  string
+	LogFormat string
+	// ServerPort and LogFilter only exist for the variables of the older system.
+	ServerPort uint16
+	LogFilter  string
+}
+
+// legacy are the variables of oaas-rs that keep their names and meaning. Those
+// that configure clusters are read by discovery.
+var legacy = map[string][]string{
+	"server-port":     {"SERVER_PORT"},
+	"static-dir":      {"STATIC_DIR"},
+	"gateway-url":     {"GATEWAY_URL"},
+	"gateway-timeout": {"GATEWAY_TIMEOUT"},
+	"max-body-bytes":  {"GATEWAY_MAX_PAYLOAD_BYTES"},
+	"delete-cascade":  {"PACKAGE_DELETE_CASCADE"},
+	"log-format":      {"LOG_FORMAT"},
+	"log-filter":      {"RUST_LOG"},
+}
+
+func (o *options) bind(fs *pflag.FlagSet) {
+	fs.BoolVar(&o.Dev, "dev", false, "single node in memory on loopback, for a first look; nothing survives its end")
+	fs.StringVar(&o.Name, "name", "", "name of the node in logs and gossip (default: the host's name)")
+	fs.StringVar(&o.DataDir, "data-dir", "", "directory of the Raft log, the snapshots and the node's identity; required without --dev")
+	fs.StringVar(&o.HTTPAddr, "http-addr", ":8080", "address of the REST API")
+	fs.StringVar(&o.GRPCAddr, "grpc-addr", ":7402", "address of the internal gRPC port that the nodes use among themselves")
+	fs.StringVar(&o.RaftAddr, "raft-addr", ":7401", "address of the Raft port")
+	fs.StringVar(&o.GossipAddr, "gossip-addr", ":7946", "address on which clusters announce themselves (TCP and UDP); empty turns gossip off")
+	fs.StringVar(&o.AdvertiseHost, "advertise-host", "", "host name or address at which the other nodes reach this one; a stable DNS name is best (default: the host of --raft-addr, else the host's name)")
+	fs.StringSliceVar(&o.Peers, "peers", nil, "internal gRPC addresses of all nodes that found the cluster together, this one included")
+	fs.StringVar(&o.Profile, "profile", "standard", "Raft timing: standard (1 s heartbeat timeout) or fast (500 ms, for low-latency networks)")
+
+	fs.StringSliceVar(&o.GossipJoin, "gossip-join", nil, "gossip addresses of the other nodes (default: the hosts of --peers with the port of --gossip-addr)")
+	fs.StringVar(&o.GossipKey, "gossip-key", "", "base64 of 16, 24 or 32 bytes that encrypt gossip; must be the same everywhere")
+	fs.StringVar(&o.Region, "region", "", "region of this node")
+	fs.StringVar(&o.Zone, "zone", "", "zone of this node")
+
+	fs.Int64Var(&o.MaxBodyBytes, "max-body-bytes", 52428800, "largest request body that is read")
+	fs.DurationVar(&o.RequestTimeout, "request-timeout", 30*time.Second, "time that a request may take; ?wait= extends it")
+	fs.StringVar(&o.StaticDir, "static-dir", "", "directory of the web interface's files; empty serves none")
+	fs.StringVar(&o.GatewayURL, "gateway-url", "", "base URL of the data plane's gateway behind /api/gateway; empty turns the proxy off")
+	fs.Var((*seconds)(&o.GatewayTimeout), "gateway-timeout", "time that a proxied request may take; a plain number means seconds")
+	o.GatewayTimeout = 30 * time.Second
+	fs.BoolVar(&o.DeleteCascade, "delete-cascade", false, "deleting a package deletes its deployments first")
+
+	fs.StringVar(&o.LogLevel, "log-level", "info", "trace, debug, info, warn or error")
+	fs.StringVar(&o.LogFormat, "log-format", "plain", "plain or json")
+	fs.Uint16Var(&o.ServerPort, "server-port", 0, "port of the REST API on all addresses; --http-addr wins")
+	fs.StringVar(&o.LogFilter, "log-filter", "", "older form of --log-level: the first level word in it counts")
+	for _, hidden := range []string{"server-port", "log-filter"} {
+		fs.Lookup(hidden).Hidden = true
+	}
+}
+
+// devDefaults moves the listeners to loopback in a development node, where they
+// were not set otherwise, and resolves the older settings.
+func (o *options) devDefaults(fs *pflag.FlagSet) {
+	if o.ServerPort != 0 && !fs.Changed("http-addr") {
+		o.HTTPAddr = net.JoinHostPort("", strconv.Itoa(int(o.ServerPort)))
+	}
+	if o.LogFilter != "" && !fs.Changed("log-level") {
+		o.LogLevel = firstLevel(o.LogFilter)
+	}
+	if !o.Dev {
+		return
+	}
+	for flag, addr := range map[string]*string{
+		"http-addr": &o.HTTPAddr, "grpc-addr": &o.GRPCAddr, "raft-addr": &o.RaftAddr, "gossip-addr": &o.GossipAddr,
+	} {
+		if host, port, err := net.SplitHostPort(*addr); err == nil && host == "" && !fs.Changed(flag) {
+			*addr = net.JoinHostPort("127.0.0.1", port)
+		}
+	}
+	if o.AdvertiseHost == "" {
+		o.AdvertiseHost = "127.0.0.1"
+	}
+}
+
+// Validate reports all settings that cannot be used.
+func (o *options) Validate() error {
+	var errs []error
+	bad := func(flag, format string, args ...any) {
+		errs = append(errs, fmt.Errorf("--%s: %s", flag, fmt.Sprintf(format, args...)))
+	}
+	if o.Dev && o.DataDir != "" {
+		bad("dev", "keeps nothing, so it cannot be combined with --data-dir")
+	}
+	if o.Dev && len(o.Peers) > 0 {
+		bad("dev", "is a single node, so it cannot be combined with --peers")
+	}
+	if !o.Dev && o.DataDir == "" {
+		bad("data-dir", "is required (or use --dev for a first look)")
+	}
+	for flag, addr := range map[string]string{"http-addr": o.HTTPAddr, "grpc-addr": o.GRPCAddr, "raft-addr": o.RaftAddr, "gossip-addr": o.GossipAddr} {
+		if addr == "" && flag == "gossip-addr" {
+			continue
+		}
+		if _, _, err := net.SplitHostPort(addr); err != nil {
+			bad(flag, "%q is not host:port", addr)
+		}
+	}
+	for _, p := range append(append([]string{}, o.Peers...), o.GossipJoin...) {
+		if host, _, err := net.SplitHostPort(p); err != nil || host == "" {
+			bad("peers", "%q is not host:port", p)
+		}
+	}
+	if n := len(o.Peers); n > 1 && n%2 == 0 {
+		bad("peers", "%d nodes tolerate no more failures than %d; name an odd number", n, n-1)
+	}
+	if o.Profile != "standard" && o.Profile != "fast" {
+		bad("profile", "%q is neither standard nor fast", o.Profile)
+	}
+	if key, err := base64.StdEncoding.DecodeString(o.GossipKey); err != nil || (len(key) != 0 && len(key) != 16 && len(key) != 24 && len(key) != 32) {
+		bad("gossip-key", "is not base64 of 16, 24 or 32 bytes")
+	}
+	if o.MaxBodyBytes < 1024 {
+		bad("max-body-bytes", "%d is below 1024", o.MaxBodyBytes)
+	}
+	if o.RequestTimeout <= 0 {
+		bad("request-timeout", "must be positive")
+	}
+	switch o.LogLevel {
+	case "trace", "debug", "info", "warn", "error":
+	default:
+		bad("log-level", "%q is none of trace, debug, info, warn, error", o.LogLevel)
+	}
+	if f := strings.ToLower(o.LogFormat); f != "plain" && f != "json" {
+		bad("log-format", "%q is neither plain nor json", o.LogFormat)
+	}
+	return errors.Join(errs...)
+}
+
+// advertise gives the address at which others reach a listener.
+func (o *options) advertise(addr string) string {
+	host, port, _ := net.SplitHostPort(addr)
+	switch {
+	case o.AdvertiseHost != "":
+		host = o.AdvertiseHost
+	case host == "" || net.ParseIP(host).IsUnspecified():
+		if name, err := os.Hostname(); err == nil {
+			host = name
+		}
+	}
+	return net.JoinHostPort(host, port)
+}
+
+// nodeName names the node in logs and gossip.
+func (o *options) nodeName() string {
+	if o.Name != "" {
+		return o.Name
+	}
+	if name, err := os.Hostname(); err == nil {
+		return name
+	}
+	return "pmd"
+}
+
+// gossipPeers gives the addresses to join, derived from the peers unless set.
+func (o *options) gossipPeers() []string {
+	if len(o.GossipJoin) > 0 {
+		return o.GossipJoin
+	}
+	_, port, _ := net.SplitHostPort(o.GossipAddr)
+	var out []string
+	for _, p := range o.Peers {
+		host, _, _ := net.SplitHostPort(p)
+		out = append(out, net.JoinHostPort(host, port))
+	}
+	return out
+}
+
+// firstLevel finds the first level word in a filter such as "info,pm=debug".
+func firstLevel(filter string) string {
+	for _, word := range strings.FieldsFunc(filter, func(r rune) bool { return r == ',' || r == '=' || r == ' ' }) {
+		switch w := strings.ToLower(word); w {
+		case "trace", "debug", "info", "warn", "error":
+			return w
+		}
+	}
+	return "info"
+}
+
+// seconds is a duration whose plain numbers are seconds.
+type seconds time.Duration
+
+func (s *seconds) String() string { return time.Duration(*s).String() }
+
+// Type names the value in the help text.
+func (s *seconds) Type() string { return "duration" }
+
+// Set parses a duration or a number of seconds.
+func (s *seconds) Set(text string) error {
+	if n, err := strconv.ParseUint(text, 10, 31); err == nil {
+		*s = seconds(time.Duration(n) * time.Second)
+		return nil
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		return fmt.Errorf("%q is neither a number of seconds nor a duration", text)
+	}
+	*s = seconds(d)
+	return nil
+}

@@ -1,0 +1,242 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/hashicorp/go-hclog"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/keepalive"
+
+	"oaas.io/control-plane/api"
+	"oaas.io/control-plane/cmd/internal/version"
+	"oaas.io/control-plane/discovery"
+	"oaas.io/control-plane/dispatch"
+	"oaas.io/control-plane/proto/pmpb"
+	"oaas.io/control-plane/raftstore"
+	"oaas.io/control-plane/registry"
+)
+
+// stopTimeout bounds how long a node may take to hand over and stop.
+const stopTimeout = 15 * time.Second
+
+// node is a running Package Manager: its parts in the order in which they are
+// started. They are stopped in the reverse order.
+type node struct {
+	opts    *options
+	log     hclog.Logger
+	metrics *prometheus.Registry
+
+	raft     *raftstore.Node
+	registry *registry.Registry
+	dispatch *dispatch.Manager
+	api      *api.Server
+	observer *discovery.Observer
+}
+
+// run starts a node and returns when ctx ended and everything has stopped, or
+// when a part failed.
+func run(ctx context.Context, opts *options) (err error) {
+	n := &node{opts: opts, log: newLogger(opts), metrics: prometheus.NewRegistry()}
+	n.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	static, err := discovery.Static(os.Getenv)
+	if err != nil {
+		return fmt.Errorf("%w: %w", errUsage, err)
+	}
+	for _, w := range static.Warnings {
+		n.log.Warn(w)
+	}
+	lns, err := listen(opts)
+	if err != nil {
+		return err
+	}
+	defer lns.close()
+	if n.raft, err = raftstore.Open(ctx, n.raftOptions()); err != nil {
+		return err
+	}
+	// Stopped last: the API drains and the leader's loops end before the log goes.
+	defer func() {
+		stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
+		defer cancel()
+		err = errors.Join(err, n.raft.Shutdown(stopCtx))
+		n.log.Info("stopped")
+	}()
+	if err := n.startGossip(ctx); err != nil {
+		return err
+	}
+	defer n.stopGossip(ctx)
+	if err := n.assemble(static); err != nil {
+		return err
+	}
+	return n.serve(ctx, lns)
+}
+
+func (n *node) raftOptions() raftstore.Options {
+	return raftstore.Options{
+		DataDir:     n.opts.DataDir,
+		InMemory:    n.opts.Dev,
+		RaftListen:  n.opts.RaftAddr,
+		RaftAddress: n.opts.advertise(n.opts.RaftAddr),
+		GRPCAddress: n.opts.advertise(n.opts.GRPCAddr),
+		HTTPAddress: n.opts.advertise(n.opts.HTTPAddr),
+		Peers:       n.opts.Peers,
+		Profile:     raftstore.Profile(n.opts.Profile),
+		Version:     version.Version,
+		Logger:      n.log.Named("raft"),
+		Registerer:  n.metrics,
+	}
+}
+
+func (n *node) startGossip(ctx context.Context) error {
+	if n.opts.GossipAddr == "" {
+		return nil
+	}
+	keys, err := discovery.ParseKeys(n.opts.GossipKey)
+	if err != nil {
+		return fmt.Errorf("%w: --gossip-key: %w", errUsage, err)
+	}
+	n.observer, err = discovery.NewObserver(ctx, discovery.Options{
+		Name:             n.opts.nodeName(),
+		BindAddress:      n.opts.GossipAddr,
+		AdvertiseAddress: n.opts.AdvertiseHost,
+		GRPCAddress:      n.opts.advertise(n.opts.GRPCAddr),
+		Region:           n.opts.Region,
+		Zone:             n.opts.Zone,
+		Version:          version.Version,
+		Join:             n.opts.gossipPeers(),
+		Keys:             keys,
+		Logger:           n.log.Named("gossip"),
+		Registerer:       n.metrics,
+	})
+	if err != nil {
+		return fmt.Errorf("start gossip: %w", err)
+	}
+	return nil
+}
+
+func (n *node) stopGossip(ctx context.Context) {
+	if n.observer == nil {
+		return
+	}
+	stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
+	defer cancel()
+	if err := n.observer.Close(stopCtx); err != nil {
+		n.log.Warn("gossip did not stop cleanly", "error", err)
+	}
+}
+
+// assemble makes the parts that work on the log.
+func (n *node) assemble(static *discovery.StaticConfig) error {
+	var err error
+	n.registry, err = registry.New(registry.Options{
+		Store: n.raft, Logger: n.log.Named("registry"), NewUID: uuid.NewString, DeleteCascade: n.opts.DeleteCascade,
+	})
+	if err != nil {
+		return err
+	}
+	n.dispatch, err = dispatch.New(dispatch.Options{
+		Registry:   n.registry,
+		Candidates: discovery.NewDirectory(static.Candidates, n.observer),
+		Dial:       dialCluster,
+		Logger:     n.log.Named("dispatch"),
+		Metrics:    n.metrics,
+	})
+	if err != nil {
+		return err
+	}
+	apiOpts := api.Options{
+		Registry: n.registry, Cluster: n.raft, Metrics: n.metrics, Logger: n.log.Named("api"), Version: version.Version,
+		MaxBodyBytes: n.opts.MaxBodyBytes, RequestTimeout: n.opts.RequestTimeout,
+		GatewayTimeout: n.opts.GatewayTimeout, StaticDir: n.opts.StaticDir,
+	}
+	if n.opts.GatewayURL != "" {
+		if apiOpts.GatewayURL, err = url.Parse(n.opts.GatewayURL); err != nil {
+			return fmt.Errorf("%w: --gateway-url: %w", errUsage, err)
+		}
+	}
+	n.api, err = api.New(apiOpts)
+	return err
+}
+
+// serve runs everything until ctx ends or a part fails.
+func (n *node) serve(ctx context.Context, lns *listeners) error {
+	internal := grpc.NewServer(grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: time.Second, PermitWithoutStream: true}))
+	n.raft.RegisterServices(internal)
+	pmpb.RegisterForwardServiceServer(internal, n.api.ForwardServer())
+
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return n.api.Serve(ctx, lns.http) })
+	group.Go(func() error { return internal.Serve(lns.grpc) })
+	group.Go(func() error {
+		<-ctx.Done()
+		stopGRPC(internal)
+		return nil
+	})
+	group.Go(func() error { return n.raft.RunWhileLeader(ctx, n.dispatch.Run) })
+	group.Go(func() error {
+		select {
+		case err := <-n.raft.Fatal():
+			return err
+		case <-ctx.Done():
+			return nil
+		}
+	})
+	n.log.Info("started", "version", version.Version, "http", lns.http.Addr(), "grpc", lns.grpc.Addr(), "server_id", n.raft.ServerID(), "dev", n.opts.Dev)
+	err := group.Wait()
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+// stopGRPC lets calls under way finish for a moment and then cuts them off.
+func stopGRPC(s *grpc.Server) {
+	timer := time.AfterFunc(3*time.Second, s.Stop)
+	defer timer.Stop()
+	s.GracefulStop()
+}
+
+// listeners are the bound ports, so that a port in use is reported before
+// anything is started.
+type listeners struct{ http, grpc net.Listener }
+
+func listen(opts *options) (*listeners, error) {
+	var l listeners
+	for _, b := range []struct {
+		flag, addr string
+		to         *net.Listener
+	}{{"http-addr", opts.HTTPAddr, &l.http}, {"grpc-addr", opts.GRPCAddr, &l.grpc}} {
+		ln, err := net.Listen("tcp", b.addr)
+		if err != nil {
+			l.close()
+			return nil, fmt.Errorf("--%s: %w", b.flag, err)
+		}
+		*b.to = ln
+	}
+	return &l, nil
+}
+
+// close releases what is not closed by its server already.
+func (l *listeners) close() {
+	for _, ln := range []net.Listener{l.http, l.grpc} {
+		if ln != nil {
+			_ = ln.Close() // an error only says that its server was faster
+		}
+	}
+}
+
+func newLogger(opts *options) hclog.Logger {
+	return hclog.New(&hclog.LoggerOptions{
+		Name: "pmd", Level: hclog.LevelFromString(opts.LogLevel), JSONFormat: strings.EqualFold(opts.LogFormat, "json"), Output: os.Stderr,
+	}).With("node", opts.nodeName())
+}

@@ -1,0 +1,166 @@
+package dispatch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"oaas.io/control-plane/discovery"
+	"oaas.io/control-plane/proto/oaaspb"
+	"oaas.io/control-plane/proto/pmpb"
+)
+
+// fleet turns candidates into registered clusters. A statically configured
+// cluster is registered at once, since the operator vouches for it; what gossip
+// proposes is registered after its manager said that it is that cluster.
+type fleet struct {
+	m    *Manager
+	term uint64
+}
+
+// verifyInterval is how often candidates that are not registered yet are asked again.
+const verifyInterval = 2 * time.Second
+
+// run registers until ctx ends.
+func (f *fleet) run(ctx context.Context) {
+	for {
+		waiting := f.pass(ctx)
+		timer := time.NewTimer(verifyInterval)
+		if !waiting {
+			timer.Reset(30 * time.Second)
+		}
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		case <-f.m.opts.Candidates.Changed():
+		case <-timer.C:
+		}
+		timer.Stop()
+	}
+}
+
+// pass looks at every candidate once and reports whether one is still waiting.
+// Several candidates of one name are tried in order until one answers: a manager
+// that moved is announced under its new address before its old one is forgotten.
+func (f *fleet) pass(ctx context.Context) (waiting bool) {
+	for _, group := range byName(f.m.opts.Candidates.Candidates()) {
+		if f.settled(group) {
+			continue
+		}
+		registered := false
+		for _, c := range group {
+			err := f.register(ctx, c)
+			if ctx.Err() != nil {
+				return true
+			}
+			if err == nil {
+				registered = true
+				break
+			}
+			f.m.metrics.rejected.WithLabelValues(rejection(err)).Inc()
+			f.m.opts.Logger.Warn("cluster not registered", "cluster", c.Name, "address", c.Address, "error", err)
+		}
+		waiting = waiting || !registered
+	}
+	return waiting
+}
+
+// settled reports that the preferred candidate of a name is registered as it is.
+func (f *fleet) settled(group []discovery.Candidate) bool {
+	row := f.m.opts.Registry.State().Snapshot().Cluster(group[0].Name)
+	if row == nil || row.GetSource() != sourceOf(group[0]) {
+		return false
+	}
+	if row.GetHealth() == pmpb.ClusterHealth_CLUSTER_HEALTH_UNREACHABLE {
+		// Any announced address is worth a try when the registered one is dead.
+		return len(group) == 1 && row.GetAddress() == group[0].Address
+	}
+	return slices.ContainsFunc(group, func(c discovery.Candidate) bool { return c.Address == row.GetAddress() })
+}
+
+func (f *fleet) register(ctx context.Context, c discovery.Candidate) error {
+	var info *oaaspb.ClusterInfo
+	if sourceOf(c) == pmpb.ClusterSource_CLUSTER_SOURCE_GOSSIP {
+		var err error
+		if info, err = f.verify(ctx, c); err != nil {
+			return err
+		}
+	}
+	err := f.m.opts.Registry.PutCluster(ctx, f.term, c.Name, func(row *pmpb.Cluster) error {
+		static := pmpb.ClusterSource_CLUSTER_SOURCE_STATIC
+		if row.GetSource() == static && sourceOf(c) != static && f.configured(c.Name) {
+			return nil // configuration outranks gossip
+		}
+		row.Source = sourceOf(c)
+		if row.GetAddress() != c.Address {
+			row.Address = c.Address
+			row.Health, row.HealthMessage = pmpb.ClusterHealth_CLUSTER_HEALTH_UNKNOWN, "not contacted yet"
+		}
+		if info == nil {
+			return nil
+		}
+		return describe(row, info)
+	})
+	if err == nil {
+		f.m.opts.Logger.Info("cluster registered", "cluster", c.Name, "address", c.Address, "source", sourceOf(c))
+	}
+	return err
+}
+
+// verify asks a gossiped candidate who it is.
+func (f *fleet) verify(ctx context.Context, c discovery.Candidate) (*oaaspb.ClusterInfo, error) {
+	conn, err := f.m.opts.Dial(c.Address)
+	if err != nil {
+		return nil, fmt.Errorf("dial %s: %w", c.Address, err)
+	}
+	defer func() { _ = conn.Close() }() // nothing is lost: the connection was only for this question
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	info, err := identify(ctx, conn)
+	if err != nil {
+		return nil, fmt.Errorf("ask who it is: %w", err)
+	}
+	if info.GetName() != c.Name {
+		return nil, fmt.Errorf("%w: it was announced as %q and says it is %q", errOtherCluster, c.Name, info.GetName())
+	}
+	return info, nil
+}
+
+func (f *fleet) configured(name string) bool {
+	return slices.ContainsFunc(f.m.opts.Candidates.Candidates(), func(c discovery.Candidate) bool {
+		return c.Name == name && sourceOf(c) == pmpb.ClusterSource_CLUSTER_SOURCE_STATIC
+	})
+}
+
+func sourceOf(c discovery.Candidate) pmpb.ClusterSource {
+	if c.Source == discovery.SourceStatic {
+		return pmpb.ClusterSource_CLUSTER_SOURCE_STATIC
+	}
+	return pmpb.ClusterSource_CLUSTER_SOURCE_GOSSIP
+}
+
+func rejection(err error) string {
+	if errors.Is(err, errOtherCluster) {
+		return "identity"
+	}
+	return "unreachable"
+}
+
+// byName groups candidates, keeping their order within a name.
+func byName(candidates []discovery.Candidate) [][]discovery.Candidate {
+	at := map[string]int{}
+	var groups [][]discovery.Candidate
+	for _, c := range candidates {
+		i, ok := at[c.Name]
+		if !ok {
+			i = len(groups)
+			at[c.Name] = i
+			groups = append(groups, nil)
+		}
+		groups[i] = append(groups[i], c)
+	}
+	return groups
+}

@@ -1,0 +1,75 @@
+package dispatch
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"oaas.io/control-plane/fsm"
+	"oaas.io/control-plane/proto/pmpb"
+)
+
+// health is what a lane knows of its cluster's reachability.
+type health struct {
+	// since is when the present state began.
+	since time.Time
+	// seen is true once the manager has answered in this session.
+	seen bool
+	// ready is what the manager says of its API server.
+	ready bool
+	// cause is why there is no session, nil while there is one.
+	cause error
+}
+
+func (h *health) up(ready bool) {
+	h.seen, h.ready, h.cause = true, ready, nil
+}
+
+func (h *health) down(cause error, now time.Time) {
+	if h.cause == nil {
+		h.since = now
+	}
+	h.seen, h.cause = false, cause
+}
+
+// verdict is the health to store, or unspecified while it is too early to say.
+func (h *health) verdict(now time.Time, patience time.Duration) (pmpb.ClusterHealth, string) {
+	switch {
+	case h.seen && h.ready:
+		return pmpb.ClusterHealth_CLUSTER_HEALTH_HEALTHY, ""
+	case h.seen:
+		return pmpb.ClusterHealth_CLUSTER_HEALTH_DEGRADED, "the manager answers, its Kubernetes API server does not"
+	case h.cause != nil && now.Sub(h.since) >= patience:
+		return pmpb.ClusterHealth_CLUSTER_HEALTH_UNREACHABLE, "the manager does not answer: " + status.Convert(h.cause).Message()
+	default:
+		return pmpb.ClusterHealth_CLUSTER_HEALTH_UNSPECIFIED, ""
+	}
+}
+
+// judge commits the cluster's health when it changed. Only the state counts as
+// changed: the text of an unreachable cluster's last error may vary by attempt.
+func (l *lane) judge(ctx context.Context, snap *fsm.Snapshot, now time.Time) {
+	verdict, message := l.health.verdict(now, l.opts.UnreachableAfter)
+	row := snap.Cluster(l.name)
+	if verdict == pmpb.ClusterHealth_CLUSTER_HEALTH_UNSPECIFIED || row == nil || row.GetHealth() == verdict {
+		return
+	}
+	err := l.opts.Registry.PutCluster(ctx, l.term, l.name, func(row *pmpb.Cluster) error {
+		if row.GetAddress() != l.address {
+			return fmt.Errorf("cluster %s moved to %s", l.name, row.GetAddress())
+		}
+		row.Health, row.HealthMessage, row.HealthSince = verdict, message, timestamppb.New(now)
+		if verdict == pmpb.ClusterHealth_CLUSTER_HEALTH_HEALTHY {
+			row.LastSeen = timestamppb.New(now)
+		}
+		return nil
+	})
+	if err != nil {
+		l.log.Warn("health not stored", "health", verdict, "error", err)
+		return
+	}
+	l.log.Info("health changed", "health", verdict, "reason", message)
+}

@@ -1,0 +1,106 @@
+package dispatch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"oaas.io/control-plane/proto/oaaspb"
+	"oaas.io/control-plane/proto/pmpb"
+)
+
+// identify asks a manager which cluster it stands for. Managers of oaas-rs know
+// only the environment's health, or not even that.
+func identify(ctx context.Context, conn grpc.ClientConnInterface) (*oaaspb.ClusterInfo, error) {
+	info, err := oaaspb.NewAgentServiceClient(conn).GetClusterInfo(ctx, &oaaspb.GetClusterInfoRequest{})
+	if status.Code(err) != codes.Unimplemented {
+		return info, err
+	}
+	env, err := oaaspb.NewCrmInfoServiceClient(conn).GetEnvHealth(ctx, &oaaspb.CrmEnvRequest{})
+	if err == nil {
+		return &oaaspb.ClusterInfo{
+			CrmVersion: env.GetCrmVersion(), NodeCount: env.GetNodeCount(), ReadyNodes: env.GetReadyNodes(),
+			Availability: env.Availability, ApiServerReady: env.GetStatus() == "Healthy",
+		}, nil
+	}
+	if status.Code(err) != codes.Unimplemented {
+		return nil, err
+	}
+	check, err := oaaspb.NewHealthServiceClient(conn).Check(ctx, &oaaspb.HealthCheckRequest{})
+	if err != nil {
+		return nil, err
+	}
+	return &oaaspb.ClusterInfo{ApiServerReady: check.GetStatus() == oaaspb.HealthCheckResponse_SERVING}, nil
+}
+
+// errOtherCluster: the manager behind an address is not the one that it was.
+var errOtherCluster = errors.New("the address belongs to another cluster")
+
+// describe writes what a manager says of its cluster into the cluster's row.
+// A name that is registered with another UID is refused: two clusters must not
+// take turns under one name.
+func describe(row *pmpb.Cluster, info *oaaspb.ClusterInfo) error {
+	if row.GetUid() != "" && info.GetUid() != "" && row.GetUid() != info.GetUid() {
+		return fmt.Errorf("%w: %s is registered with uid %s, the manager says %s", errOtherCluster, row.GetName(), row.GetUid(), info.GetUid())
+	}
+	before := *describedPart(row)
+	if info.GetUid() != "" {
+		row.Uid = info.GetUid()
+	}
+	row.CrmVersion, row.KubernetesVersion, row.Namespace = info.GetCrmVersion(), info.GetKubernetesVersion(), info.GetNamespace()
+	if info.GetRegion() != "" {
+		row.Region = info.GetRegion()
+	}
+	if info.GetZone() != "" {
+		row.Zone = info.GetZone()
+	}
+	row.Labels, row.Capabilities = maps.Clone(info.GetLabels()), info.GetCapabilities()
+	row.NodeCount, row.ReadyNodes, row.Availability = info.GetNodeCount(), info.GetReadyNodes(), info.Availability
+	if at := info.GetObservedAt(); at != nil && before != *describedPart(row) {
+		row.LastSeen = &timestamppb.Timestamp{Seconds: at.GetSeconds(), Nanos: at.GetNanos()}
+	}
+	return nil
+}
+
+// described is the part of a row whose change is worth a new last_seen.
+type described struct {
+	uid, version string
+	nodes, ready uint32
+}
+
+func describedPart(row *pmpb.Cluster) *described {
+	return &described{row.GetUid(), row.GetCrmVersion(), row.GetNodeCount(), row.GetReadyNodes()}
+}
+
+// describe keeps the cluster's row up to date with what its manager says.
+func (l *lane) describe(ctx context.Context) {
+	for {
+		if err := l.describeOnce(ctx); err != nil && ctx.Err() == nil {
+			l.log.Debug("description not refreshed", "error", err)
+		}
+		if !sleep(ctx, l.opts.InfoInterval) {
+			return
+		}
+	}
+}
+
+func (l *lane) describeOnce(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, l.opts.CallTimeout)
+	defer cancel()
+	info, err := identify(ctx, l.conn)
+	if err != nil {
+		return err
+	}
+	return l.opts.Registry.PutCluster(ctx, l.term, l.name, func(row *pmpb.Cluster) error {
+		if row.GetAddress() != l.address {
+			return fmt.Errorf("cluster %s moved to %s", l.name, row.GetAddress())
+		}
+		return describe(row, info)
+	})
+}

@@ -1,0 +1,347 @@
+package dispatch
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"oaas.io/control-plane/fsm"
+	"oaas.io/control-plane/proto/oaaspb"
+	"oaas.io/control-plane/proto/pmpb"
+)
+
+// lane looks after one cluster. All fields below mail are owned by its single
+// goroutine; sessions and calls talk to it through the channels.
+type lane struct {
+	name    string
+	address string
+	opts    *Options
+	log     hclog.Logger
+	metrics *metrics
+	term    uint64
+	tell    func(update *pmpb.UnitUpdate)
+	conn    *grpc.ClientConn
+
+	reports  chan report
+	outcomes chan outcome
+	calls    sync.WaitGroup
+
+	// have is the last complete inventory, nil while none is known.
+	have inventory
+	// arriving is the inventory that is being received, nil outside of one.
+	arriving inventory
+	attempts map[string]*attempt
+	// noted remembers, by unit, the row that an update was last reported for, so
+	// that it is not reported again before the commit shows.
+	noted    map[string]note
+	inFlight int
+	health   health
+}
+
+// note names an update that was handed to the reporter.
+type note struct {
+	kind        string
+	modifyIndex uint64
+}
+
+func newLane(m *Manager, term uint64, name, address string, conn *grpc.ClientConn, tell func(*pmpb.UnitUpdate)) *lane {
+	return &lane{
+		name: name, address: address, opts: &m.opts, conn: conn, term: term, tell: tell, metrics: m.metrics,
+		log:      m.opts.Logger.Named("lane").With("cluster", name),
+		reports:  make(chan report),
+		outcomes: make(chan outcome),
+		attempts: map[string]*attempt{},
+		noted:    map[string]note{},
+		health:   health{since: m.opts.Now()},
+	}
+}
+
+// run works until ctx ends and returns when every goroutine of the lane has.
+func (l *lane) run(ctx context.Context) {
+	var session sync.WaitGroup
+	session.Go(func() {
+		(&follower{conn: l.conn, controlPlane: l.controlPlane, opts: l.opts, emit: func(r report) bool {
+			select {
+			case l.reports <- r:
+				return true
+			case <-ctx.Done():
+				return false
+			}
+		}}).run(ctx)
+	})
+	session.Go(func() { l.describe(ctx) })
+	defer session.Wait()
+	defer l.calls.Wait()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		snap := l.opts.Registry.State().Snapshot()
+		changed := snap.WatchUnitsByEnv(l.name)
+		timer.Reset(l.pause(l.turn(ctx, snap)))
+		select {
+		case <-ctx.Done():
+			return
+		case <-changed:
+		case <-timer.C:
+		case r := <-l.reports:
+			l.take(ctx, snap, r)
+		case o := <-l.outcomes:
+			l.settle(o)
+		}
+	}
+}
+
+func (l *lane) controlPlane() string {
+	return l.opts.Registry.State().Snapshot().Meta().GetClusterId()
+}
+
+// pause turns the time of the next step into a timer's duration. Without one the
+// lane still looks again once a second, for the health's sake.
+func (l *lane) pause(next time.Time) time.Duration {
+	idle := time.Second
+	if next.IsZero() {
+		return idle
+	}
+	return min(max(next.Sub(l.opts.Now()), 0), idle)
+}
+
+// turn starts what is due and gives the time of what comes next.
+func (l *lane) turn(ctx context.Context, snap *fsm.Snapshot) time.Time {
+	units := snap.UnitsByEnv(l.name)
+	l.forget(units)
+	now := l.opts.Now()
+	l.judge(ctx, snap, now)
+	l.metrics.pending.WithLabelValues(l.name).Set(float64(pending(units)))
+	if l.have == nil {
+		l.explainAbsence(units)
+		return time.Time{}
+	}
+	steps, next := due(units, l.have, l.attempts, l.opts.MaxInFlight-l.inFlight, now)
+	for _, s := range steps {
+		switch s.do {
+		case acknowledge:
+			l.noteAck(s.unit, l.have[s.unit.GetId()].GetDelivery())
+		case lost:
+			l.note(s.unit, "lost", &pmpb.UnitUpdate{Update: &pmpb.UnitUpdate_Lost{Lost: &pmpb.Lost{
+				Message: "the cluster no longer has the unit; it is sent again",
+			}}})
+		default:
+			l.start(ctx, s, snap.Meta().GetClusterId())
+		}
+	}
+	return next
+}
+
+// start makes the call of a step in a worker.
+func (l *lane) start(ctx context.Context, s step, controlPlane string) {
+	id := s.unit.GetId()
+	a := l.attempts[id]
+	if !a.about(s.unit) {
+		a = &attempt{epoch: s.unit.GetEpoch(), fence: s.unit.GetFence()}
+		l.attempts[id] = a
+	}
+	a.inFlight = true
+	l.inFlight++
+	l.calls.Go(func() {
+		began := l.opts.Now()
+		callCtx, cancel := context.WithTimeout(ctx, l.opts.CallTimeout)
+		defer cancel()
+		o := call(callCtx, l.conn, s, controlPlane)
+		l.metrics.observe(l.name, o, l.opts.Now().Sub(began))
+		select {
+		case l.outcomes <- o:
+		case <-ctx.Done():
+		}
+	})
+}
+
+// settle takes the outcome of a call.
+func (l *lane) settle(o outcome) {
+	l.inFlight--
+	id := o.unit.GetId()
+	a := l.attempts[id]
+	if a.about(o.unit) {
+		a.inFlight = false
+	}
+	log := l.log.With("unit", id, "deployment", o.unit.GetDeploymentKey(), "fence", o.unit.GetFence())
+	switch {
+	case o.waiting != nil:
+		l.fail(log, a, o)
+	case o.gone:
+		log.Info("removal confirmed")
+		l.drop(id)
+		l.note(o.unit, "gone", &pmpb.UnitUpdate{Update: &pmpb.UnitUpdate_Gone{Gone: &pmpb.Gone{}}})
+		l.delay(a, l.opts.RetryMax) // until the row is gone from the state
+	case o.issued:
+		log.Debug("removal accepted")
+		// Asked again when the removal is reported, or after a while.
+		l.delay(a, 2*time.Second)
+	default:
+		log.Info("delivered", "generation", o.unit.GetGeneration())
+		a.failures = 0
+		l.learn(&oaaspb.ClassRuntimeSummary{Id: id, DeploymentUnitId: id, Delivery: o.applied}, false)
+		l.noteAck(o.unit, o.applied)
+	}
+}
+
+func (l *lane) fail(log hclog.Logger, a *attempt, o outcome) {
+	if a.about(o.unit) {
+		a.failures++
+		switch {
+		case o.soon:
+			l.delay(a, l.opts.RetryMin)
+		case o.waiting.GetPermanent():
+			l.delay(a, l.opts.RetryRefused)
+		default:
+			l.delay(a, backoff(a.failures, l.opts.RetryMin, l.opts.RetryMax))
+		}
+	}
+	log.Warn("delivery failed", "code", o.waiting.GetCode(), "error", o.waiting.GetMessage(), "failures", a.failures)
+	l.wait(o.unit, o.waiting)
+}
+
+func (l *lane) delay(a *attempt, d time.Duration) {
+	if a != nil {
+		a.notBefore = l.opts.Now().Add(d)
+	}
+}
+
+// take digests a report of the session.
+func (l *lane) take(ctx context.Context, snap *fsm.Snapshot, r report) {
+	switch {
+	case r.begin:
+		l.arriving = inventory{}
+	case r.upserted != nil:
+		l.learn(r.upserted, true)
+		l.noteRuntime(snap, r.upserted)
+	case r.removed != "":
+		l.drop(r.removed)
+		if a := l.attempts[r.removed]; a != nil && !a.inFlight {
+			a.notBefore = time.Time{} // a tombstone is confirmed, a lost unit sent, at once
+		}
+	case r.complete:
+		l.have, l.arriving = l.arriving, nil
+		if l.have == nil {
+			l.have = inventory{}
+		}
+		l.log.Info("inventory complete", "runtimes", len(l.have))
+		l.health.up(true)
+	case r.alive != nil:
+		l.health.up(*r.alive)
+	case r.down != nil:
+		l.log.Warn("session ended", "error", r.down)
+		l.have, l.arriving = nil, nil
+		l.health.down(r.down, l.opts.Now())
+	}
+}
+
+// learn puts a runtime into the inventories. What a call confirmed does not
+// overwrite what the stream says about the same delivery, which knows more.
+func (l *lane) learn(summary *oaaspb.ClassRuntimeSummary, fromStream bool) {
+	id := summary.GetDeploymentUnitId()
+	for _, inv := range []inventory{l.have, l.arriving} {
+		if inv == nil {
+			continue
+		}
+		if old, ok := inv[id]; ok && !fromStream && old.GetDelivery().GetFence() >= summary.GetDelivery().GetFence() && old.GetDelivery().GetEpoch() >= summary.GetDelivery().GetEpoch() {
+			continue
+		}
+		inv[id] = summary
+	}
+}
+
+func (l *lane) drop(id string) {
+	delete(l.have, id)
+	delete(l.arriving, id)
+}
+
+// forget drops the memory of units that are no longer in the state.
+func (l *lane) forget(units []*pmpb.Unit) {
+	if len(l.attempts) == 0 && len(l.noted) == 0 {
+		return
+	}
+	known := make(map[string]bool, len(units))
+	for _, u := range units {
+		known[u.GetId()] = true
+	}
+	for id, a := range l.attempts {
+		if !known[id] && !a.inFlight {
+			delete(l.attempts, id)
+		}
+	}
+	for id := range l.noted {
+		if !known[id] {
+			delete(l.noted, id)
+		}
+	}
+}
+
+// note hands an update about a unit to the reporter, once per row and kind.
+func (l *lane) note(u *pmpb.Unit, kind string, update *pmpb.UnitUpdate) {
+	n := note{kind: kind, modifyIndex: u.GetModifyIndex()}
+	if l.noted[u.GetId()] == n {
+		return
+	}
+	l.noted[u.GetId()] = n
+	update.Id, update.Fence, update.Epoch = u.GetId(), u.GetFence(), u.GetEpoch()
+	l.tell(update)
+}
+
+func (l *lane) noteAck(u *pmpb.Unit, d *oaaspb.Delivery) {
+	if d.GetFence() != u.GetFence() || d.GetEpoch() != u.GetEpoch() {
+		return // a newer wish is on its way; its own call will be acknowledged
+	}
+	l.note(u, "ack", &pmpb.UnitUpdate{Update: &pmpb.UnitUpdate_Acked{Acked: &pmpb.Ack{
+		Epoch: d.GetEpoch(), Fence: d.GetFence(), ContentHash: d.GetContentHash(), Time: timestamppb.New(l.opts.Now()),
+	}}})
+}
+
+// noteRuntime reports a runtime if it differs from what the state has.
+func (l *lane) noteRuntime(snap *fsm.Snapshot, summary *oaaspb.ClassRuntimeSummary) {
+	u := snap.Unit(summary.GetDeploymentUnitId())
+	if u == nil || u.GetEnv() != l.name || sameRuntime(u.GetRuntime(), summary) {
+		return
+	}
+	d := summary.GetDelivery()
+	fence, epoch := d.GetFence(), d.GetEpoch()
+	if d == nil {
+		fence, epoch = u.GetFence(), u.GetEpoch()
+	}
+	l.tell(&pmpb.UnitUpdate{Id: u.GetId(), Fence: fence, Epoch: epoch, Update: &pmpb.UnitUpdate_Runtime{Runtime: summary}})
+}
+
+// wait reports why a unit is not acknowledged, when that is news.
+func (l *lane) wait(u *pmpb.Unit, w *pmpb.Waiting) {
+	if old := u.GetWaiting(); old.GetCode() == w.GetCode() && old.GetMessage() == w.GetMessage() {
+		return
+	}
+	w.Since = timestamppb.New(l.opts.Now())
+	l.note(u, fmt.Sprintf("wait %s %s", w.GetCode(), w.GetMessage()), &pmpb.UnitUpdate{Update: &pmpb.UnitUpdate_Waiting{Waiting: w}})
+}
+
+// explainAbsence says of every undelivered unit that the cluster cannot be
+// reached, once the session has been down for a moment.
+func (l *lane) explainAbsence(units []*pmpb.Unit) {
+	if l.health.cause == nil {
+		return
+	}
+	for _, u := range units {
+		if u.GetTombstone() || !fsm.Acknowledged(u) {
+			l.wait(u, &pmpb.Waiting{Code: WaitUnreachable, Message: fmt.Sprintf("cluster %s at %s does not answer; the unit is sent when it does", l.name, l.address)})
+		}
+	}
+}
+
+func pending(units []*pmpb.Unit) (n int) {
+	for _, u := range units {
+		if u.GetTombstone() || !fsm.Acknowledged(u) {
+			n++
+		}
+	}
+	return n
+}

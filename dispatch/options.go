@@ -1,0 +1,122 @@
+package dispatch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc"
+
+	"oaas.io/control-plane/discovery"
+	"oaas.io/control-plane/fsm"
+	"oaas.io/control-plane/proto/pmpb"
+)
+
+// Registry is what the loops need of the operations on the state.
+type Registry interface {
+	State() *fsm.State
+	PutCluster(ctx context.Context, term uint64, name string, change func(row *pmpb.Cluster) error) error
+	UpdateUnits(ctx context.Context, term uint64, updates []*pmpb.UnitUpdate) error
+}
+
+// Candidates is where clusters are found.
+type Candidates interface {
+	// Candidates lists what is known now.
+	Candidates() []discovery.Candidate
+	// Changed is signalled after the list may have changed.
+	Changed() <-chan struct{}
+}
+
+// Dialer opens a lazily connecting client connection to a cluster's manager.
+type Dialer func(address string) (*grpc.ClientConn, error)
+
+// Options configure a Manager. Zero durations and counts take the defaults.
+type Options struct {
+	Registry   Registry
+	Candidates Candidates
+	Dial       Dialer
+	Logger     hclog.Logger
+	Metrics    prometheus.Registerer
+	// Now is the clock. Default time.Now.
+	Now func() time.Time
+
+	// CallTimeout bounds one Deploy or Delete. Default 10 s.
+	CallTimeout time.Duration
+	// MaxInFlight bounds the concurrent calls to one cluster. Default 8.
+	MaxInFlight int
+	// RetryRefused is how long a unit that the cluster refused for good waits
+	// before it is tried again, unless its wish changes earlier. Default 5 min.
+	RetryRefused time.Duration
+	// RetryMin and RetryMax bound the exponential backoff after a transient
+	// failure. Defaults 200 ms and 15 s.
+	RetryMin, RetryMax time.Duration
+	// SilenceLimit ends a stream that brought nothing, not even a heartbeat, for
+	// so long. Default 15 s.
+	SilenceLimit time.Duration
+	// PollInterval is how often a manager without a stream is asked. Default 2 s.
+	PollInterval time.Duration
+	// UnreachableAfter is how long a session may be down before the cluster is
+	// marked unreachable. Default 5 s.
+	UnreachableAfter time.Duration
+	// InfoInterval is how often a cluster's description is refreshed. Default 30 s.
+	InfoInterval time.Duration
+	// BatchWindow is how long the reporter gathers updates before it commits
+	// them. Default 10 ms.
+	BatchWindow time.Duration
+	// BatchSize bounds the updates in one command. Default 256.
+	BatchSize int
+}
+
+// Validate reports what is missing or out of range.
+func (o *Options) Validate() error {
+	switch {
+	case o.Registry == nil:
+		return errors.New("dispatch: Registry is required")
+	case o.Candidates == nil:
+		return errors.New("dispatch: Candidates is required")
+	case o.Dial == nil:
+		return errors.New("dispatch: Dial is required")
+	case o.RetryMin > 0 && o.RetryMax > 0 && o.RetryMin > o.RetryMax:
+		return fmt.Errorf("dispatch: RetryMin %s is above RetryMax %s", o.RetryMin, o.RetryMax)
+	}
+	return nil
+}
+
+func (o *Options) setDefaults() {
+	if o.Logger == nil {
+		o.Logger = hclog.NewNullLogger()
+	}
+	if o.Metrics == nil {
+		o.Metrics = prometheus.NewRegistry()
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	for _, d := range []struct {
+		field *time.Duration
+		value time.Duration
+	}{
+		{&o.CallTimeout, 10 * time.Second},
+		{&o.RetryRefused, 5 * time.Minute},
+		{&o.RetryMin, 200 * time.Millisecond},
+		{&o.RetryMax, 15 * time.Second},
+		{&o.SilenceLimit, 15 * time.Second},
+		{&o.PollInterval, 2 * time.Second},
+		{&o.UnreachableAfter, 5 * time.Second},
+		{&o.InfoInterval, 30 * time.Second},
+		{&o.BatchWindow, 10 * time.Millisecond},
+	} {
+		if *d.field == 0 {
+			*d.field = d.value
+		}
+	}
+	if o.MaxInFlight == 0 {
+		o.MaxInFlight = 8
+	}
+	if o.BatchSize == 0 {
+		o.BatchSize = 256
+	}
+}

@@ -1,0 +1,262 @@
+package registry
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"slices"
+	"strings"
+
+	"oaas.io/control-plane/fsm"
+	"oaas.io/control-plane/model"
+	"oaas.io/control-plane/proto/pmpb"
+	"oaas.io/control-plane/scheduler"
+)
+
+// DeployOutcome is the effect of Deploy.
+type DeployOutcome struct {
+	Key string
+	UID string
+	// UnitID is the id of the first environment's unit.
+	UnitID string
+	// Envs are the selected environments, in the plan's order.
+	Envs []string
+	// Created is false when an existing deployment was changed.
+	Created bool
+}
+
+// Deploy creates or changes a deployment: it validates the wish against the
+// stored package, fills in what was left empty, plans it, and commits
+// deployment, plan and units together. No cluster is contacted; the answer does
+// not depend on any being reachable.
+func (r *Registry) Deploy(ctx context.Context, ri RequestInfo, dep *model.OClassDeployment) (*DeployOutcome, uint64, error) {
+	if err := dep.Validate(); err != nil {
+		return nil, 0, invalid("deployment", err)
+	}
+	// Minted outside of the attempts: a retried decision keeps its uid.
+	fresh := r.newUID()
+	out, index, err := r.commit(ctx, ri, func(snap *fsm.Snapshot) (*decision, error) {
+		have := snap.Deployment(dep.Key)
+		if err := ri.Precondition.check("Deployment "+dep.Key, deploymentIndex(have)); err != nil {
+			return nil, err
+		}
+		uid := fresh
+		if have != nil {
+			uid = have.UID
+		}
+		w, err := r.decideDeployment(snap, dep, uid)
+		if err != nil {
+			return nil, err
+		}
+		w.guards = append(w.guards, guard(pmpb.Guard_TABLE_DEPLOYMENT, dep.Key, deploymentIndex(have)))
+		d, err := w.command()
+		if err != nil {
+			return nil, fromStore(err)
+		}
+		d.outcome = &DeployOutcome{Key: dep.Key, UID: uid, UnitID: w.units[0].GetId(), Envs: w.plan.Clusters, Created: have == nil}
+		return d, nil
+	})
+	if err != nil {
+		return nil, 0, err
+	}
+	return out.(*DeployOutcome), index, nil
+}
+
+// wish is what one attempt to decide a deployment came to.
+type wish struct {
+	uid    string
+	doc    *model.OClassDeployment
+	plan   *scheduler.Plan
+	units  []*pmpb.PlannedUnit
+	guards []*pmpb.Guard
+}
+
+// decideDeployment makes the effective deployment, its plan and its units from
+// one snapshot. The guards name every row that the decision depends on.
+func (r *Registry) decideDeployment(snap *fsm.Snapshot, dep *model.OClassDeployment, uid string) (*wish, error) {
+	pkg := snap.Package(dep.PackageName)
+	if pkg == nil {
+		return nil, errorf(NotFound, "Package not found: %s", dep.PackageName)
+	}
+	cls, err := findClass(pkg.Doc, dep.ClassKey)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkEnvs(snap, dep); err != nil {
+		return nil, err
+	}
+	doc, err := enrich(dep, pkg.Doc, cls)
+	if err != nil {
+		return nil, err
+	}
+	plan, err := plan(snap, doc, cls, uid)
+	if err != nil {
+		return nil, err
+	}
+	if !uidIsFree(snap, uid, doc.ClassKey, plan.Clusters) {
+		return nil, errorf(Unavailable, "The deployment's identity collides with another one; try again")
+	}
+	settle(doc, plan, uid)
+	w := &wish{uid: uid, doc: doc, plan: plan}
+	w.guards = append(w.guards, guard(pmpb.Guard_TABLE_PACKAGE, dep.PackageName, pkg.ModifyIndex))
+	for _, env := range plan.Clusters {
+		w.guards = append(w.guards, guard(pmpb.Guard_TABLE_CLUSTER, env, snap.Cluster(env).GetModifyIndex()))
+		unit := buildUnit(uid, env, doc, cls)
+		hash, err := ContentHash(unit)
+		if err != nil {
+			return nil, fromStore(err)
+		}
+		w.units = append(w.units, &pmpb.PlannedUnit{Id: unit.GetId(), Env: env, Desired: unit, ContentHash: hash})
+	}
+	return w, nil
+}
+
+func (w *wish) command() (*decision, error) {
+	doc, err := json.Marshal(w.doc)
+	if err != nil {
+		return nil, err
+	}
+	planned, err := json.Marshal(w.plan)
+	if err != nil {
+		return nil, err
+	}
+	return &decision{cmd: &pmpb.Command{
+		Guards: w.guards,
+		Op: &pmpb.Command_CommitDeployment{CommitDeployment: &pmpb.CommitDeployment{
+			Uid: w.uid, Document: doc, Plan: planned, Units: w.units,
+		}},
+	}}, nil
+}
+
+// plan asks the scheduler where the deployment is to run.
+func plan(snap *fsm.Snapshot, doc *model.OClassDeployment, cls *model.OClass, uid string) (*scheduler.Plan, error) {
+	spec := scheduler.Spec{
+		Key:                doc.Key,
+		TargetEnvs:         dedupe(doc.TargetEnvs),
+		AvailableEnvs:      doc.AvailableEnvs,
+		AvailabilityTarget: doc.NFRRequirements.Availability,
+		Strong:             cls.StateSpec != nil && cls.StateSpec.ConsistencyModel == model.ConsistencyStrong,
+	}
+	p, err := scheduler.Decide(view(snap, uid), spec)
+	var (
+		unknown *scheduler.UnknownClustersError
+		none    *scheduler.NoCandidatesError
+		input   *scheduler.InvalidInputError
+	)
+	switch {
+	case err == nil:
+		return p, nil
+	case errors.As(err, &unknown):
+		return nil, errorf(InvalidArgument, "Invalid target envs: %v", unknown)
+	case errors.As(err, &none):
+		return nil, errorf(InvalidArgument, "Invalid target envs: no environment can take the deployment: %v", none)
+	case errors.As(err, &input):
+		return nil, errorf(Unprocessable, "The deployment cannot be planned: %v", input)
+	default:
+		return nil, fromStore(err)
+	}
+}
+
+// view is the scheduler's picture of the fleet.
+func view(snap *fsm.Snapshot, uid string) scheduler.Snapshot {
+	var out scheduler.Snapshot
+	for _, c := range snap.Clusters() {
+		out.Clusters = append(out.Clusters, scheduler.Cluster{
+			Name:         c.GetName(),
+			Region:       c.GetRegion(),
+			Zone:         c.GetZone(),
+			Labels:       c.GetLabels(),
+			Capabilities: c.GetCapabilities(),
+			Health:       healthNames[c.GetHealth()],
+			Availability: c.Availability,
+			NodeCount:    int(c.GetNodeCount()),
+			ReadyNodes:   int(c.GetReadyNodes()),
+		})
+	}
+	for _, u := range snap.UnitsByDeployment(uid) {
+		if !u.GetTombstone() {
+			out.Current = append(out.Current, u.GetEnv())
+		}
+	}
+	return out
+}
+
+var healthNames = map[pmpb.ClusterHealth]scheduler.Health{
+	pmpb.ClusterHealth_CLUSTER_HEALTH_HEALTHY:     scheduler.Healthy,
+	pmpb.ClusterHealth_CLUSTER_HEALTH_DEGRADED:    scheduler.Degraded,
+	pmpb.ClusterHealth_CLUSTER_HEALTH_UNREACHABLE: scheduler.Unreachable,
+}
+
+// settle writes the plan into the deployment as the contract shows it to
+// clients. What the user set himself stays: replica_count and node ids.
+func settle(doc *model.OClassDeployment, p *scheduler.Plan, uid string) {
+	doc.TargetEnvs = slices.Clone(p.Clusters)
+	if doc.ODGM.ReplicaCount == nil {
+		n := uint32(len(p.Clusters))
+		doc.ODGM.ReplicaCount = &n
+	}
+	if len(doc.ODGM.EnvNodeIDs) == 0 {
+		doc.ODGM.EnvNodeIDs = map[string][]uint64{}
+		for env, id := range scheduler.NodeIDs(uid, p.Clusters) {
+			doc.ODGM.EnvNodeIDs[env] = []uint64{id}
+		}
+	}
+	achieved := p.Achieved
+	doc.Status = &model.DeploymentStatusSummary{
+		ReplicationFactor:          uint32(len(p.Clusters)),
+		SelectedEnvs:               slices.Clone(p.Clusters),
+		AchievedQuorumAvailability: &achieved,
+	}
+}
+
+// DeleteOutcome is the effect of DeleteDeployment.
+type DeleteOutcome struct {
+	Key string
+	UID string
+	// Envs are the environments that have to confirm.
+	Envs []string
+}
+
+// DeleteDeployment removes a deployment and leaves a tombstone per unit. The
+// key is free at once; each tombstone goes when its cluster has confirmed.
+func (r *Registry) DeleteDeployment(ctx context.Context, ri RequestInfo, key string) (*DeleteOutcome, uint64, error) {
+	out, index, err := r.commit(ctx, ri, func(snap *fsm.Snapshot) (*decision, error) {
+		have := snap.Deployment(key)
+		if have == nil {
+			return nil, errorf(NotFound, "Deployment not found: %s", key)
+		}
+		if err := ri.Precondition.check("Deployment "+key, have.ModifyIndex); err != nil {
+			return nil, err
+		}
+		outcome := &DeleteOutcome{Key: key, UID: have.UID, Envs: []string{}}
+		for _, u := range snap.UnitsByDeployment(have.UID) {
+			outcome.Envs = append(outcome.Envs, u.GetEnv())
+		}
+		return &decision{outcome: outcome, cmd: &pmpb.Command{
+			Guards: []*pmpb.Guard{guard(pmpb.Guard_TABLE_DEPLOYMENT, key, have.ModifyIndex)},
+			Op:     &pmpb.Command_DeleteDeployment{DeleteDeployment: &pmpb.DeleteDeployment{Key: key, Uid: have.UID}},
+		}}, nil
+	})
+	if err != nil {
+		return nil, 0, err
+	}
+	return out.(*DeleteOutcome), index, nil
+}
+
+func deploymentIndex(d *fsm.Deployment) uint64 {
+	if d == nil {
+		return 0
+	}
+	return d.ModifyIndex
+}
+
+// dedupe keeps the first of equal names, and trims none: names are exact.
+func dedupe(names []string) []string {
+	var out []string
+	for _, n := range names {
+		if !slices.Contains(out, n) {
+			out = append(out, strings.Clone(n))
+		}
+	}
+	return out
+}

@@ -1,0 +1,25 @@
+// Package registry holds every operation on the replicated state, once: the
+// REST API and the leader's background loops both call it, and nothing else
+// writes commands.
+//
+// # Flow of a write
+//
+//  1. A read barrier, so that a refusal ("package not found") is never based on
+//     a state older than a write that was already acknowledged.
+//  2. Validation against an immutable snapshot of the state.
+//  3. For a deployment: enrichment, a plan by the scheduler, and the units, all
+//     as pure functions of the snapshot.
+//  4. One command, guarded by the modify indexes of every row that the decision
+//     was made from. If one of them moved meanwhile the state machine refuses
+//     the command and the operation starts over at 2.
+//
+// # Invariants
+//
+//   - Unit ids are a pure function of (deployment uid, environment), see UnitID.
+//     Posting twice, retrying or failing over never makes a second runtime.
+//   - Deployment, plan and units are committed by one command: no reader ever
+//     sees one without the others.
+//   - What the client says about condition, status and timestamps is never
+//     trusted; the state machine owns them.
+//   - Errors leave this package only as *Error with a Code, or as *Replayed.
+package registry
