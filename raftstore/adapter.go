@@ -1,0 +1,133 @@
+package raftstore
+
+import (
+	"fmt"
+	"io"
+	"sync"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
+
+	"oaas.io/control-plane/fsm"
+)
+
+// adapter gives Raft the state machine. It is the only code here that knows
+// how package fsm applies, saves and loads.
+//
+// It takes batches, so that one wake-up of the waiters serves a whole group of
+// commands, and configurations, without which Raft cannot take a snapshot of a
+// quiet cluster whose last entry is a membership change.
+type adapter struct {
+	state   *fsm.State
+	applied *appliedIndex
+	log     hclog.Logger
+	m       *metrics
+	// fail ends the node: the state cannot be trusted any more.
+	fail func(error)
+
+	mu          sync.Mutex
+	config      raft.Configuration
+	configIndex uint64
+}
+
+var (
+	_ raft.BatchingFSM        = (*adapter)(nil)
+	_ raft.ConfigurationStore = (*adapter)(nil)
+)
+
+// Apply applies one entry.
+func (a *adapter) Apply(l *raft.Log) any { return a.ApplyBatch([]*raft.Log{l})[0] }
+
+// ApplyBatch applies committed entries in order. The answer has one element per
+// entry: a fsm.Result for a command, nil for a configuration.
+func (a *adapter) ApplyBatch(logs []*raft.Log) []any {
+	out := make([]any, len(logs))
+	entries := make([]fsm.Entry, 0, len(logs))
+	places := make([]int, 0, len(logs))
+	for i, l := range logs {
+		switch l.Type {
+		case raft.LogCommand:
+			entries = append(entries, fsm.Entry{Index: l.Index, Term: l.Term, Data: l.Data})
+			places = append(places, i)
+		case raft.LogConfiguration:
+			a.StoreConfiguration(l.Index, raft.DecodeConfiguration(l.Data))
+		}
+	}
+	if len(entries) == 0 {
+		return out
+	}
+	for i, res := range a.state.ApplyBatch(entries) {
+		out[places[i]] = res
+	}
+	a.publish(entries[len(entries)-1].Index)
+	return out
+}
+
+// StoreConfiguration notes a committed configuration.
+func (a *adapter) StoreConfiguration(index uint64, c raft.Configuration) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.config, a.configIndex = c, index
+}
+
+// committed gives the last committed configuration and its index.
+func (a *adapter) committed() (raft.Configuration, uint64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.config, a.configIndex
+}
+
+// Snapshot captures the state without copying it.
+func (a *adapter) Snapshot() (raft.FSMSnapshot, error) {
+	return &savedState{snap: a.state.Snapshot(), m: a.m}, nil
+}
+
+// Restore replaces the state by a snapshot and publishes its index.
+func (a *adapter) Restore(r io.ReadCloser) error {
+	defer r.Close()
+	if err := a.state.Restore(r); err != nil {
+		return fmt.Errorf("raftstore: restoring a snapshot: %w", err)
+	}
+	a.publish(a.state.Snapshot().Index())
+	a.log.Info("state restored from a snapshot", "index", a.applied.get())
+	return nil
+}
+
+func (a *adapter) publish(index uint64) {
+	a.applied.set(index)
+	a.m.appliedIndex.Set(float64(index))
+}
+
+// savedState writes one immutable view of the state.
+type savedState struct {
+	snap *fsm.Snapshot
+	m    *metrics
+}
+
+// Persist writes the snapshot, or cancels it.
+func (s *savedState) Persist(sink raft.SnapshotSink) error {
+	counted := &countingWriter{w: sink}
+	if err := s.snap.Write(counted); err != nil {
+		_ = sink.Cancel()
+		return fmt.Errorf("raftstore: writing a snapshot: %w", err)
+	}
+	if err := sink.Close(); err != nil {
+		return fmt.Errorf("raftstore: closing a snapshot: %w", err)
+	}
+	s.m.snapshotBytes.Set(float64(counted.n))
+	return nil
+}
+
+// Release does nothing: the view is garbage when nobody holds it.
+func (s *savedState) Release() {}
+
+type countingWriter struct {
+	w io.Writer
+	n int64
+}
+
+func (c *countingWriter) Write(p []byte) (int, error) {
+	n, err := c.w.Write(p)
+	c.n += int64(n)
+	return n, err
+}

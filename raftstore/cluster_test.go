@@ -1,0 +1,357 @@
+package raftstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/goleak"
+	"google.golang.org/grpc"
+
+	"oaas.io/control-plane/proto/pmpb"
+)
+
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m)
+}
+
+// patience is how long a test waits for what must happen.
+const patience = 20 * time.Second
+
+var testTiming = Timing{
+	Heartbeat: 200 * time.Millisecond, Commit: 5 * time.Millisecond, RPC: 2 * time.Second, Hold: 10 * time.Second,
+	Probe: 40 * time.Millisecond, Stabilization: 200 * time.Millisecond, SnapshotInterval: time.Hour,
+}
+
+// faultNet is the network between the nodes of one test. It carries real TCP
+// connections and can cut them by node.
+type faultNet struct {
+	mu    sync.Mutex
+	owner map[string]string // address to node
+	cut   map[[2]string]bool
+	conns map[*faultConn]struct{}
+}
+
+type faultConn struct {
+	net.Conn
+	net      *faultNet
+	from, to string
+}
+
+func newFaultNet() *faultNet {
+	return &faultNet{owner: make(map[string]string), cut: make(map[[2]string]bool), conns: make(map[*faultConn]struct{})}
+}
+
+func (f *faultNet) dialer(from string) DialFunc {
+	return func(ctx context.Context, address string) (net.Conn, error) {
+		f.mu.Lock()
+		to := f.owner[address]
+		cut := f.cut[[2]string{from, to}]
+		f.mu.Unlock()
+		if cut {
+			return nil, errors.New("test: network is cut")
+		}
+		conn, err := dialTCP(ctx, address)
+		if err != nil {
+			return nil, err
+		}
+		c := &faultConn{Conn: conn, net: f, from: from, to: to}
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if f.cut[[2]string{from, to}] {
+			_ = conn.Close()
+			return nil, errors.New("test: network is cut")
+		}
+		f.conns[c] = struct{}{}
+		return c, nil
+	}
+}
+
+func (c *faultConn) Close() error {
+	c.net.mu.Lock()
+	delete(c.net.conns, c)
+	c.net.mu.Unlock()
+	return c.Conn.Close()
+}
+
+// isolate cuts name off from all others, in both directions.
+func (f *faultNet) isolate(name string, others ...string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, o := range others {
+		f.cut[[2]string{name, o}], f.cut[[2]string{o, name}] = true, true
+	}
+	for c := range f.conns {
+		if f.cut[[2]string{c.from, c.to}] {
+			_ = c.Conn.Close()
+		}
+	}
+}
+
+func (f *faultNet) heal() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	clear(f.cut)
+}
+
+// testNode is one node with its gRPC server, on ports that stay its own.
+type testNode struct {
+	t         *testing.T
+	c         *testCluster
+	name      string
+	dir       string
+	raftAddr  string
+	grpcAddr  string
+	configure func(*Options)
+
+	*Node
+	server *grpc.Server
+	served chan struct{}
+}
+
+type testCluster struct {
+	t     *testing.T
+	net   *faultNet
+	peers []string
+	nodes []*testNode
+}
+
+func listen(t *testing.T, address string) net.Listener {
+	t.Helper()
+	var l net.Listener
+	eventually(t, "listen on "+address, func() (err error) {
+		l, err = net.Listen("tcp", address)
+		return err
+	})
+	return l
+}
+
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l := listen(t, "127.0.0.1:0")
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// newCluster makes n nodes that are not started.
+func newCluster(t *testing.T, n int) *testCluster {
+	t.Helper()
+	c := &testCluster{t: t, net: newFaultNet()}
+	for i := range n {
+		c.peers = append(c.peers, c.add(fmt.Sprintf("n%d", i+1)).grpcAddr)
+	}
+	return c
+}
+
+func (c *testCluster) add(name string) *testNode {
+	c.t.Helper()
+	n := &testNode{t: c.t, c: c, name: name, dir: c.t.TempDir(), raftAddr: freeAddress(c.t), grpcAddr: freeAddress(c.t)}
+	c.net.mu.Lock()
+	c.net.owner[n.raftAddr], c.net.owner[n.grpcAddr] = name, name
+	c.net.mu.Unlock()
+	c.nodes = append(c.nodes, n)
+	c.t.Cleanup(func() { n.kill() })
+	return n
+}
+
+func (c *testCluster) start() {
+	c.t.Helper()
+	for _, n := range c.nodes {
+		n.start()
+	}
+}
+
+// startCluster gives n nodes that run and have a leader.
+func startCluster(t *testing.T, n int) *testCluster {
+	t.Helper()
+	c := newCluster(t, n)
+	c.start()
+	c.leader()
+	return c
+}
+
+func testLogger(name string) hclog.Logger {
+	if os.Getenv("RAFTSTORE_LOG") == "" {
+		return hclog.New(&hclog.LoggerOptions{Output: io.Discard, Level: hclog.Trace})
+	}
+	return hclog.New(&hclog.LoggerOptions{Name: name, Level: hclog.Debug, Output: os.Stderr})
+}
+
+func (n *testNode) options() Options {
+	return Options{
+		DataDir: n.dir, RaftAddress: n.raftAddr, GRPCAddress: n.grpcAddr, HTTPAddress: "http-" + n.name + ":8080",
+		RaftListen: n.raftAddr, Peers: n.c.peers, Timing: testTiming, Dial: n.c.net.dialer(n.name),
+		Logger: testLogger(n.name), Registerer: prometheus.NewRegistry(), Version: "test",
+	}
+}
+
+func (n *testNode) start() {
+	n.t.Helper()
+	opts := n.options()
+	if n.configure != nil {
+		n.configure(&opts)
+	}
+	opts.RaftListener = listen(n.t, n.raftAddr)
+	node, err := Open(n.t.Context(), opts)
+	if err != nil {
+		n.t.Fatalf("open %s: %v", n.name, err)
+	}
+	n.Node = node
+	n.serve()
+}
+
+func (n *testNode) serve() {
+	l := listen(n.t, n.grpcAddr)
+	n.server, n.served = grpc.NewServer(ServerOptions()...), make(chan struct{})
+	n.RegisterServices(n.server)
+	go func(s *grpc.Server, done chan struct{}) {
+		defer close(done)
+		_ = s.Serve(l)
+	}(n.server, n.served)
+}
+
+func (n *testNode) stopServing() {
+	n.server.Stop()
+	<-n.served
+}
+
+// kill ends the node as a crash does: connections break, nothing is handed over.
+func (n *testNode) kill() {
+	if n.Node == nil {
+		return
+	}
+	if n.layer != nil {
+		_ = n.layer.Close()
+	}
+	n.stopRaft()
+	n.stopServing()
+	n.shutdownNow()
+}
+
+// stopGracefully ends the node as an operator does.
+func (n *testNode) stopGracefully() {
+	n.t.Helper()
+	n.shutdownNow()
+}
+
+func (n *testNode) shutdownNow() {
+	n.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if err := n.Shutdown(ctx); err != nil && !errors.Is(err, net.ErrClosed) {
+		n.t.Errorf("shutdown %s: %v", n.name, err)
+	}
+	n.stopServing()
+	n.Node = nil
+}
+
+func (n *testNode) running() bool { return n.Node != nil }
+
+// eventually repeats do until it gives nil.
+func eventually(t *testing.T, what string, do func() error) {
+	t.Helper()
+	deadline := time.NewTimer(patience)
+	defer deadline.Stop()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := do()
+		if err == nil {
+			return
+		}
+		select {
+		case <-deadline.C:
+			t.Fatalf("%s: not in %v: %v", what, patience, err)
+		case <-tick.C:
+		}
+	}
+}
+
+// leader waits for the one ready leader.
+func (c *testCluster) leader() *testNode {
+	c.t.Helper()
+	var leader *testNode
+	eventually(c.t, "a leader", func() error {
+		for _, n := range c.nodes {
+			if n.running() && n.IsLeader() {
+				leader = n
+				return nil
+			}
+		}
+		return errors.New("none")
+	})
+	return leader
+}
+
+func (c *testCluster) others(n *testNode) []*testNode {
+	var out []*testNode
+	for _, o := range c.nodes {
+		if o != n && o.running() {
+			out = append(out, o)
+		}
+	}
+	return out
+}
+
+func names(nodes []*testNode) []string {
+	var out []string
+	for _, n := range nodes {
+		out = append(out, n.name)
+	}
+	return out
+}
+
+func within(t *testing.T, d time.Duration) context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), d)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// put is a command that leaves a mark in the state.
+func put(key, value string) *pmpb.Command {
+	return &pmpb.Command{Op: &pmpb.Command_PutCluster{PutCluster: &pmpb.PutCluster{
+		Cluster: &pmpb.Cluster{Name: key, Address: value},
+	}}}
+}
+
+func get(n *testNode, key string) string { return n.State().Snapshot().Cluster(key).GetAddress() }
+
+// write commits key=value through whoever leads, as a client that retries does.
+func (c *testCluster) write(key, value string) uint64 {
+	c.t.Helper()
+	var index uint64
+	eventually(c.t, "write "+key, func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		defer cancel()
+		res, err := c.leader().Apply(ctx, put(key, value))
+		if err = errors.Join(err, res.Err); err != nil {
+			return err
+		}
+		index = res.Index
+		return nil
+	})
+	return index
+}
+
+func (c *testCluster) expectEverywhere(key, value string) {
+	c.t.Helper()
+	for _, n := range c.nodes {
+		if !n.running() {
+			continue
+		}
+		eventually(c.t, fmt.Sprintf("%s=%s on %s", key, value, n.name), func() error {
+			if got := get(n, key); got != value {
+				return fmt.Errorf("got %q", got)
+			}
+			return nil
+		})
+	}
+}

@@ -1,0 +1,46 @@
+package raftstore
+
+import (
+	"errors"
+	"fmt"
+)
+
+var (
+	// ErrNotLeader says that this node cannot do what only the leader does. A
+	// command that failed with it was not proposed and has no effect.
+	ErrNotLeader = errors.New("raftstore: this node is not the leader")
+	// ErrNoLeader says that no leader was known, or reachable, in time.
+	ErrNoLeader = errors.New("raftstore: no leader is known")
+	// ErrOutcomeUnknown says that a command was proposed and may or may not
+	// take effect, now or later.
+	ErrOutcomeUnknown = errors.New("raftstore: the outcome of the write is unknown")
+	// ErrTooLarge says that an encoded command exceeds MaxCommandSize.
+	ErrTooLarge = errors.New("raftstore: the command is too large")
+	// ErrShutdown says that the node is stopping or has stopped.
+	ErrShutdown = errors.New("raftstore: the node is shut down")
+	// ErrIsLeader is returned by LeaderConn on the leader itself.
+	ErrIsLeader = errors.New("raftstore: this node is the leader")
+
+	// ErrLocked says that another process uses the data directory.
+	ErrLocked = errors.New("raftstore: the data directory is in use by another process")
+	// ErrServerIDMismatch says that the server id of the data directory does not
+	// belong to the log in it.
+	ErrServerIDMismatch = errors.New("raftstore: the server id does not belong to the log in the data directory")
+	// ErrStuckTransfer says that a leadership transfer never ended, so that the
+	// library refuses all writes although the node leads.
+	ErrStuckTransfer = errors.New("raftstore: a leadership transfer is stuck")
+)
+
+// StorageError is reported on Fatal when the log or the node's vote could not
+// be written or read.
+type StorageError struct {
+	// Op is the storage operation that failed.
+	Op  string
+	Err error
+}
+
+func (e *StorageError) Error() string {
+	return fmt.Sprintf("raftstore: storage failed in %s: %v", e.Op, e.Err)
+}
+
+func (e *StorageError) Unwrap() error { return e.Err }

@@ -1,0 +1,303 @@
+package raftstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"oaas.io/control-plane/proto/pmpb"
+)
+
+// term is one leadership of this node, from the moment that it has caught up
+// with its predecessors until it ends.
+type term struct {
+	number uint64
+	// ctx ends when the leadership does.
+	ctx context.Context
+}
+
+// leadership holds the current term for those who wait for one.
+type leadership struct {
+	mu      sync.Mutex
+	current *term
+	changed chan struct{} // closed and replaced with every change
+}
+
+func (l *leadership) init() { l.changed = make(chan struct{}) }
+
+func (l *leadership) set(t *term) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.current = t
+	close(l.changed)
+	l.changed = make(chan struct{})
+}
+
+// get gives the current term, nil when there is none, and a channel that is
+// closed when that changes.
+func (l *leadership) get() (*term, <-chan struct{}) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.current, l.changed
+}
+
+// monitorLeadership follows the library's notifications. They tell only the
+// latest transition, so a second "leader" means that leadership was lost and
+// won again in between; both steps are then made up for, in order. Nothing here
+// may take long: reading the channel is what it is for.
+func (n *Node) monitorLeadership() {
+	end := func() {}
+	defer func() { end() }()
+	for {
+		select {
+		case <-n.ctx.Done():
+			return
+		case leads := <-n.raft.LeaderCh():
+			end()
+			end = func() {}
+			if leads {
+				end = n.beginTerm()
+			}
+		}
+	}
+}
+
+// beginTerm runs this node's leadership in a goroutine and returns what ends it
+// and waits for its end.
+func (n *Node) beginTerm() (end func()) {
+	ctx, cancel := context.WithCancel(n.ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		n.runTerm(ctx)
+	}()
+	return func() {
+		cancel()
+		<-done
+	}
+}
+
+// runTerm makes the node a ready leader, keeps the members in order and takes
+// everything back when ctx ends.
+func (n *Node) runTerm(ctx context.Context) {
+	number, ok := n.establish(ctx)
+	if !ok {
+		return
+	}
+	if !n.mintClusterID(ctx, number) {
+		return
+	}
+	// Reads and writes may come from here on.
+	n.lead.set(&term{number: number, ctx: ctx})
+	n.m.ready.Set(1)
+	n.m.established.Inc()
+	n.log.Info("this node leads", "term", number, "applied", n.applied.get())
+	defer func() {
+		n.lead.set(nil)
+		n.m.ready.Set(0)
+		n.log.Info("this node no longer leads", "term", number)
+	}()
+	n.keepMembers(ctx, number)
+}
+
+// establish commits a barrier in the node's own term, after which the state
+// holds everything that earlier leaders acknowledged. It reports false when the
+// leadership is over before that.
+func (n *Node) establish(ctx context.Context) (uint64, bool) {
+	var stuckSince time.Time
+	for {
+		number := n.raft.CurrentTerm()
+		if n.raft.State() != raft.Leader {
+			return 0, false
+		}
+		err := n.await(ctx, func() raft.Future { return n.raft.Barrier(n.timing.RPC) })
+		switch {
+		case ctx.Err() != nil:
+			return 0, false
+		case err == nil && n.raft.State() == raft.Leader && n.raft.CurrentTerm() == number:
+			return number, true
+		case errors.Is(err, raft.ErrLeadershipTransferInProgress):
+			if stuckSince.IsZero() {
+				stuckSince = time.Now()
+			} else if time.Since(stuckSince) > 2*n.timing.Election+n.timing.Heartbeat {
+				n.fail(fmt.Errorf("%w: a new leader refuses writes for %v", ErrStuckTransfer, time.Since(stuckSince).Round(time.Millisecond)))
+				return 0, false
+			}
+		case err != nil:
+			n.log.Warn("the first barrier of a leadership failed", "term", number, "error", err)
+		}
+		if !pause(ctx, n.timing.Heartbeat/10) {
+			return 0, false
+		}
+	}
+}
+
+// readyTerm gives the term in which this node is a ready leader, as far as it
+// knows; nil otherwise.
+func (n *Node) readyTerm() *term {
+	t, _ := n.lead.get()
+	if t == nil || t.ctx.Err() != nil || n.raft.State() != raft.Leader || n.raft.CurrentTerm() != t.number {
+		return nil
+	}
+	return t
+}
+
+// IsLeader reports whether this node believes to lead and has caught up with
+// its predecessors. It is no proof: another node may lead already. Writes and
+// read barriers find that out.
+func (n *Node) IsLeader() bool { return n.readyTerm() != nil }
+
+// RunWhileLeader runs fn each time that this node becomes the leader, until ctx
+// ends or the node stops. fn's context ends with the leadership, and fn runs
+// again only after it has returned. When fn returns an error although its
+// leadership goes on, RunWhileLeader returns that error; when it returns nil,
+// it is run again in the next leadership.
+func (n *Node) RunWhileLeader(ctx context.Context, fn func(ctx context.Context, term uint64) error) error {
+	var last uint64
+	for {
+		t, changed := n.lead.get()
+		if t != nil && t.number != last {
+			last = t.number
+			if err := n.runOnce(ctx, t, fn); err != nil {
+				return err
+			}
+			continue
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-n.ctx.Done():
+			return ErrShutdown
+		case <-changed:
+		}
+	}
+}
+
+func (n *Node) runOnce(ctx context.Context, t *term, fn func(context.Context, uint64) error) error {
+	fctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	unlink := context.AfterFunc(t.ctx, cancel)
+	defer unlink()
+	err := fn(fctx, t.number)
+	if err != nil && fctx.Err() == nil {
+		return fmt.Errorf("raftstore: work of the leader in term %d: %w", t.number, err)
+	}
+	return nil
+}
+
+// TransferLeadership makes the best follower the leader. It returns nil once
+// this node no longer leads. The target is one that has the whole log, because
+// the library, given a follower that lags, can keep refusing writes for good.
+func (n *Node) TransferLeadership(ctx context.Context) error {
+	if n.readyTerm() == nil {
+		return ErrNotLeader
+	}
+	target, err := n.transferTarget(ctx)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*n.timing.Election+n.timing.Heartbeat)
+	defer cancel()
+	began := time.Now()
+	err = n.await(ctx, func() raft.Future { return n.raft.LeadershipTransferToServer(target.ID, target.Address) })
+	for n.raft.State() == raft.Leader && pause(ctx, 5*time.Millisecond) && err == nil {
+	}
+	if n.raft.State() != raft.Leader {
+		n.log.Info("leadership handed over", "to", target.ID, "took", time.Since(began))
+		return nil
+	}
+	if err == nil {
+		err = ctx.Err()
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		n.checkStuck()
+	}
+	return fmt.Errorf("raftstore: leadership was not taken by %s: %w", target.ID, err)
+}
+
+// checkStuck ends the node when, long after a transfer should have been over,
+// the library still refuses writes because of it.
+func (n *Node) checkStuck() {
+	deadline := time.Now().Add(2 * n.timing.Election)
+	for time.Now().Before(deadline) {
+		ctx, cancel := context.WithTimeout(n.ctx, n.timing.Election)
+		err := n.await(ctx, func() raft.Future { return n.raft.Barrier(n.timing.Election) })
+		cancel()
+		if !errors.Is(err, raft.ErrLeadershipTransferInProgress) {
+			return
+		}
+		if !pause(n.ctx, n.timing.Election/10) {
+			return
+		}
+	}
+	n.fail(fmt.Errorf("%w: in term %d", ErrStuckTransfer, n.raft.CurrentTerm()))
+}
+
+// transferTarget finds the voter with the longest log, which must be in this
+// term.
+func (n *Node) transferTarget(ctx context.Context) (raft.Server, error) {
+	ctx, cancel := context.WithTimeout(ctx, n.timing.Heartbeat)
+	defer cancel()
+	var others []raft.Server
+	for _, s := range n.servers() {
+		if s.Suffrage == raft.Voter && string(s.ID) != n.serverID {
+			others = append(others, s)
+		}
+	}
+	own := n.raft.LastIndex()
+	answers := n.identifyServers(ctx, others)
+	var best raft.Server
+	var bestIndex uint64
+	for i, a := range answers {
+		if a != nil && a.GetTerm() == n.raft.CurrentTerm() && a.GetLastLogIndex() >= bestIndex {
+			best, bestIndex = others[i], a.GetLastLogIndex()
+		}
+	}
+	if best.ID == "" || bestIndex+closeEnough < own {
+		return raft.Server{}, errors.New("raftstore: no other voter is caught up")
+	}
+	return best, nil
+}
+
+// closeEnough is how many entries a server may lag to count as caught up.
+const closeEnough = 100
+
+// servers gives the latest configuration, which may not be committed yet.
+func (n *Node) servers() []raft.Server {
+	f := n.raft.GetConfiguration()
+	if f.Error() != nil {
+		return nil
+	}
+	return f.Configuration().Servers
+}
+
+// identity is what this node says about itself.
+func (n *Node) identity() *pmpb.IdentifyResponse {
+	_, leader := n.raft.LeaderWithID()
+	self := n.peers.self
+	return &pmpb.IdentifyResponse{
+		ServerId: n.serverID, RaftAddress: self.GetRaftAddress(), GrpcAddress: self.GetGrpcAddress(),
+		HttpAddress: self.GetHttpAddress(), Version: self.GetVersion(),
+		ClusterId: n.ClusterID(), Virgin: n.virgin(), LeaderId: string(leader), Term: n.raft.CurrentTerm(),
+		Peers: n.opts.Peers, LastLogIndex: n.raft.LastIndex(), AppliedIndex: n.applied.get(),
+	}
+}
+
+// virgin reports whether nothing was ever stored here: no entry and no vote.
+func (n *Node) virgin() bool { return n.raft.LastIndex() == 0 && n.raft.CurrentTerm() == 0 }
+
+// pause waits for d and reports whether ctx is still alive then.
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}

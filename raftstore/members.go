@@ -1,0 +1,278 @@
+package raftstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"oaas.io/control-plane/fsm"
+	"oaas.io/control-plane/proto/pmpb"
+)
+
+// recheckEvery is the number of rounds after which the leader asks servers for
+// their addresses although it has their rows.
+const recheckEvery = 10
+
+// mintClusterID gives a new cluster its identity. It reports false when the
+// leadership ended before there was one.
+func (n *Node) mintClusterID(ctx context.Context, number uint64) bool {
+	for n.ClusterID() == "" {
+		res, err := n.submit(ctx, &pmpb.Command{
+			ExpectedTerm: number,
+			Op:           &pmpb.Command_Found{Found: &pmpb.Found{ClusterId: n.opts.NewClusterID()}},
+		})
+		if err = errors.Join(err, res.Err); err != nil {
+			n.log.Warn("the cluster could not be given an identity", "error", err)
+			if !pause(ctx, n.timing.Heartbeat/10) {
+				return false
+			}
+			if n.raft.State() != raft.Leader {
+				return false
+			}
+		}
+	}
+	return ctx.Err() == nil
+}
+
+// keepMembers is the leader's housekeeping: it keeps the members table true and
+// gives servers that have caught up their vote. It runs until ctx ends.
+func (n *Node) keepMembers(ctx context.Context, number uint64) {
+	steady := make(map[raft.ServerID]time.Time)
+	for round := 0; ; round++ {
+		n.tidyMembers(ctx, number, round%recheckEvery == 0)
+		n.promote(ctx, steady)
+		if !pause(ctx, n.timing.Probe) {
+			return
+		}
+	}
+}
+
+// tidyMembers brings the members table in line with the configuration and with
+// what its servers say. Servers that have a row are asked only when all is set.
+func (n *Node) tidyMembers(ctx context.Context, number uint64, all bool) {
+	servers := n.servers()
+	n.countMembers(servers)
+	snap := n.state.Snapshot()
+	known := make(map[string]bool, len(servers))
+	var ask []raft.Server
+	for _, s := range servers {
+		id := string(s.ID)
+		known[id] = true
+		switch {
+		case id == n.serverID:
+			n.putMember(ctx, number, n.peers.self)
+		case all || snap.Member(id) == nil:
+			ask = append(ask, s)
+		}
+	}
+	if len(ask) > 0 {
+		actx, cancel := context.WithTimeout(ctx, n.timing.Heartbeat)
+		for i, a := range n.identifyServers(actx, ask) {
+			if a == nil && n.peers.lookup(string(ask[i].ID)) == nil {
+				n.identifyAll(actx, n.opts.Peers)
+			}
+		}
+		cancel()
+	}
+	for _, s := range ask {
+		if m := n.peers.lookup(string(s.ID)); m != nil {
+			n.putMember(ctx, number, m)
+		}
+	}
+	for _, m := range snap.Members() {
+		if !known[m.GetServerId()] {
+			n.submitLogged(ctx, "member not removed", &pmpb.Command{
+				ExpectedTerm: number,
+				Op:           &pmpb.Command_RemoveMember{RemoveMember: &pmpb.RemoveMember{ServerId: m.GetServerId()}},
+			})
+		}
+	}
+}
+
+// putMember commits a member's row if it says something new.
+func (n *Node) putMember(ctx context.Context, number uint64, m *pmpb.Member) {
+	if sameMember(n.state.Snapshot().Member(m.GetServerId()), m) {
+		return
+	}
+	n.submitLogged(ctx, "member not recorded", &pmpb.Command{
+		ExpectedTerm: number,
+		Op:           &pmpb.Command_PutMember{PutMember: &pmpb.PutMember{Member: m}},
+	})
+}
+
+func (n *Node) submitLogged(ctx context.Context, what string, cmd *pmpb.Command) {
+	ctx, cancel := context.WithTimeout(ctx, n.timing.RPC)
+	defer cancel()
+	res, err := n.submit(ctx, cmd)
+	if err = errors.Join(err, res.Err); err != nil && !errors.Is(err, fsm.ErrTermMismatch) && ctx.Err() == nil {
+		n.log.Warn(what, "error", err)
+	}
+}
+
+func (n *Node) countMembers(servers []raft.Server) {
+	voters := 0
+	for _, s := range servers {
+		if s.Suffrage == raft.Voter {
+			voters++
+		}
+	}
+	n.m.members.WithLabelValues("voter").Set(float64(voters))
+	n.m.members.WithLabelValues("nonvoter").Set(float64(len(servers) - voters))
+}
+
+// promote gives a vote to servers that have kept up for Timing.Stabilization.
+// steady is since when each has.
+func (n *Node) promote(ctx context.Context, steady map[raft.ServerID]time.Time) {
+	var waiting []raft.Server
+	for _, s := range n.servers() {
+		if s.Suffrage == raft.Nonvoter {
+			waiting = append(waiting, s)
+		}
+	}
+	if len(waiting) == 0 {
+		clear(steady)
+		return
+	}
+	actx, cancel := context.WithTimeout(ctx, n.timing.Heartbeat)
+	defer cancel()
+	last := n.raft.LastIndex()
+	for i, a := range n.identifyServers(actx, waiting) {
+		id := waiting[i].ID
+		if a == nil || a.GetTerm() != n.raft.CurrentTerm() || a.GetLeaderId() != n.serverID || a.GetLastLogIndex()+closeEnough < last {
+			delete(steady, id)
+			continue
+		}
+		since, ok := steady[id]
+		if !ok {
+			steady[id] = time.Now()
+			continue
+		}
+		if time.Since(since) < n.timing.Stabilization {
+			continue
+		}
+		delete(steady, id)
+		if err := n.changeConfig(ctx, func() raft.Future { return n.raft.AddVoter(id, waiting[i].Address, 0, n.timing.RPC) }); err != nil {
+			n.log.Warn("a server was not given its vote", "server_id", id, "error", err)
+			continue
+		}
+		n.log.Info("server promoted to voter", "server_id", id)
+	}
+}
+
+func (n *Node) changeConfig(ctx context.Context, start func() raft.Future) error {
+	ctx, cancel := context.WithTimeout(ctx, n.timing.RPC)
+	defer cancel()
+	return n.await(ctx, start)
+}
+
+// admit lets a server into the cluster, or takes note of its new addresses. A
+// new server never has a vote at first. A server whose log address was that of
+// another one has replaced it: the former can no longer be reached by anybody,
+// and its disk is gone or has moved.
+func (n *Node) admit(ctx context.Context, number uint64, m *pmpb.Member, member bool) error {
+	n.joins.Lock()
+	defer n.joins.Unlock()
+	id, address := raft.ServerID(m.GetServerId()), raft.ServerAddress(m.GetRaftAddress())
+	var have, holder *raft.Server
+	for _, s := range n.servers() {
+		if s.ID == id {
+			have = &s
+		} else if s.Address == address {
+			holder = &s
+		}
+	}
+	if have == nil && member {
+		return errRemoved
+	}
+	if holder != nil {
+		if string(holder.ID) == n.serverID {
+			return fmt.Errorf("%w: %s is the leader's own address", errBadJoin, address)
+		}
+		n.log.Warn("a server was replaced at its address", "address", address, "old", holder.ID, "new", id)
+		if err := n.changeConfig(ctx, func() raft.Future { return n.raft.RemoveServer(holder.ID, 0, n.timing.RPC) }); err != nil {
+			return fmt.Errorf("removing server %s, which had the address: %w", holder.ID, err)
+		}
+	}
+	if err := n.configure(ctx, have, id, address); err != nil {
+		return err
+	}
+	n.peers.hear(m)
+	n.putMember(ctx, number, m)
+	return nil
+}
+
+func (n *Node) configure(ctx context.Context, have *raft.Server, id raft.ServerID, address raft.ServerAddress) error {
+	switch {
+	case have == nil:
+		n.log.Info("a server joins", "server_id", id, "address", address)
+		return n.changeConfig(ctx, func() raft.Future { return n.raft.AddNonvoter(id, address, 0, n.timing.RPC) })
+	case have.Address == address:
+		return nil
+	case have.Suffrage == raft.Voter:
+		return n.changeConfig(ctx, func() raft.Future { return n.raft.AddVoter(id, address, 0, n.timing.RPC) })
+	default:
+		return n.changeConfig(ctx, func() raft.Future { return n.raft.AddNonvoter(id, address, 0, n.timing.RPC) })
+	}
+}
+
+var (
+	errRemoved = errors.New("the server was removed from the cluster")
+	errBadJoin = errors.New("the server cannot join")
+)
+
+// keepInTouch founds or joins a cluster when there is none, and then keeps the
+// addresses of the others, and theirs of this node, up to date.
+func (n *Node) keepInTouch() {
+	n.settle()
+	for {
+		if !pause(n.ctx, n.timing.Probe) {
+			return
+		}
+		n.learn()
+		n.announce()
+		n.forgetOthers()
+	}
+}
+
+// learn asks the configured peers who they are while there is a server that
+// nothing is known about.
+func (n *Node) learn() {
+	for _, s := range n.servers() {
+		if n.peers.lookup(string(s.ID)) == nil {
+			ctx, cancel := context.WithTimeout(n.ctx, n.timing.Heartbeat)
+			n.identifyAll(ctx, n.opts.Peers)
+			cancel()
+			return
+		}
+	}
+}
+
+// announce tells the leader this node's addresses when its row is not right.
+func (n *Node) announce() {
+	clusterID := n.ClusterID()
+	if n.IsLeader() || clusterID == "" || sameMember(n.state.Snapshot().Member(n.serverID), n.peers.self) {
+		return
+	}
+	info, ok := n.Leader()
+	if !ok || info.GRPCAddress == "" || info.ServerID == n.serverID || n.peers.self.GetGrpcAddress() == "" {
+		return
+	}
+	if err := n.join(n.ctx, info.GRPCAddress, clusterID); err != nil && n.ctx.Err() == nil {
+		n.log.Warn("the leader was not told this node's addresses", "error", err)
+	}
+}
+
+// forgetOthers closes the connections to addresses that no server has.
+func (n *Node) forgetOthers() {
+	keep := make(map[string]bool)
+	for _, p := range n.opts.Peers {
+		keep[p] = true
+	}
+	for _, s := range n.servers() {
+		keep[n.peers.lookup(string(s.ID)).GetGrpcAddress()] = true
+	}
+	n.peers.prune(keep)
+}

@@ -1,0 +1,296 @@
+package raftstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
+)
+
+// This file is the only place where the node opens or accepts connections.
+
+const (
+	// preamble opens every connection to the log's port, followed by one byte of
+	// length and the dialler's cluster id (empty before it has one).
+	preamble = "oaas-raft/1\n"
+	// maxConnections bounds accepted connections; each peer holds at most a
+	// handful.
+	maxConnections = 128
+	// handshakeTimeout is how long an accepted connection may take to say which
+	// cluster it belongs to.
+	handshakeTimeout = 5 * time.Second
+	// poolSize is the number of idle connections kept per peer.
+	poolSize = 3
+	// maxMessage bounds one gRPC message between nodes, in bytes.
+	maxMessage = 16 << 20
+)
+
+// serialTransport sends heartbeats through Raft's main loop. The shortcut that
+// the library would install runs in the connection's goroutine and changes term
+// and role while the main loop does, which can elect two leaders in one term.
+// The embedded transport still offers pre-vote and closing.
+type serialTransport struct{ *raft.NetworkTransport }
+
+// SetHeartbeatHandler does nothing.
+func (serialTransport) SetHeartbeatHandler(func(raft.RPC)) {}
+
+func newTransport(layer *streamLayer, timing Timing, log hclog.Logger) raft.Transport {
+	return serialTransport{raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+		Stream:                  layer,
+		MaxPool:                 poolSize,
+		MaxRPCsInFlight:         2,
+		Timeout:                 timing.RPC,
+		Logger:                  log,
+		MsgpackUseNewTimeFormat: true,
+	})}
+}
+
+// textAddr is a net.Addr that is advertised exactly as it was configured.
+type textAddr string
+
+func (textAddr) Network() string  { return "tcp" }
+func (a textAddr) String() string { return string(a) }
+
+// streamLayer carries Raft's connections. It refuses those of another cluster
+// and whatever does not speak the protocol before the library decodes a byte.
+type streamLayer struct {
+	listener  net.Listener
+	address   textAddr
+	dial      DialFunc
+	clusterID func() string
+	log       hclog.Logger
+	m         *metrics
+
+	accepted chan net.Conn
+	slots    chan struct{}
+	closed   chan struct{}
+	wg       sync.WaitGroup
+
+	mu    sync.Mutex
+	conns map[net.Conn]struct{}
+	done  bool
+}
+
+var _ raft.StreamLayer = (*streamLayer)(nil)
+
+func newStreamLayer(l net.Listener, address string, dial DialFunc, clusterID func() string, log hclog.Logger, m *metrics) *streamLayer {
+	s := &streamLayer{
+		listener: l, address: textAddr(address), dial: dial, clusterID: clusterID, log: log, m: m,
+		accepted: make(chan net.Conn),
+		slots:    make(chan struct{}, maxConnections),
+		closed:   make(chan struct{}),
+		conns:    make(map[net.Conn]struct{}),
+	}
+	s.wg.Add(1)
+	go s.acceptLoop()
+	return s
+}
+
+// Addr gives the advertised address, which the library uses as this node's.
+func (s *streamLayer) Addr() net.Addr { return s.address }
+
+// Accept gives the next connection that passed the handshake.
+func (s *streamLayer) Accept() (net.Conn, error) {
+	select {
+	case c := <-s.accepted:
+		return c, nil
+	case <-s.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+// Dial connects to a peer, resolving its name now.
+func (s *streamLayer) Dial(address raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	conn, err := s.dial(ctx, string(address))
+	if err != nil {
+		return nil, err
+	}
+	id := s.clusterID()
+	hello := append([]byte(preamble), byte(len(id)))
+	hello = append(hello, id...)
+	_ = conn.SetWriteDeadline(time.Now().Add(timeout))
+	if _, err := conn.Write(hello); err != nil {
+		_ = conn.Close()
+		return nil, fmt.Errorf("raftstore: greeting %s: %w", address, err)
+	}
+	_ = conn.SetWriteDeadline(time.Time{})
+	tracked, ok := s.track(conn, nil)
+	if !ok {
+		_ = conn.Close()
+		return nil, net.ErrClosed
+	}
+	return tracked, nil
+}
+
+// Close ends the listener and every connection, and waits for the layer's own
+// goroutines.
+func (s *streamLayer) Close() error {
+	s.mu.Lock()
+	if s.done {
+		s.mu.Unlock()
+		return nil
+	}
+	s.done = true
+	close(s.closed)
+	open := make([]net.Conn, 0, len(s.conns))
+	for c := range s.conns {
+		open = append(open, c)
+	}
+	s.mu.Unlock()
+	err := s.listener.Close()
+	for _, c := range open {
+		_ = c.Close()
+	}
+	s.wg.Wait()
+	return err
+}
+
+func (s *streamLayer) acceptLoop() {
+	defer s.wg.Done()
+	for {
+		conn, err := s.listener.Accept()
+		if err != nil {
+			if errors.Is(err, net.ErrClosed) {
+				return
+			}
+			s.log.Warn("accepting a connection failed", "error", err)
+			select {
+			case <-s.closed:
+				return
+			case <-time.After(50 * time.Millisecond):
+			}
+			continue
+		}
+		select {
+		case s.slots <- struct{}{}:
+		default:
+			s.refuse(conn, "too many connections", nil)
+			continue
+		}
+		tracked, ok := s.track(conn, s.slots)
+		if !ok {
+			_ = conn.Close()
+			return
+		}
+		s.wg.Add(1)
+		go s.greet(tracked)
+	}
+}
+
+// greet reads the preamble and hands the connection to the library.
+func (s *streamLayer) greet(conn net.Conn) {
+	defer s.wg.Done()
+	_ = conn.SetReadDeadline(time.Now().Add(handshakeTimeout))
+	id, err := readPreamble(conn)
+	if err != nil {
+		s.refuse(conn, "no valid greeting", err)
+		return
+	}
+	if own := s.clusterID(); id != "" && own != "" && id != own {
+		s.refuse(conn, "another cluster", fmt.Errorf("it says %q, this is %q", id, own))
+		return
+	}
+	_ = conn.SetReadDeadline(time.Time{})
+	select {
+	case s.accepted <- conn:
+	case <-s.closed:
+		_ = conn.Close()
+	}
+}
+
+func (s *streamLayer) refuse(conn net.Conn, reason string, err error) {
+	s.m.refused.WithLabelValues(reason).Inc()
+	s.log.Warn("refused a connection to the log's port", "peer", conn.RemoteAddr(), "reason", reason, "error", err)
+	_ = conn.Close()
+}
+
+// readPreamble reads exactly the greeting and gives the cluster id in it.
+func readPreamble(r io.Reader) (string, error) {
+	var head [len(preamble) + 1]byte
+	if _, err := io.ReadFull(r, head[:]); err != nil {
+		return "", err
+	}
+	if string(head[:len(preamble)]) != preamble {
+		return "", errors.New("not this protocol")
+	}
+	id := make([]byte, head[len(preamble)])
+	if _, err := io.ReadFull(r, id); err != nil {
+		return "", err
+	}
+	return string(id), nil
+}
+
+// track remembers conn until it is closed; then slot, if any, is given back.
+func (s *streamLayer) track(conn net.Conn, slot <-chan struct{}) (net.Conn, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.done {
+		return nil, false
+	}
+	t := &trackedConn{Conn: conn, layer: s, slot: slot}
+	s.conns[t] = struct{}{}
+	return t, true
+}
+
+type trackedConn struct {
+	net.Conn
+	layer *streamLayer
+	slot  <-chan struct{}
+	once  sync.Once
+}
+
+func (c *trackedConn) Close() error {
+	err := c.Conn.Close()
+	c.once.Do(func() {
+		c.layer.mu.Lock()
+		delete(c.layer.conns, c)
+		c.layer.mu.Unlock()
+		if c.slot != nil {
+			<-c.slot
+		}
+	})
+	return err
+}
+
+func dialTCP(ctx context.Context, address string) (net.Conn, error) {
+	d := net.Dialer{KeepAlive: 15 * time.Second}
+	return d.DialContext(ctx, "tcp", address)
+}
+
+// dialGRPC makes a connection to a peer's internal port that connects lazily,
+// notices a dead peer by itself and comes back quickly.
+func dialGRPC(address string, dial DialFunc) (*grpc.ClientConn, error) {
+	return grpc.NewClient("passthrough:///"+address,
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(ctx context.Context, a string) (net.Conn, error) { return dial(ctx, a) }),
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},
+			MinConnectTimeout: 2 * time.Second,
+		}),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 15 * time.Second, Timeout: 5 * time.Second}),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage), grpc.MaxCallSendMsgSize(maxMessage)),
+	)
+}
+
+// ServerOptions are what the internal gRPC server should be made with: the
+// limits and keepalives that fit what nodes send each other.
+func ServerOptions() []grpc.ServerOption {
+	return []grpc.ServerOption{
+		grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(maxMessage),
+		grpc.ConnectionTimeout(handshakeTimeout),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
+	}
+}
