@@ -63,6 +63,11 @@ type Cluster struct {
 // Start runs a new cluster and returns when pods can be made in it. The context limits the start only; the cluster lives until
 // Stop, or until this process ends.
 func Start(ctx context.Context, options Options) (*Cluster, error) {
+	return start(ctx, options, port.Reserve)
+}
+
+// start is Start with a way to choose the ports.
+func start(ctx context.Context, options Options, reserve func(int) (*port.Lease, error)) (*Cluster, error) {
 	if err := options.Validate(); err != nil {
 		return nil, fmt.Errorf("start cluster: %w", err)
 	}
@@ -83,7 +88,7 @@ func Start(ctx context.Context, options Options) (*Cluster, error) {
 			Name: options.Name, Kubeconfig: work.file("kubeconfig"), KubectlPath: binaries.Kubectl(), Dir: work.path,
 			binaries: binaries, fsync: options.FSync, work: work, processes: map[string]*process.Process{},
 		}
-		err := c.start(ctx, options)
+		err := c.start(ctx, options, reserve)
 		if err == nil {
 			return c, nil
 		}
@@ -131,8 +136,8 @@ func (c *Cluster) connect() error {
 // RESTConfig is the administrator's access, as a copy that the caller may change.
 func (c *Cluster) RESTConfig() *rest.Config { return rest.CopyConfig(c.config) }
 
-func (c *Cluster) start(ctx context.Context, options Options) error {
-	lease, err := port.Reserve(portCount)
+func (c *Cluster) start(ctx context.Context, options Options, reserve func(int) (*port.Lease, error)) error {
+	lease, err := reserve(portCount)
 	if err != nil {
 		return err
 	}

@@ -21,7 +21,7 @@ type Spec struct {
 	Path string
 	// Args are its arguments without the program's name.
 	Args []string
-	// Env is added to the environment of this process; a later entry wins.
+	// Env is the whole environment, as KEY=VALUE. nil means the environment of this process.
 	Env []string
 	// Dir is the working directory; empty means that of this process.
 	Dir string
@@ -55,7 +55,7 @@ func Start(spec Spec) (*Process, error) {
 	defer log.Close() //nolint:errcheck // nothing was written through this descriptor
 
 	cmd := exec.Command(spec.Path, spec.Args...)
-	cmd.Env = append(os.Environ(), spec.Env...)
+	cmd.Env = spec.Env
 	cmd.Dir = spec.Dir
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = sysProcAttr()

@@ -120,7 +120,7 @@ func TestChildrenDieWithAKilledParent(t *testing.T) {
 func start(t *testing.T, script string) *process.Process {
 	t.Helper()
 	p, err := process.Start(process.Spec{
-		Name: "test", Path: "/bin/sh", Args: []string{"-c", script}, Env: []string{"GREETING=hello"}, LogFile: filepath.Join(t.TempDir(), "logs", "test.log"),
+		Name: "test", Path: "/bin/sh", Args: []string{"-c", script}, Env: append(os.Environ(), "GREETING=hello"), LogFile: filepath.Join(t.TempDir(), "logs", "test.log"),
 	})
 	if err != nil {
 		t.Fatal(err)
