@@ -1,0 +1,171 @@
+package client
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"strconv"
+
+	"oaas.io/control-plane/model"
+)
+
+const prefix = "/api/v1/"
+
+// path joins segments below the API's prefix. Names are escaped, so one may hold
+// any character.
+func path(resource string, names ...string) string {
+	out := prefix + resource
+	for _, name := range names {
+		out += "/" + url.PathEscape(name)
+	}
+	return out
+}
+
+func get[T any](ctx context.Context, c *Client, path string, query url.Values) (T, error) {
+	var out T
+	err := c.do(ctx, http.MethodGet, path, query, nil, &out)
+	return out, err
+}
+
+func write[T any](ctx context.Context, c *Client, method, path string, doc json.Marshaler) (*T, error) {
+	out := new(T)
+	if err := c.do(ctx, method, path, nil, doc, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// Packages lists all packages.
+func (c *Client) Packages(ctx context.Context) ([]model.OPackage, error) {
+	return get[[]model.OPackage](ctx, c, path("packages"), nil)
+}
+
+// Package gives one package.
+func (c *Client) Package(ctx context.Context, name string) (*model.OPackage, error) {
+	return get[*model.OPackage](ctx, c, path("packages", name), nil)
+}
+
+// CreatePackage stores a package under a name that is not taken.
+func (c *Client) CreatePackage(ctx context.Context, pkg *model.OPackage) (*Response, error) {
+	return write[Response](ctx, c, http.MethodPost, path("packages"), pkg)
+}
+
+// UpdatePackage replaces a stored package as a whole.
+func (c *Client) UpdatePackage(ctx context.Context, pkg *model.OPackage) (*Response, error) {
+	return write[Response](ctx, c, http.MethodPost, path("packages", pkg.Name), pkg)
+}
+
+// DeletePackage removes a package.
+func (c *Client) DeletePackage(ctx context.Context, name string) error {
+	return c.do(ctx, http.MethodDelete, path("packages", name), nil, nil, nil)
+}
+
+// Classes lists the classes of all packages under the key <package>.<class>.
+func (c *Client) Classes(ctx context.Context) ([]model.OClass, error) {
+	return get[[]model.OClass](ctx, c, path("classes"), nil)
+}
+
+// Functions lists the functions of all packages.
+func (c *Client) Functions(ctx context.Context) ([]model.OFunction, error) {
+	return get[[]model.OFunction](ctx, c, path("functions"), nil)
+}
+
+// DeploymentFilter narrows Deployments. Empty fields match everything.
+type DeploymentFilter struct {
+	PackageName, ClassKey, TargetEnv string
+}
+
+// Deployments lists deployments with their present condition.
+func (c *Client) Deployments(ctx context.Context, f DeploymentFilter) ([]model.OClassDeployment, error) {
+	return get[[]model.OClassDeployment](ctx, c, path("deployments"),
+		params("package_name", f.PackageName, "class_key", f.ClassKey, "target_env", f.TargetEnv))
+}
+
+// Deployment gives one deployment.
+func (c *Client) Deployment(ctx context.Context, key string) (*model.OClassDeployment, error) {
+	return get[*model.OClassDeployment](ctx, c, path("deployments", key), nil)
+}
+
+// Deploy creates or replaces a deployment.
+func (c *Client) Deploy(ctx context.Context, dep *model.OClassDeployment) (*Response, error) {
+	return write[Response](ctx, c, http.MethodPost, path("deployments"), dep)
+}
+
+// DeleteDeployment deletes a deployment. Environments confirm later, see
+// Deletions.
+func (c *Client) DeleteDeployment(ctx context.Context, key string) (*DeleteResponse, error) {
+	return write[DeleteResponse](ctx, c, http.MethodDelete, path("deployments", key), nil)
+}
+
+// Units lists what each environment has of a deployment.
+func (c *Client) Units(ctx context.Context, key string) ([]Unit, error) {
+	return get[[]Unit](ctx, c, path("deployments", key)+"/units", nil)
+}
+
+// Plan gives the last plan of a deployment with its explanation.
+func (c *Client) Plan(ctx context.Context, key string) (json.RawMessage, error) {
+	return get[json.RawMessage](ctx, c, path("deployments", key)+"/plan", nil)
+}
+
+// EnvMappings gives the unit id of each environment of a deployment.
+func (c *Client) EnvMappings(ctx context.Context, key string) (*EnvMappings, error) {
+	return get[*EnvMappings](ctx, c, path("deployments", key)+"/env-mappings", nil)
+}
+
+// RuntimeFilter narrows ClassRuntimes. Zero fields match everything.
+type RuntimeFilter struct {
+	PackageName, ClassKey, Env string
+	Limit                      int
+}
+
+// ClassRuntimes lists the runtimes of all environments.
+func (c *Client) ClassRuntimes(ctx context.Context, f RuntimeFilter) ([]ClassRuntime, error) {
+	limit := ""
+	if f.Limit > 0 {
+		limit = strconv.Itoa(f.Limit)
+	}
+	return get[[]ClassRuntime](ctx, c, path("class-runtimes"),
+		params("package_name", f.PackageName, "class_key", f.ClassKey, "cluster", f.Env, "limit", limit))
+}
+
+// ClassRuntime gives one runtime by the id of its unit.
+func (c *Client) ClassRuntime(ctx context.Context, id string) (*ClassRuntime, error) {
+	return get[*ClassRuntime](ctx, c, path("class-runtimes", id), nil)
+}
+
+// Envs lists the environments with their health.
+func (c *Client) Envs(ctx context.Context) ([]Env, error) {
+	return get[[]Env](ctx, c, path("envs"), nil)
+}
+
+// EnvHealth gives the health of one environment.
+func (c *Client) EnvHealth(ctx context.Context, name string) (*EnvHealth, error) {
+	return get[*EnvHealth](ctx, c, path("envs", name)+"/health", nil)
+}
+
+// Deletions lists the deployments whose deletion is not confirmed everywhere.
+func (c *Client) Deletions(ctx context.Context) ([]Deletion, error) {
+	return get[[]Deletion](ctx, c, path("deletions"), nil)
+}
+
+// Members lists the nodes of the package manager.
+func (c *Client) Members(ctx context.Context) ([]Member, error) {
+	return get[[]Member](ctx, c, path("members"), nil)
+}
+
+// Health asks the node that answers how it is.
+func (c *Client) Health(ctx context.Context) (*Health, error) {
+	return get[*Health](ctx, c, "/health", nil)
+}
+
+// params makes a query of the pairs that have a value.
+func params(pairs ...string) url.Values {
+	q := url.Values{}
+	for i := 0; i+1 < len(pairs); i += 2 {
+		if pairs[i+1] != "" {
+			q.Set(pairs[i], pairs[i+1])
+		}
+	}
+	return q
+}

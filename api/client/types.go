@@ -1,0 +1,176 @@
+package client
+
+import "time"
+
+// Response is the answer to a write of a package or a deployment. For a
+// deployment ID is the id of its first unit, not its key.
+type Response struct {
+	ID      string  `json:"id"`
+	Status  string  `json:"status"`
+	Message *string `json:"message"`
+}
+
+// DeleteResponse is the answer to the deletion of a deployment.
+type DeleteResponse struct {
+	ID          string   `json:"id"`
+	Message     string   `json:"message"`
+	DeletedEnvs []string `json:"deleted_envs"`
+}
+
+// Unit phases.
+const (
+	PhasePending   = "PENDING"
+	PhaseDeploying = "DEPLOYING"
+	PhaseRunning   = "RUNNING"
+	PhaseDown      = "DOWN"
+	PhaseDeleted   = "DELETED"
+	PhaseUnknown   = "UNKNOWN"
+)
+
+// Unit is the share of a deployment that one environment has.
+type Unit struct {
+	ID    string `json:"id"`
+	Env   string `json:"env"`
+	Phase string `json:"phase"`
+	// Tombstone is true when the environment is to remove the unit.
+	Tombstone bool `json:"tombstone"`
+	// Acknowledged is true once the environment has stored the present wish.
+	Acknowledged bool   `json:"acknowledged"`
+	Generation   uint64 `json:"generation"`
+	Fence        uint64 `json:"fence"`
+	ContentHash  string `json:"content_hash"`
+	// Waiting says why the wish is not acknowledged; nil when it is.
+	Waiting *Waiting `json:"waiting"`
+	// Runtime is what the environment last reported; nil before the first report.
+	Runtime *ClassRuntime `json:"runtime"`
+}
+
+// Waiting says why something has not happened yet.
+type Waiting struct {
+	// Code is machine-readable, for instance CLUSTER_UNREACHABLE.
+	Code    string     `json:"code"`
+	Message string     `json:"message"`
+	Since   *time.Time `json:"since"`
+	// Permanent is true when waiting cannot help: the content was refused.
+	Permanent bool `json:"permanent"`
+}
+
+// ClassRuntime is a class at work in one environment.
+type ClassRuntime struct {
+	ID                string         `json:"id"`
+	DeploymentUnitID  string         `json:"deployment_unit_id"`
+	PackageName       string         `json:"package_name"`
+	ClassKey          string         `json:"class_key"`
+	TargetEnvironment string         `json:"target_environment"`
+	ClusterName       *string        `json:"cluster_name"`
+	Status            *RuntimeStatus `json:"status"`
+	NFRCompliance     *NFRCompliance `json:"nfr_compliance"`
+	ResourceRefs      []ResourceRef  `json:"resource_refs"`
+	CreatedAt         string         `json:"created_at"`
+	UpdatedAt         string         `json:"updated_at"`
+	PartitionCount    uint32         `json:"partition_count"`
+}
+
+// RuntimeStatus is the state of a ClassRuntime.
+type RuntimeStatus struct {
+	// Condition is Pending, Deploying, Running, Down, Deleted or Unknown.
+	Condition   string           `json:"condition"`
+	Phase       string           `json:"phase"`
+	Message     *string          `json:"message"`
+	LastUpdated string           `json:"last_updated"`
+	Functions   []FunctionStatus `json:"functions,omitempty"`
+}
+
+// FunctionStatus is the state of one function of a ClassRuntime.
+type FunctionStatus struct {
+	FunctionKey        string  `json:"function_key"`
+	Service            string  `json:"service"`
+	Port               uint16  `json:"port"`
+	PredictedURL       string  `json:"predicted_url"`
+	ObservedURL        *string `json:"observed_url"`
+	Template           string  `json:"template"`
+	Ready              *bool   `json:"ready"`
+	Reason             *string `json:"reason"`
+	Message            *string `json:"message"`
+	LastTransitionTime *string `json:"last_transition_time"`
+}
+
+// NFRCompliance says which non-functional requirements are met.
+type NFRCompliance struct {
+	OverallStatus      string  `json:"overall_status"`
+	ThroughputStatus   *string `json:"throughput_status"`
+	LatencyStatus      *string `json:"latency_status"`
+	AvailabilityStatus *string `json:"availability_status"`
+	LastChecked        string  `json:"last_checked"`
+}
+
+// ResourceRef names a Kubernetes object that belongs to a ClassRuntime.
+type ResourceRef struct {
+	Kind      string  `json:"kind"`
+	Name      string  `json:"name"`
+	Namespace *string `json:"namespace"`
+	UID       *string `json:"uid"`
+}
+
+// Env is an environment: a Kubernetes cluster with its runtime manager.
+type Env struct {
+	Name   string    `json:"name"`
+	Health EnvHealth `json:"health"`
+}
+
+// EnvHealth is the last known health of an environment.
+type EnvHealth struct {
+	// ClusterName is the name that the environment gives itself.
+	ClusterName string `json:"cluster_name"`
+	// Status is Healthy, Degraded, Unhealthy or Unknown.
+	Status     string     `json:"status"`
+	CRMVersion *string    `json:"crm_version"`
+	LastSeen   *time.Time `json:"last_seen"`
+	NodeCount  *uint32    `json:"node_count"`
+	ReadyNodes *uint32    `json:"ready_nodes"`
+	// Availability is within 0..1.
+	Availability *float64 `json:"availability"`
+}
+
+// EnvMappings lists the unit of each environment of a deployment.
+type EnvMappings struct {
+	DeploymentKey string            `json:"deployment_key"`
+	EnvIDs        map[string]string `json:"env_ids"`
+}
+
+// Deletion is a deleted deployment that not every environment has confirmed.
+type Deletion struct {
+	DeploymentUID string       `json:"deployment_uid"`
+	Key           string       `json:"key"`
+	PackageName   string       `json:"package_name"`
+	ClassKey      string       `json:"class_key"`
+	Envs          []string     `json:"envs"`
+	ConfirmedEnvs []string     `json:"confirmed_envs"`
+	PendingEnvs   []PendingEnv `json:"pending_envs"`
+	DeletedAt     *time.Time   `json:"deleted_at"`
+}
+
+// PendingEnv is an environment that has not confirmed a deletion.
+type PendingEnv struct {
+	Env    string     `json:"env"`
+	Reason string     `json:"reason"`
+	Since  *time.Time `json:"since"`
+}
+
+// Member is a node of the package manager.
+type Member struct {
+	ServerID    string `json:"server_id"`
+	RaftAddress string `json:"raft_address"`
+	GRPCAddress string `json:"grpc_address"`
+	HTTPAddress string `json:"http_address"`
+	Version     string `json:"version"`
+	Leader      bool   `json:"leader"`
+	Voter       bool   `json:"voter"`
+}
+
+// Health is the state of the node that answered.
+type Health struct {
+	Status  string `json:"status"`
+	Service string `json:"service"`
+	Version string `json:"version"`
+}

@@ -1,0 +1,44 @@
+package api
+
+import (
+	"context"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"oaas.io/control-plane/fsm"
+	"oaas.io/control-plane/model"
+	"oaas.io/control-plane/raftstore"
+	"oaas.io/control-plane/registry"
+)
+
+// Registry is what the API needs of the operations on the state. The writes work
+// on the leader only and say so with the code registry.NoLeader.
+type Registry interface {
+	// State gives the local replica, for answers that need no freshness.
+	State() *fsm.State
+	Read(ctx context.Context, c registry.Consistency) (*fsm.Snapshot, error)
+	CreatePackage(ctx context.Context, ri registry.RequestInfo, pkg *model.OPackage) (*registry.PackageOutcome, uint64, error)
+	UpdatePackage(ctx context.Context, ri registry.RequestInfo, pkg *model.OPackage) (*registry.PackageOutcome, uint64, error)
+	DeletePackage(ctx context.Context, ri registry.RequestInfo, name string) (uint64, error)
+	Deploy(ctx context.Context, ri registry.RequestInfo, dep *model.OClassDeployment) (*registry.DeployOutcome, uint64, error)
+	DeleteDeployment(ctx context.Context, ri registry.RequestInfo, key string) (*registry.DeleteOutcome, uint64, error)
+	RemoveCluster(ctx context.Context, ri registry.RequestInfo, name string) (uint64, error)
+}
+
+// Cluster is what the API needs of the node's place among its peers.
+type Cluster interface {
+	ServerID() string
+	Term() uint64
+	// IsLeader is true once this node leads and has applied all earlier writes.
+	IsLeader() bool
+	// Leader names the leader as far as this node knows.
+	Leader() (raftstore.LeaderInfo, bool)
+	// LeaderConn gives a pooled connection to the leader's internal port. An
+	// error means that nothing was sent.
+	LeaderConn(ctx context.Context) (*grpc.ClientConn, error)
+	// LastContact is the age of the last message from the leader, 0 on the leader.
+	LastContact() time.Duration
+	// IsVoter reports whether the member takes part in elections.
+	IsVoter(serverID string) bool
+}

@@ -1,0 +1,68 @@
+package api
+
+import (
+	"crypto/sha256"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"oaas.io/control-plane/registry"
+)
+
+const maxIdempotencyKey = 255
+
+// etag names one version of one incarnation of an object. The incarnation is the
+// uid of a deployment and the create index of anything else.
+func etag(incarnation string, modifyIndex uint64) string {
+	return `"` + incarnation + "." + formatIndex(modifyIndex) + `"`
+}
+
+// precondition reads If-Match and If-None-Match. Modify indexes are indexes of
+// the log, so no two versions of anything share one, and the index alone decides.
+func precondition(h http.Header) (registry.Precondition, error) {
+	var p registry.Precondition
+	switch value := strings.TrimSpace(h.Get("If-None-Match")); value {
+	case "":
+	case "*":
+		p.MustNotExist = true
+	default:
+		return p, fail(registry.InvalidArgument, "A write understands If-None-Match: * only, got %q", value)
+	}
+	value := strings.TrimSpace(h.Get("If-Match"))
+	if value == "" {
+		return p, nil
+	}
+	if p.MustNotExist {
+		return p, fail(registry.InvalidArgument, "If-Match and If-None-Match exclude each other")
+	}
+	if len(h.Values("If-Match")) > 1 || strings.Contains(value, ",") || value == "*" {
+		return p, fail(registry.InvalidArgument, "If-Match must name one version: the ETag of an earlier answer")
+	}
+	inner, quoted := strings.CutPrefix(value, `"`)
+	inner, closed := strings.CutSuffix(inner, `"`)
+	dot := strings.LastIndexByte(inner, '.')
+	index, err := strconv.ParseUint(inner[dot+1:], 10, 64)
+	if !quoted || !closed || dot < 1 || err != nil || index == 0 {
+		return p, fail(registry.PreconditionFailed, "If-Match names no version of the object: %s", value)
+	}
+	p.ModifyIndex = &index
+	return p, nil
+}
+
+// idempotency reads the Idempotency-Key. body is the document without white
+// space, so that the hash does not depend on the node that the request reached.
+func idempotency(r *http.Request, body []byte, reply func(any) (int, []byte)) (*registry.Idempotency, error) {
+	key := r.Header.Get(headerIdempotencyKey)
+	if key == "" {
+		return nil, nil //nolint:nilnil // no key is not an error
+	}
+	if len(key) > maxIdempotencyKey || !visibleASCII(key) {
+		return nil, fail(registry.InvalidArgument, "Idempotency-Key must be at most %d visible ASCII characters", maxIdempotencyKey)
+	}
+	sum := sha256.New()
+	for _, part := range []string{r.Method, r.URL.EscapedPath(), string(body)} {
+		// Lengths keep the parts apart.
+		sum.Write([]byte(strconv.Itoa(len(part)) + ":" + part))
+	}
+	return &registry.Idempotency{Key: key, RequestHash: sum.Sum(nil), Reply: reply}, nil
+}

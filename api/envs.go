@@ -1,0 +1,175 @@
+package api
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"oaas.io/control-plane/proto/pmpb"
+	"oaas.io/control-plane/registry"
+)
+
+// clusterInfo is an environment. What follows health is an extension.
+type clusterInfo struct {
+	Name              string            `json:"name"`
+	Health            clusterHealth     `json:"health"`
+	Source            string            `json:"source,omitempty"`
+	Address           string            `json:"address,omitempty"`
+	Namespace         string            `json:"namespace,omitempty"`
+	Region            string            `json:"region,omitempty"`
+	Zone              string            `json:"zone,omitempty"`
+	Labels            map[string]string `json:"labels,omitempty"`
+	Capabilities      []string          `json:"capabilities,omitempty"`
+	KubernetesVersion string            `json:"kubernetes_version,omitempty"`
+}
+
+type clusterHealth struct {
+	ClusterName  string   `json:"cluster_name"`
+	Status       string   `json:"status"`
+	CRMVersion   *string  `json:"crm_version"`
+	LastSeen     string   `json:"last_seen"`
+	NodeCount    *uint32  `json:"node_count"`
+	ReadyNodes   *uint32  `json:"ready_nodes"`
+	Availability *float64 `json:"availability"`
+	// Message and Since say why and since when the status is not Healthy; an extension.
+	Message string  `json:"message,omitempty"`
+	Since   *string `json:"since,omitempty"`
+}
+
+func (s *Server) listEnvs(w http.ResponseWriter, r *http.Request) error {
+	snap, err := s.read(w, r)
+	if err != nil {
+		return err
+	}
+	list := []clusterInfo{}
+	for _, c := range snap.Clusters() {
+		list = append(list, clusterInfo{
+			Name: c.GetName(), Health: s.healthOf(c), Source: sourceName(c.GetSource()), Address: c.GetAddress(), Namespace: c.GetNamespace(),
+			Region: c.GetRegion(), Zone: c.GetZone(), Labels: c.GetLabels(), Capabilities: c.GetCapabilities(),
+			KubernetesVersion: c.GetKubernetesVersion(),
+		})
+	}
+	return writeJSON(w, http.StatusOK, list)
+}
+
+func (s *Server) listEnvHealth(w http.ResponseWriter, r *http.Request) error {
+	snap, err := s.read(w, r)
+	if err != nil {
+		return err
+	}
+	list := []clusterHealth{}
+	for _, c := range snap.Clusters() {
+		list = append(list, s.healthOf(c))
+	}
+	return writeJSON(w, http.StatusOK, list)
+}
+
+func (s *Server) getEnvHealth(w http.ResponseWriter, r *http.Request) error {
+	snap, err := s.read(w, r)
+	if err != nil {
+		return err
+	}
+	c := snap.Cluster(pathVar(r, "name"))
+	if c == nil {
+		return fail(registry.NotFound, "Cluster not found: %s", pathVar(r, "name"))
+	}
+	return writeJSON(w, http.StatusOK, s.healthOf(c))
+}
+
+// removeEnv forgets an environment that nothing is deployed to.
+func (s *Server) removeEnv(w http.ResponseWriter, r *http.Request) error {
+	if err := noDryRun(r); err != nil {
+		return err
+	}
+	name := pathVar(r, "name")
+	ans, err := s.write(r, operation{
+		run: func(ctx context.Context, ri registry.RequestInfo) (any, uint64, error) {
+			index, err := s.opts.Registry.RemoveCluster(ctx, ri, name)
+			return nil, index, err
+		},
+		reply: func(any) (int, []byte) { return http.StatusNoContent, nil },
+	})
+	if err != nil {
+		return err
+	}
+	ans.send(w)
+	return nil
+}
+
+// healthOf tells what is known of a cluster. Numbers are those of the last
+// successful check and are left out while the cluster cannot be asked.
+func (s *Server) healthOf(c *pmpb.Cluster) clusterHealth {
+	out := clusterHealth{ClusterName: c.GetName(), Status: healthName(c.GetHealth())}
+	if v := c.GetCrmVersion(); v != "" {
+		out.CRMVersion = &v
+	}
+	switch c.GetHealth() {
+	case pmpb.ClusterHealth_CLUSTER_HEALTH_HEALTHY, pmpb.ClusterHealth_CLUSTER_HEALTH_DEGRADED:
+		// Only changes of health are replicated: until the next one, the leader sees
+		// the cluster all the time, and this node has that from the leader.
+		out.LastSeen = zulu(s.opts.Now().Add(-s.opts.Cluster.LastContact()))
+		nodes, ready := c.GetNodeCount(), c.GetReadyNodes()
+		out.NodeCount, out.ReadyNodes, out.Availability = &nodes, &ready, c.Availability
+	default:
+		seen := time.Unix(0, 0)
+		if c.GetLastSeen() != nil {
+			seen = c.GetLastSeen().AsTime()
+		}
+		out.LastSeen = zulu(seen)
+	}
+	if c.GetHealth() != pmpb.ClusterHealth_CLUSTER_HEALTH_HEALTHY {
+		out.Message, out.Since = c.GetHealthMessage(), stampText(c.GetHealthSince())
+	}
+	return out
+}
+
+func healthName(h pmpb.ClusterHealth) string {
+	switch h {
+	case pmpb.ClusterHealth_CLUSTER_HEALTH_HEALTHY:
+		return "Healthy"
+	case pmpb.ClusterHealth_CLUSTER_HEALTH_DEGRADED:
+		return "Degraded"
+	case pmpb.ClusterHealth_CLUSTER_HEALTH_UNREACHABLE:
+		return "Unhealthy"
+	default:
+		return "Unknown"
+	}
+}
+
+func sourceName(source pmpb.ClusterSource) string {
+	switch source {
+	case pmpb.ClusterSource_CLUSTER_SOURCE_STATIC:
+		return "static"
+	case pmpb.ClusterSource_CLUSTER_SOURCE_GOSSIP:
+		return "gossip"
+	default:
+		return ""
+	}
+}
+
+// member is a node of the package manager.
+type member struct {
+	ServerID    string `json:"server_id"`
+	RaftAddress string `json:"raft_address"`
+	GRPCAddress string `json:"grpc_address"`
+	HTTPAddress string `json:"http_address"`
+	Version     string `json:"version"`
+	Leader      bool   `json:"leader"`
+	Voter       bool   `json:"voter"`
+}
+
+func (s *Server) listMembers(w http.ResponseWriter, r *http.Request) error {
+	snap, err := s.read(w, r)
+	if err != nil {
+		return err
+	}
+	leader, known := s.opts.Cluster.Leader()
+	list := []member{}
+	for _, m := range snap.Members() {
+		list = append(list, member{
+			ServerID: m.GetServerId(), RaftAddress: m.GetRaftAddress(), GRPCAddress: m.GetGrpcAddress(), HTTPAddress: m.GetHttpAddress(),
+			Version: m.GetVersion(), Leader: known && leader.ServerID == m.GetServerId(), Voter: s.opts.Cluster.IsVoter(m.GetServerId()),
+		})
+	}
+	return writeJSON(w, http.StatusOK, list)
+}

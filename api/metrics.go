@@ -1,0 +1,46 @@
+package api
+
+import (
+	"fmt"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+type metrics struct {
+	requests *prometheus.CounterVec
+	duration *prometheus.HistogramVec
+	inFlight prometheus.Gauge
+	panics   prometheus.Counter
+	forwards *prometheus.CounterVec
+	held     prometheus.Counter
+}
+
+func newMetrics(reg prometheus.Registerer) (*metrics, error) {
+	m := &metrics{
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "oaas_pm_http_requests_total", Help: "Answered HTTP requests.",
+		}, []string{"route", "method", "status"}),
+		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "oaas_pm_http_request_duration_seconds", Help: "Time from the request's headers to the end of its answer.",
+			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60},
+		}, []string{"route", "method"}),
+		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "oaas_pm_http_requests_in_flight", Help: "HTTP requests being answered, forwarded ones included.",
+		}),
+		panics: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "oaas_pm_http_panics_total", Help: "Requests whose handler panicked.",
+		}),
+		forwards: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "oaas_pm_http_forwards_total", Help: "Attempts to have the leader answer a request: answered, not-sent, refused, unknown.",
+		}, []string{"result"}),
+		held: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "oaas_pm_http_held_total", Help: "Requests that had to wait for a leader.",
+		}),
+	}
+	for _, c := range []prometheus.Collector{m.requests, m.duration, m.inFlight, m.panics, m.forwards, m.held} {
+		if err := reg.Register(c); err != nil {
+			return nil, fmt.Errorf("api: register metrics: %w", err)
+		}
+	}
+	return m, nil
+}

@@ -1,0 +1,130 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"golang.org/x/net/netutil"
+	"golang.org/x/sync/semaphore"
+)
+
+// Server is the REST interface of one node. It is safe for concurrent use.
+type Server struct {
+	opts     Options
+	log      hclog.Logger
+	metrics  *metrics
+	handler  http.Handler
+	static   *os.Root
+	buffered *semaphore.Weighted
+
+	stopOnce sync.Once
+	// stopping is closed when the server begins to stop: long waits end.
+	stopping chan struct{}
+}
+
+// New makes a Server. Close it when it is not served.
+func New(opts Options) (*Server, error) {
+	if err := opts.Validate(); err != nil {
+		return nil, err
+	}
+	opts.setDefaults()
+	m, err := newMetrics(opts.Metrics)
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{
+		opts: opts, log: opts.Logger, metrics: m,
+		buffered: semaphore.NewWeighted(opts.MaxBufferedBytes), stopping: make(chan struct{}),
+	}
+	if opts.StaticDir != "" {
+		if s.static, err = os.OpenRoot(opts.StaticDir); err != nil {
+			return nil, fmt.Errorf("api: static files: %w", err)
+		}
+	}
+	s.handler = s.observe(cors(s.router()))
+	return s, nil
+}
+
+// Handler gives the server's handler, for a listener of the caller's.
+func (s *Server) Handler() http.Handler { return s.handler }
+
+// Serve answers requests on ln until ctx ends, then lets open requests finish
+// for Options.ShutdownTimeout. It closes ln. The error is nil after an orderly end.
+func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
+	defer s.stop()
+	httpServer := &http.Server{
+		Handler:           s.handler,
+		ReadHeaderTimeout: s.opts.ReadHeaderTimeout,
+		IdleTimeout:       s.opts.IdleTimeout,
+		MaxHeaderBytes:    s.opts.MaxHeaderBytes,
+		ErrorLog:          s.log.StandardLogger(&hclog.StandardLoggerOptions{ForceLevel: hclog.Debug}),
+	}
+	served := make(chan error, 1)
+	go func() { served <- httpServer.Serve(netutil.LimitListener(ln, s.opts.MaxConnections)) }()
+	select {
+	case err := <-served:
+		return fmt.Errorf("api: serve: %w", err)
+	case <-ctx.Done():
+	}
+	s.stop()
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.opts.ShutdownTimeout)
+	defer cancel()
+	err := httpServer.Shutdown(grace)
+	if errors.Is(err, context.DeadlineExceeded) {
+		s.log.Warn("requests still open at the end of the grace period are cut", "grace", s.opts.ShutdownTimeout)
+		err = httpServer.Close()
+	}
+	<-served
+	if err != nil {
+		return fmt.Errorf("api: shut down: %w", err)
+	}
+	return s.Close()
+}
+
+// Close ends waiting requests and releases what New opened.
+func (s *Server) Close() error {
+	s.stop()
+	if s.static != nil {
+		return s.static.Close()
+	}
+	return nil
+}
+
+func (s *Server) stop() { s.stopOnce.Do(func() { close(s.stopping) }) }
+
+func (s *Server) isStopping() bool {
+	select {
+	case <-s.stopping:
+		return true
+	default:
+		return false
+	}
+}
+
+// writeTimeout bounds how long a client may take to receive an answer, after the
+// time for making it.
+const writeTimeout = time.Minute
+
+// cors allows everything to everyone, as the contract has it.
+func cors(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("Access-Control-Allow-Origin", "*")
+		h.Set("Access-Control-Expose-Headers", "*")
+		if r.Method == http.MethodOptions {
+			callOf(r.Context()).quiet = true
+			h.Set("Access-Control-Allow-Methods", "*")
+			h.Set("Access-Control-Allow-Headers", "*")
+			w.WriteHeader(http.StatusOK)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}

@@ -1,0 +1,160 @@
+package api
+
+import (
+	"encoding/json"
+	"net/http"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"oaas.io/control-plane/fsm"
+	"oaas.io/control-plane/model"
+	"oaas.io/control-plane/proto/pmpb"
+)
+
+// unit is one cluster's share of a deployment.
+type unit struct {
+	ID  string `json:"id"`
+	Env string `json:"env"`
+	// Phase is Pending, Waiting, Refused, Progressing, Available, Degraded or Deleting.
+	Phase        string        `json:"phase"`
+	Tombstone    bool          `json:"tombstone"`
+	Acknowledged bool          `json:"acknowledged"`
+	Generation   uint64        `json:"generation"`
+	Fence        uint64        `json:"fence"`
+	ContentHash  string        `json:"content_hash"`
+	Waiting      *waiting      `json:"waiting"`
+	Runtime      *classRuntime `json:"runtime"`
+}
+
+// waiting is why a unit is not delivered.
+type waiting struct {
+	Code      string  `json:"code"`
+	Message   string  `json:"message"`
+	Since     *string `json:"since"`
+	Permanent bool    `json:"permanent"`
+}
+
+func (s *Server) listUnits(w http.ResponseWriter, r *http.Request) error {
+	snap, dep, err := s.readDeployment(w, r)
+	if err != nil {
+		return err
+	}
+	list := []unit{}
+	for _, u := range snap.UnitsByDeployment(dep.UID) {
+		list = append(list, newUnit(u))
+	}
+	return writeJSON(w, http.StatusOK, list)
+}
+
+func newUnit(u *pmpb.Unit) unit {
+	out := unit{
+		ID: u.GetId(), Env: u.GetEnv(), Phase: phaseOf(u), Tombstone: u.GetTombstone(), Acknowledged: fsm.Acknowledged(u),
+		Generation: u.GetGeneration(), Fence: u.GetFence(), ContentHash: u.GetContentHash(),
+	}
+	if why := u.GetWaiting(); why != nil {
+		out.Waiting = &waiting{Code: why.GetCode(), Message: why.GetMessage(), Since: stampText(why.GetSince()), Permanent: why.GetPermanent()}
+	}
+	if u.GetRuntime() != nil {
+		out.Runtime = newClassRuntime(u)
+	}
+	return out
+}
+
+// phaseOf says in one word where a unit is on its way.
+func phaseOf(u *pmpb.Unit) string {
+	switch {
+	case u.GetTombstone():
+		return "Deleting"
+	case fsm.Acknowledged(u):
+		switch fsm.UnitCondition(u) {
+		case model.ConditionRunning:
+			return "Available"
+		case model.ConditionDown, model.ConditionDeleted:
+			return "Degraded"
+		default:
+			return "Progressing"
+		}
+	case u.GetWaiting().GetPermanent():
+		return "Refused"
+	case u.GetWaiting() != nil:
+		return "Waiting"
+	default:
+		return "Pending"
+	}
+}
+
+// deletion is a deleted deployment of which something is left in a cluster.
+type deletion struct {
+	DeploymentUID string       `json:"deployment_uid"`
+	Key           string       `json:"key"`
+	PackageName   string       `json:"package_name"`
+	ClassKey      string       `json:"class_key"`
+	Envs          []string     `json:"envs"`
+	ConfirmedEnvs []string     `json:"confirmed_envs"`
+	PendingEnvs   []pendingEnv `json:"pending_envs"`
+	DeletedAt     *string      `json:"deleted_at"`
+}
+
+// pendingEnv is an environment that has not confirmed, with the reason.
+type pendingEnv struct {
+	Env    string  `json:"env"`
+	Reason string  `json:"reason"`
+	Since  *string `json:"since"`
+}
+
+func (s *Server) listDeletions(w http.ResponseWriter, r *http.Request) error {
+	snap, err := s.read(w, r)
+	if err != nil {
+		return err
+	}
+	list := []deletion{}
+	for _, d := range snap.Deletions() {
+		out := deletion{
+			DeploymentUID: d.GetDeploymentUid(), Key: d.GetDeploymentKey(), PackageName: d.GetPackageName(), ClassKey: d.GetClassKey(),
+			Envs: append([]string{}, d.GetEnvs()...), ConfirmedEnvs: append([]string{}, d.GetConfirmedEnvs()...),
+			PendingEnvs: []pendingEnv{}, DeletedAt: stampText(d.GetDeletedAt()),
+		}
+		for _, u := range snap.UnitsByDeployment(d.GetDeploymentUid()) {
+			pending := pendingEnv{Env: u.GetEnv(), Reason: "The cluster has not confirmed yet", Since: out.DeletedAt}
+			if why := u.GetWaiting(); why != nil {
+				pending.Reason, pending.Since = why.GetMessage(), stampText(why.GetSince())
+			}
+			out.PendingEnvs = append(out.PendingEnvs, pending)
+		}
+		list = append(list, out)
+	}
+	return writeJSON(w, http.StatusOK, list)
+}
+
+// stampText gives a time in the form of the contract, nil when there is none.
+func stampText(t *timestamppb.Timestamp) *string {
+	if t == nil {
+		return nil
+	}
+	text := zulu(t.AsTime())
+	return &text
+}
+
+// zulu writes a time in UTC with 0, 3, 6 or 9 fractional digits.
+func zulu(t time.Time) string {
+	layout := "2006-01-02T15:04:05.000000000Z"
+	switch n := t.Nanosecond(); {
+	case n == 0:
+		layout = "2006-01-02T15:04:05Z"
+	case n%1e6 == 0:
+		layout = "2006-01-02T15:04:05.000Z"
+	case n%1e3 == 0:
+		layout = "2006-01-02T15:04:05.000000Z"
+	}
+	return t.UTC().Format(layout)
+}
+
+// unitIDIn reads the id out of an answer to a deployment.
+func unitIDIn(body []byte) string {
+	var w written
+	if err := json.Unmarshal(body, &w); err != nil {
+		return ""
+	}
+	return w.ID
+}

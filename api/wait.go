@@ -1,0 +1,74 @@
+package api
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strconv"
+	"time"
+
+	"oaas.io/control-plane/fsm"
+	"oaas.io/control-plane/model"
+	"oaas.io/control-plane/registry"
+)
+
+// waitOf gives the ?wait of a request that has one, within the allowed maximum.
+// A value that is wrong is refused by the handler.
+func (s *Server) waitOf(r *http.Request) time.Duration {
+	if r.Method != http.MethodPost || !r.URL.Query().Has("wait") {
+		return 0
+	}
+	return min(parseQuery(r.URL.RawQuery).duration("wait"), s.opts.MaxWait)
+}
+
+// await turns the answer to an accepted deployment into one that says whether it
+// became available within wait: 200, or 202 with what it is waiting for.
+func (s *Server) await(ctx context.Context, key string, ans *answer, wait time.Duration) *answer {
+	index, _ := strconv.ParseUint(ans.header.Get("PM-Index"), 10, 64) // 0: as fresh as can be had
+	timed, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	available, detail := s.untilAvailable(timed, key, registry.Consistency{AtIndex: index})
+	out := *ans
+	out.header = ans.header.Clone()
+	out.header.Del(headerContentLength)
+	id := unitIDIn(ans.body)
+	if available {
+		out.status, out.body = encoded(http.StatusOK, newWritten(id, "available", "Deployment is available in all its environments"))
+		return &out
+	}
+	out.status, out.body = encoded(http.StatusAccepted, newWritten(id, "created", fmt.Sprintf("Deployment accepted, but not available within %s: %s", wait, detail)))
+	return &out
+}
+
+// untilAvailable watches the local state until the deployment is available, or
+// says what it was like when ctx ended.
+func (s *Server) untilAvailable(ctx context.Context, key string, from registry.Consistency) (available bool, detail string) {
+	snap, err := s.view(ctx, from)
+	if err != nil {
+		return false, err.Error()
+	}
+	for {
+		dep := snap.Deployment(key)
+		if dep == nil {
+			return false, "it was deleted meanwhile"
+		}
+		units := snap.UnitsByDeployment(dep.UID)
+		condition := fsm.DeploymentCondition(units)
+		if condition == model.ConditionRunning {
+			return true, ""
+		}
+		detail = "its condition is " + string(condition)
+		if text := troubles(snap, units); text != "" {
+			detail += "; " + text
+		}
+		select {
+		case <-snap.WatchUnitsByDeployment(dep.UID):
+		case <-snap.WatchDeployment(key):
+		case <-s.stopping:
+			return false, detail + "; this node is stopping"
+		case <-ctx.Done():
+			return false, detail
+		}
+		snap = s.opts.Registry.State().Snapshot()
+	}
+}

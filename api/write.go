@@ -1,0 +1,183 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"math/rand/v2"
+	"net/http"
+	"time"
+
+	"oaas.io/control-plane/registry"
+)
+
+// operation is a write: what to run on the leader and how to answer it.
+type operation struct {
+	// body is the document without white space; nil when there is none.
+	body []byte
+	run  func(ctx context.Context, ri registry.RequestInfo) (outcome any, index uint64, err error)
+	// reply encodes the outcome. It is also what an idempotency key remembers.
+	reply func(outcome any) (status int, body []byte)
+	// tag gives the ETag of what was written at index; may be nil.
+	tag func(index uint64) string
+}
+
+// answer is the answer to a write, made here or by the leader.
+type answer struct {
+	status int
+	header http.Header
+	body   []byte
+}
+
+// send writes the answer. Its headers replace those that this node had set.
+func (a *answer) send(w http.ResponseWriter) {
+	for name, values := range a.header {
+		w.Header()[name] = values
+	}
+	if a.body == nil {
+		w.WriteHeader(a.status)
+		return
+	}
+	if w.Header().Get(headerContentType) == "" {
+		w.Header().Set(headerContentType, contentTypeJSON)
+	}
+	writeBody(w, a.status, a.body)
+}
+
+// write runs an operation where the leader is and gives its answer.
+func (s *Server) write(r *http.Request, op operation) (*answer, error) {
+	pre, err := precondition(r.Header)
+	if err != nil {
+		return nil, err
+	}
+	idem, err := idempotency(r, op.body, op.reply)
+	if err != nil {
+		return nil, err
+	}
+	ri := registry.RequestInfo{RequestID: callOf(r.Context()).id, Precondition: pre, Idempotency: idem}
+	ans, err := s.onLeader(r, op.body, idem != nil, func() (*answer, error) { return s.runHere(r.Context(), ri, op) })
+	if err != nil && codeOf(err) == registry.OutcomeUnknown {
+		p := *problemOf(err)
+		retryable := idem != nil
+		p.retryable = &retryable
+		return nil, &p
+	}
+	return ans, err
+}
+
+// runHere runs an operation on this node.
+func (s *Server) runHere(ctx context.Context, ri registry.RequestInfo, op operation) (*answer, error) {
+	outcome, index, err := op.run(ctx, ri)
+	var replayed *registry.Replayed
+	if errors.As(err, &replayed) {
+		ans := &answer{status: int(replayed.Reply.GetStatus()), body: replayed.Reply.GetBody(), header: http.Header{}}
+		s.stamp(ans.header)
+		ans.header.Set("Idempotency-Replayed", "true")
+		if len(ans.body) == 0 {
+			ans.body = nil
+		}
+		return ans, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	ans := &answer{header: http.Header{}}
+	ans.status, ans.body = op.reply(outcome)
+	s.stamp(ans.header)
+	ans.header.Set("PM-Index", formatIndex(index))
+	if op.tag != nil {
+		if tag := op.tag(index); tag != "" {
+			ans.header.Set("ETag", tag)
+		}
+	}
+	return ans, nil
+}
+
+// onLeader runs local if this node leads and otherwise has the leader answer the
+// same request. While there is no leader, or the leader is changing, it tries
+// again for as long as Options.HoldForLeader allows. idempotent says that the
+// request may be sent again although an earlier attempt may have had its effect.
+func (s *Server) onLeader(r *http.Request, body []byte, idempotent bool, local func() (*answer, error)) (*answer, error) {
+	ctx, hop := r.Context(), callOf(r.Context()).hop
+	hold := s.newHold()
+	for {
+		ans, err := s.attempt(r, body, local)
+		if err == nil {
+			return ans, nil
+		}
+		code := codeOf(err)
+		if hop != nil {
+			// The forwarding node holds the request, not this one.
+			hop.refused = code == registry.NoLeader
+			return nil, err
+		}
+		again := code == registry.NoLeader || code == registry.OutcomeUnknown && idempotent
+		if !again || !hold.wait(ctx) {
+			return nil, err
+		}
+	}
+}
+
+func (s *Server) attempt(r *http.Request, body []byte, local func() (*answer, error)) (*answer, error) {
+	if s.opts.Cluster.IsLeader() {
+		return local()
+	}
+	if callOf(r.Context()).hop != nil {
+		return nil, errNoLeader()
+	}
+	return s.forward(r, body)
+}
+
+func errNoLeader() error {
+	return fail(registry.NoLeader, "No leader is known; nothing was done, try again")
+}
+
+// hold paces the attempts of a request that waits for a leader.
+type hold struct {
+	until time.Time
+	pause time.Duration
+	s     *Server
+	begun bool
+}
+
+const (
+	holdPauseMin = 10 * time.Millisecond
+	holdPauseMax = 250 * time.Millisecond
+)
+
+func (s *Server) newHold() *hold {
+	return &hold{until: time.Now().Add(s.opts.HoldForLeader), pause: holdPauseMin, s: s}
+}
+
+// wait pauses and reports whether another attempt is allowed. The jitter keeps
+// the requests that were held together from arriving together.
+func (h *hold) wait(ctx context.Context) bool {
+	left := time.Until(h.until)
+	if left <= 0 || ctx.Err() != nil {
+		return false
+	}
+	if !h.begun {
+		h.begun = true
+		h.s.metrics.held.Inc()
+	}
+	pause := time.NewTimer(min(left, h.pause/2+rand.N(h.pause/2+1)))
+	defer pause.Stop()
+	h.pause = min(2*h.pause, holdPauseMax)
+	select {
+	case <-pause.C:
+		return true
+	case <-ctx.Done():
+		return false
+	case <-h.s.stopping:
+		return false
+	}
+}
+
+// encoded makes the reply function of an operation whose answer is value.
+func encoded(status int, value any) (int, []byte) {
+	raw, err := json.Marshal(value)
+	if err != nil { // plain structs of texts: cannot fail
+		return http.StatusInternalServerError, nil
+	}
+	return status, raw
+}
