@@ -18,6 +18,9 @@ const maxCommandDepth = 64
 
 // EncodeCommand gives the bytes of a log entry. It sets cmd.Version when it is 0.
 func EncodeCommand(cmd *pmpb.Command) ([]byte, error) {
+	if cmd == nil {
+		return nil, fmt.Errorf("%w: there is none", ErrMalformedCommand)
+	}
 	if cmd.GetVersion() == 0 {
 		cmd.Version = Version
 	}

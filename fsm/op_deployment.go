@@ -28,7 +28,9 @@ func commitDeployment(c *call, op *pmpb.CommitDeployment) error {
 	if err != nil {
 		return err
 	}
-	c.settleGeneration(row, have, moved)
+	if err := c.settleGeneration(row, have, moved); err != nil {
+		return err
+	}
 	c.put(TableDeployments, row)
 	c.put(TablePlans, &Plan{
 		DeploymentKey: doc.Key, DeploymentUID: row.UID, Generation: row.Generation,
@@ -112,21 +114,33 @@ func (c *call) stamp() *time.Time {
 }
 
 // settleGeneration takes the new generation back when the same was wished again.
-func (c *call) settleGeneration(row, have *Deployment, moved bool) {
-	if have != nil && !moved && bytes.Equal(wishOf(row.Doc), wishOf(have.Doc)) {
+func (c *call) settleGeneration(row, have *Deployment, moved bool) error {
+	if have == nil || moved {
+		return nil
+	}
+	before, err := wishOf(have.Doc)
+	if err != nil {
+		return err
+	}
+	after, err := wishOf(row.Doc)
+	if err != nil {
+		return err
+	}
+	if bytes.Equal(before, after) {
 		row.Generation = have.Generation
 	}
+	return nil
 }
 
 // wishOf encodes what the user asked for, without what the server adds.
-func wishOf(doc *model.OClassDeployment) []byte {
+func wishOf(doc *model.OClassDeployment) ([]byte, error) {
 	wish := *doc
-	wish.CreatedAt, wish.UpdatedAt, wish.Status, wish.Condition = nil, nil, nil, ""
-	data, err := json.Marshal(&wish)
+	wish.CreatedAt, wish.UpdatedAt, wish.Status, wish.Condition = nil, nil, nil, model.ConditionPending
+	data, err := wish.MarshalJSON()
 	if err != nil {
-		return nil
+		return nil, invalidDocument("deployment", err)
 	}
-	return data
+	return data, nil
 }
 
 // placeUnits upserts the planned units and buries those that are no longer

@@ -1,7 +1,6 @@
 package fsm
 
 import (
-	"encoding/json"
 	"strings"
 
 	"google.golang.org/protobuf/proto"
@@ -53,7 +52,7 @@ type metaRow struct {
 }
 
 func packageRecord(p *Package) (*pmpb.Package, error) {
-	doc, err := json.Marshal(p.Doc)
+	doc, err := p.Doc.MarshalJSON()
 	if err != nil {
 		return nil, err
 	}
@@ -61,7 +60,7 @@ func packageRecord(p *Package) (*pmpb.Package, error) {
 }
 
 func deploymentRecord(d *Deployment) (*pmpb.Deployment, error) {
-	doc, err := json.Marshal(d.Doc)
+	doc, err := d.Doc.MarshalJSON()
 	if err != nil {
 		return nil, err
 	}
