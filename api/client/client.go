@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -74,7 +75,7 @@ func setDefault[T comparable](field *T, value T) {
 
 // baseURL reads the address of a server as people write it.
 func baseURL(s string) (string, error) {
-	text := strings.TrimRight(strings.TrimSpace(s), "/")
+	text := strings.TrimSpace(s)
 	if text != "" && !strings.Contains(text, "://") {
 		text = "http://" + text
 	}
@@ -87,7 +88,7 @@ func baseURL(s string) (string, error) {
 	case u.RawQuery != "" || u.Fragment != "":
 		return "", fmt.Errorf("server %q must be a base URL without query and fragment", s)
 	}
-	return text, nil
+	return strings.TrimRight(text, "/"), nil
 }
 
 // Client calls the API. It is safe for concurrent use.
@@ -240,7 +241,8 @@ func (c *Client) attempt(ctx context.Context, server string, rq call) ([]byte, *
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return nil, &failure{err: err, again: true, sent: !neverSent(err)}
+		var untrusted *tls.CertificateVerificationError
+		return nil, &failure{err: err, again: !errors.As(err, &untrusted), sent: !neverSent(err)}
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, c.opts.MaxResponseBytes+1))
