@@ -9,6 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"oaas.io/control-plane/crm/api/v1alpha1"
+	"oaas.io/control-plane/crm/template"
 	"oaas.io/control-plane/proto/oaaspb"
 )
 
@@ -28,6 +29,8 @@ const (
 
 const (
 	maxFunctions = 1024
+	// maxObjectName is the longest name that the Kubernetes API takes.
+	maxObjectName = 253
 	// maxExact is the largest integer that JSON readers keep exact.
 	maxExact = 1<<53 - 1
 )
@@ -82,7 +85,7 @@ func annotate(object *v1alpha1.ClassRuntime, unit *oaaspb.DeploymentUnit, correl
 
 // objectName is the name under which a unit is stored.
 func objectName(id, field string) (string, error) {
-	name := sanitizeID(id)
+	name := template.Sanitize(id)
 	switch {
 	case name == "":
 		return "", fieldError(field, "must hold at least one letter or digit")
@@ -426,6 +429,6 @@ func (t *routeTargets) resolve(route *v1alpha1.FunctionRoute) bool {
 		route.URL, route.WasmModuleURL = "wasm://"+route.FunctionKey, wasm
 		return true
 	}
-	route.URL = "http://" + functionName(t.name, index, len(t.specs)) + ":80/"
+	route.URL = "http://" + template.FunctionName(t.name, index, len(t.specs)) + ":80/"
 	return true
 }
