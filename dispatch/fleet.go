@@ -20,65 +20,51 @@ type fleet struct {
 	term uint64
 }
 
-// verifyInterval is how often candidates that are not registered yet are asked again.
+// verifyInterval is how often candidates that are not registered yet are asked
+// again. Registered ones cost nothing.
 const verifyInterval = 2 * time.Second
 
 // run registers until ctx ends.
 func (f *fleet) run(ctx context.Context) {
+	tick := time.NewTicker(verifyInterval)
+	defer tick.Stop()
 	for {
-		waiting := f.pass(ctx)
-		timer := time.NewTimer(verifyInterval)
-		if !waiting {
-			timer.Reset(30 * time.Second)
-		}
+		f.pass(ctx)
 		select {
 		case <-ctx.Done():
-			timer.Stop()
 			return
 		case <-f.m.opts.Candidates.Changed():
-		case <-timer.C:
+		case <-tick.C:
 		}
-		timer.Stop()
 	}
 }
 
-// pass looks at every candidate once and reports whether one is still waiting.
-// Several candidates of one name are tried in order until one answers: a manager
+// pass looks at every candidate once. Several candidates of one name are tried in order until one answers: a manager
 // that moved is announced under its new address before its old one is forgotten.
-func (f *fleet) pass(ctx context.Context) (waiting bool) {
+func (f *fleet) pass(ctx context.Context) {
 	for _, group := range byName(f.m.opts.Candidates.Candidates()) {
 		if f.settled(group) {
 			continue
 		}
-		registered := false
 		for _, c := range group {
 			err := f.register(ctx, c)
 			if ctx.Err() != nil {
-				return true
+				return
 			}
 			if err == nil {
-				registered = true
 				break
 			}
 			f.m.metrics.rejected.WithLabelValues(rejection(err)).Inc()
 			f.m.opts.Logger.Warn("cluster not registered", "cluster", c.Name, "address", c.Address, "error", err)
 		}
-		waiting = waiting || !registered
 	}
-	return waiting
 }
 
-// settled reports that the preferred candidate of a name is registered as it is.
+// settled reports that the preferred candidate of a name, the newest one, is
+// registered as it is.
 func (f *fleet) settled(group []discovery.Candidate) bool {
 	row := f.m.opts.Registry.State().Snapshot().Cluster(group[0].Name)
-	if row == nil || row.GetSource() != sourceOf(group[0]) {
-		return false
-	}
-	if row.GetHealth() == pmpb.ClusterHealth_CLUSTER_HEALTH_UNREACHABLE {
-		// Any announced address is worth a try when the registered one is dead.
-		return len(group) == 1 && row.GetAddress() == group[0].Address
-	}
-	return slices.ContainsFunc(group, func(c discovery.Candidate) bool { return c.Address == row.GetAddress() })
+	return row != nil && row.GetSource() == sourceOf(group[0]) && row.GetAddress() == group[0].Address
 }
 
 func (f *fleet) register(ctx context.Context, c discovery.Candidate) error {

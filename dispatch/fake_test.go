@@ -1,0 +1,181 @@
+package dispatch_test
+
+import (
+	"context"
+	"net"
+	"sync"
+	"testing"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"oaas.io/control-plane/proto/oaaspb"
+)
+
+// manager is a cluster's manager with the semantics of the real one towards
+// deliveries, kept in memory. It can be told to fail, and counts what it is sent.
+type manager struct {
+	oaaspb.UnimplementedDeploymentServiceServer
+	oaaspb.UnimplementedAgentServiceServer
+	oaaspb.UnimplementedCrmInfoServiceServer
+
+	name, uid string
+
+	mu         sync.Mutex
+	objects    map[string]*oaaspb.ClassRuntimeSummary
+	tombstones map[string]uint64
+	watchers   map[chan *oaaspb.RuntimeEvent]bool
+	deploys    int
+	deletes    int
+	fail       error
+	// linger keeps a deleted object until it is released, as a finalizer does.
+	linger bool
+	// hang makes Deploy wait for its deadline.
+	hang bool
+}
+
+func newManager(name string) *manager {
+	return &manager{name: name, uid: "uid-of-" + name, objects: map[string]*oaaspb.ClassRuntimeSummary{}, tombstones: map[string]uint64{}, watchers: map[chan *oaaspb.RuntimeEvent]bool{}}
+}
+
+// serve starts the manager on a free port, or on addr, and gives its address
+// and how to stop it.
+func (m *manager) serve(t *testing.T, addr string, legacy bool) (string, func()) {
+	t.Helper()
+	ln, err := net.Listen("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := grpc.NewServer()
+	oaaspb.RegisterDeploymentServiceServer(s, m)
+	oaaspb.RegisterCrmInfoServiceServer(s, m)
+	if !legacy {
+		oaaspb.RegisterAgentServiceServer(s, m)
+	}
+	var done sync.WaitGroup
+	done.Go(func() { _ = s.Serve(ln) })
+	stop := sync.OnceFunc(func() { s.Stop(); done.Wait() })
+	t.Cleanup(stop)
+	return ln.Addr().String(), stop
+}
+
+func (m *manager) set(edit func()) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	edit()
+}
+
+func (m *manager) counts() (deploys, deletes int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.deploys, m.deletes
+}
+
+func (m *manager) publish(e *oaaspb.RuntimeEvent) {
+	for w := range m.watchers {
+		w <- e
+	}
+}
+
+func (m *manager) Deploy(ctx context.Context, req *oaaspb.DeployRequest) (*oaaspb.DeployResponse, error) {
+	m.mu.Lock()
+	hang := m.hang
+	m.deploys++
+	m.mu.Unlock()
+	if hang {
+		<-ctx.Done()
+		return nil, status.FromContextError(ctx.Err()).Err()
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.fail != nil {
+		return nil, m.fail
+	}
+	unit := req.GetDeploymentUnit()
+	d := unit.GetDelivery()
+	if have := m.objects[unit.GetId()]; d.GetFence() < have.GetDelivery().GetFence() || d.GetFence() <= m.tombstones[unit.GetId()] {
+		return nil, status.Error(codes.FailedPrecondition, "stale fence")
+	}
+	summary := &oaaspb.ClassRuntimeSummary{
+		Id: unit.GetId(), DeploymentUnitId: unit.GetId(), Delivery: d,
+		Status: &oaaspb.ClassRuntimeStatus{Condition: oaaspb.DeploymentCondition_DEPLOYING},
+	}
+	m.objects[unit.GetId()] = summary
+	m.publish(&oaaspb.RuntimeEvent{Event: &oaaspb.RuntimeEvent_Upserted{Upserted: summary}})
+	return &oaaspb.DeployResponse{DeploymentId: unit.GetId(), Applied: d}, nil
+}
+
+func (m *manager) DeleteDeployment(_ context.Context, req *oaaspb.DeleteDeploymentRequest) (*oaaspb.DeleteDeploymentResponse, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.deletes++
+	if m.fail != nil {
+		return nil, m.fail
+	}
+	id := req.GetDeploymentId()
+	m.tombstones[id] = max(m.tombstones[id], req.GetDelivery().GetFence())
+	if m.objects[id] == nil {
+		return nil, status.Error(codes.NotFound, "no such unit")
+	}
+	if !m.linger {
+		m.removeLocked(id)
+	}
+	return &oaaspb.DeleteDeploymentResponse{}, nil
+}
+
+func (m *manager) removeLocked(id string) {
+	delete(m.objects, id)
+	m.publish(&oaaspb.RuntimeEvent{Event: &oaaspb.RuntimeEvent_Removed{Removed: &oaaspb.RuntimeRemoved{DeploymentUnitId: id}}})
+}
+
+// report makes the runtime of a unit say that it is in the given condition.
+func (m *manager) report(id string, c oaaspb.DeploymentCondition) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	old := m.objects[id]
+	s := &oaaspb.ClassRuntimeSummary{Id: id, DeploymentUnitId: id, Delivery: old.GetDelivery(), Status: &oaaspb.ClassRuntimeStatus{Condition: c}}
+	m.objects[id] = s
+	m.publish(&oaaspb.RuntimeEvent{Event: &oaaspb.RuntimeEvent_Upserted{Upserted: s}})
+}
+
+func (m *manager) GetClusterInfo(context.Context, *oaaspb.GetClusterInfoRequest) (*oaaspb.ClusterInfo, error) {
+	return &oaaspb.ClusterInfo{Name: m.name, Uid: m.uid, ApiServerReady: true, NodeCount: 3, ReadyNodes: 3, Zone: m.name + "-a"}, nil
+}
+
+func (m *manager) GetEnvHealth(context.Context, *oaaspb.CrmEnvRequest) (*oaaspb.CrmEnvHealth, error) {
+	nodes := uint32(3)
+	return &oaaspb.CrmEnvHealth{EnvName: m.name, Status: "Healthy", NodeCount: &nodes, ReadyNodes: &nodes}, nil
+}
+
+func (m *manager) ListClassRuntimes(context.Context, *oaaspb.ListClassRuntimesRequest) (*oaaspb.ListClassRuntimesResponse, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	resp := &oaaspb.ListClassRuntimesResponse{}
+	for _, s := range m.objects {
+		resp.Items = append(resp.Items, &oaaspb.ClassRuntimeSummary{Id: s.GetId(), DeploymentUnitId: s.GetId(), Status: s.GetStatus()})
+	}
+	return resp, nil
+}
+
+func (m *manager) WatchRuntimes(_ *oaaspb.WatchRuntimesRequest, stream grpc.ServerStreamingServer[oaaspb.RuntimeEvent]) error {
+	events := make(chan *oaaspb.RuntimeEvent, 1024)
+	m.mu.Lock()
+	for _, s := range m.objects {
+		events <- &oaaspb.RuntimeEvent{Event: &oaaspb.RuntimeEvent_Upserted{Upserted: s}}
+	}
+	events <- &oaaspb.RuntimeEvent{Event: &oaaspb.RuntimeEvent_InventoryComplete{InventoryComplete: &oaaspb.InventoryComplete{Count: uint32(len(m.objects))}}}
+	m.watchers[events] = true
+	m.mu.Unlock()
+	defer m.set(func() { delete(m.watchers, events) })
+	for {
+		select {
+		case e := <-events:
+			if err := stream.Send(e); err != nil {
+				return err
+			}
+		case <-stream.Context().Done():
+			return nil
+		}
+	}
+}
