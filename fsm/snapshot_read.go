@@ -156,17 +156,17 @@ func (r *recordReader) record(data []byte) error {
 	if table < 0 || len(rec.ProtoReflect().GetUnknown()) > 0 {
 		return r.fail("is of an unknown kind", nil)
 	}
-	key := recordKey(rec)
+	last, lastKey, key := r.table, r.key, recordKey(rec)
+	r.table, r.key = table, key
 	if err := checkKey("key", key); err != nil {
 		return r.fail("has no valid key", err)
 	}
-	if table < r.table || (table == r.table && r.number > 1 && key <= r.key) {
-		return r.fail(fmt.Sprintf("%s %q does not come after %s %q", tables[table], key, tables[r.table], r.key), nil)
+	if table < last || (table == last && r.number > 1 && key <= lastKey) {
+		return r.fail(fmt.Sprintf("%q does not come after %s %q", key, tables[last], lastKey), nil)
 	}
 	if (r.number == 1) != (table == 0) {
 		return r.fail("meta is not the first record", nil)
 	}
-	r.table, r.key = table, key
 	r.counts[table]++
 	row, err := rowOf(rec)
 	if err != nil {
