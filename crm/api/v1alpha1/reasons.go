@@ -70,6 +70,7 @@ const (
 	ReasonNamespaceTerminating     Reason = "NamespaceTerminating"
 	ReasonCapabilityMissing        Reason = "CapabilityMissing"
 	ReasonInsufficientCapacity     Reason = "InsufficientCapacity"
+	ReasonPodsRejected             Reason = "PodsRejected"
 	ReasonImagePullFailed          Reason = "ImagePullFailed"
 	ReasonCrashLoop                Reason = "CrashLoop"
 	ReasonContainerConfigError     Reason = "ContainerConfigError"
@@ -125,6 +126,7 @@ var reasonDocs = []ReasonDoc{
 	{Reason: ReasonQuotaExceeded, Meaning: "A quota of the namespace refuses a child or its pods.", Recovery: "Raise the quota or lower requests or replicas.", Degrades: true},
 	{Reason: ReasonNamespaceTerminating, Meaning: "The namespace is being deleted, so nothing new can be written.", Recovery: "None; deploy into another namespace.", Degrades: true},
 	{Reason: ReasonCapabilityMissing, Meaning: "The chosen template needs an API that the cluster lacks.", Recovery: "Install the API or choose another template.", Degrades: true},
+	{Reason: ReasonPodsRejected, Meaning: "The API server refuses the pods of a workload.", Recovery: "Change what the message names, or the policy that refuses the pods.", Degrades: true},
 	{Reason: ReasonInsufficientCapacity, Meaning: "The scheduler finds no node for a pod.", Recovery: "Add nodes, lower the requests, or move the class to another cluster.", Degrades: true},
 	{Reason: ReasonImagePullFailed, Meaning: "A node cannot get an image.", Recovery: "Correct the image name, or give the namespace the pull secret.", Degrades: true},
 	{Reason: ReasonCrashLoop, Meaning: "A container ends again and again.", Recovery: "Read the container's log: kubectl logs --previous.", Degrades: true},

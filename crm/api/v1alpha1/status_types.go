@@ -204,6 +204,11 @@ type AppliedDelivery struct {
 	// +required
 	Generation int64 `json:"generation"`
 
+	// applied_at is when that was first the case for this generation and
+	// these children; the progress deadline counts from it.
+	// +optional
+	AppliedAt *metav1.Time `json:"applied_at,omitempty"`
+
 	// intent_hash identifies the rendered children.
 	// +optional
 	// +kubebuilder:validation:MaxLength=128
