@@ -39,6 +39,11 @@ type Cluster interface {
 	LeaderConn(ctx context.Context) (*grpc.ClientConn, error)
 	// LastContact is the age of the last message from the leader, 0 on the leader.
 	LastContact() time.Duration
-	// IsVoter reports whether the member takes part in elections.
-	IsVoter(serverID string) bool
+	// Servers gives the members as far as this node knows.
+	Servers() []raftstore.Server
 }
+
+var (
+	_ Registry = (*registry.Registry)(nil)
+	_ Cluster  = (*raftstore.Node)(nil)
+)

@@ -159,16 +159,14 @@ type member struct {
 }
 
 func (s *Server) listMembers(w http.ResponseWriter, r *http.Request) error {
-	snap, err := s.read(w, r)
-	if err != nil {
+	if _, err := s.read(w, r); err != nil {
 		return err
 	}
-	leader, known := s.opts.Cluster.Leader()
 	list := []member{}
-	for _, m := range snap.Members() {
+	for _, m := range s.opts.Cluster.Servers() {
 		list = append(list, member{
-			ServerID: m.GetServerId(), RaftAddress: m.GetRaftAddress(), GRPCAddress: m.GetGrpcAddress(), HTTPAddress: m.GetHttpAddress(),
-			Version: m.GetVersion(), Leader: known && leader.ServerID == m.GetServerId(), Voter: s.opts.Cluster.IsVoter(m.GetServerId()),
+			ServerID: m.ID, RaftAddress: m.RaftAddress, GRPCAddress: m.GRPCAddress, HTTPAddress: m.HTTPAddress,
+			Version: m.Version, Leader: m.Leader, Voter: m.Voter,
 		})
 	}
 	return writeJSON(w, http.StatusOK, list)
