@@ -120,9 +120,11 @@ func (e *evaluation) grace(reason v1alpha1.Reason) time.Duration {
 	case v1alpha1.ReasonInsufficientCapacity:
 		return e.options.CapacityGrace
 	case v1alpha1.ReasonApplyFailed, v1alpha1.ReasonImagePullFailed, v1alpha1.ReasonCrashLoop,
-		v1alpha1.ReasonContainerConfigError, v1alpha1.ReasonProbeFailed,
+		v1alpha1.ReasonContainerConfigError,
 		v1alpha1.ReasonQuotaExceeded, v1alpha1.ReasonPodsRejected:
 		return e.options.FaultGrace
+	case v1alpha1.ReasonProbeFailed:
+		return e.options.ProbeGrace
 	}
 	return 0
 }

@@ -22,6 +22,9 @@ type Options struct {
 	// CapacityGrace is how long a pod may wait for a node, so that an
 	// autoscaler of nodes can help. Default 1 minute.
 	CapacityGrace time.Duration
+	// ProbeGrace is how long a container may run without becoming ready.
+	// Default 2 minutes.
+	ProbeGrace time.Duration
 	// DeletionDeadline is how long children may take to go before their
 	// deletion is reported as blocked. Default 5 minutes.
 	DeletionDeadline time.Duration
@@ -44,6 +47,7 @@ func (o Options) WithDefaults() Options {
 	set(&o.LossGrace, 30*time.Second)
 	set(&o.FaultGrace, 30*time.Second)
 	set(&o.CapacityGrace, time.Minute)
+	set(&o.ProbeGrace, 2*time.Minute)
 	set(&o.DeletionDeadline, 5*time.Minute)
 	set(&o.StalledRetry, 5*time.Minute)
 	set(&o.DeletionPoll, 2*time.Second)
@@ -62,6 +66,7 @@ func (o Options) Validate() error {
 	check("LossGrace", o.LossGrace)
 	check("FaultGrace", o.FaultGrace)
 	check("CapacityGrace", o.CapacityGrace)
+	check("ProbeGrace", o.ProbeGrace)
 	check("DeletionDeadline", o.DeletionDeadline)
 	check("StalledRetry", o.StalledRetry)
 	check("DeletionPoll", o.DeletionPoll)
@@ -182,11 +187,13 @@ type Service struct {
 	Exists, Terminating bool
 }
 
-// Workload is a Deployment, or what plays its part.
+// Workload is a Deployment, or what plays its part. Kind and Name are set even
+// if it does not exist.
 type Workload struct {
 	Kind, Name          string
 	Exists, Terminating bool
 	// Generation of the spec and the one that its controller has seen.
+	// Generation must not be older than the last apply: see DeploymentWorkload.
 	Generation, ObservedGeneration int64
 	// Desired replicas, and those that exist, have the newest template, and can
 	// be called.
