@@ -83,7 +83,7 @@ func TestCalls(t *testing.T) {
 		{"filter", `[]`, "GET /api/v1/deployments?class_key=C&package_name=p", func(c *Client) (any, error) {
 			return c.Deployments(ctx, DeploymentFilter{PackageName: "p", ClassKey: "C"})
 		}, []model.OClassDeployment{}},
-		{"units", `[{"id":"u","env":"e","phase":"PENDING","waiting":{"code":"C","message":"m"}}]`, "GET /api/v1/deployments/k/units", func(c *Client) (any, error) { return c.Units(ctx, "k") },
+		{"units", `[{"id":"u","env":"e","phase":"Pending","waiting":{"code":"C","message":"m"}}]`, "GET /api/v1/deployments/k/units", func(c *Client) (any, error) { return c.Units(ctx, "k") },
 			[]Unit{{ID: "u", Env: "e", Phase: PhasePending, Waiting: &Waiting{Code: "C", Message: "m"}}}},
 		{"plan", `{"x": 1}`, "GET /api/v1/deployments/k/plan", func(c *Client) (any, error) { return c.Plan(ctx, "k") }, json.RawMessage(`{"x": 1}`)},
 		{"delete", `{"id":"k","message":"m","deleted_envs":["e"]}`, "DELETE /api/v1/deployments/k", func(c *Client) (any, error) { return c.DeleteDeployment(ctx, "k") }, &DeleteResponse{ID: "k", Message: "m", DeletedEnvs: []string{"e"}}},

@@ -17,14 +17,22 @@ type DeleteResponse struct {
 	DeletedEnvs []string `json:"deleted_envs"`
 }
 
-// Unit phases.
+// The phases of a unit.
 const (
-	PhasePending   = "PENDING"
-	PhaseDeploying = "DEPLOYING"
-	PhaseRunning   = "RUNNING"
-	PhaseDown      = "DOWN"
-	PhaseDeleted   = "DELETED"
-	PhaseUnknown   = "UNKNOWN"
+	// PhasePending: not sent to the environment yet.
+	PhasePending = "Pending"
+	// PhaseWaiting: it cannot be sent now; Unit.Waiting says why.
+	PhaseWaiting = "Waiting"
+	// PhaseRefused: the environment refused the content; only a change helps.
+	PhaseRefused = "Refused"
+	// PhaseProgressing: stored in the environment, not available yet.
+	PhaseProgressing = "Progressing"
+	// PhaseAvailable: serving.
+	PhaseAvailable = "Available"
+	// PhaseDegraded: something of it does not run.
+	PhaseDegraded = "Degraded"
+	// PhaseDeleting: the environment is to remove it.
+	PhaseDeleting = "Deleting"
 )
 
 // Unit is the share of a deployment that one environment has.
