@@ -3,7 +3,6 @@ package raftstore
 import (
 	"fmt"
 	"io"
-	"sync"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
@@ -22,12 +21,6 @@ type adapter struct {
 	applied *appliedIndex
 	log     hclog.Logger
 	m       *metrics
-	// fail ends the node: the state cannot be trusted any more.
-	fail func(error)
-
-	mu          sync.Mutex
-	config      raft.Configuration
-	configIndex uint64
 }
 
 var (
@@ -63,18 +56,10 @@ func (a *adapter) ApplyBatch(logs []*raft.Log) []any {
 	return out
 }
 
-// StoreConfiguration notes a committed configuration.
+// StoreConfiguration is told each committed configuration. The library keeps
+// them; that this method exists is what lets the snapshot index move past them.
 func (a *adapter) StoreConfiguration(index uint64, c raft.Configuration) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.config, a.configIndex = c, index
-}
-
-// committed gives the last committed configuration and its index.
-func (a *adapter) committed() (raft.Configuration, uint64) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.config, a.configIndex
+	a.log.Info("configuration committed", "index", index, "servers", len(c.Servers))
 }
 
 // Snapshot captures the state without copying it.

@@ -113,6 +113,12 @@ func (n *Node) propose(ctx context.Context, data []byte) (fsm.Result, error) {
 	case a := <-done:
 		return a.res, classify(a.err)
 	case <-ctx.Done():
+		// A refusal that came in time is worth more than "unknown".
+		select {
+		case a := <-done:
+			return a.res, classify(a.err)
+		default:
+		}
 		return fsm.Result{}, fmt.Errorf("%w: %w", ErrOutcomeUnknown, ctx.Err())
 	case <-n.stopped:
 		return fsm.Result{}, fmt.Errorf("%w: the node was shut down", ErrOutcomeUnknown)

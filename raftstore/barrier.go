@@ -24,8 +24,12 @@ import (
 // needs no clock. An answer counts only from the server that was asked for: an
 // address may have passed to another one.
 
-// barrierQueue collects readers for the next round.
-type barrierQueue struct {
+// batcher answers readers in rounds: all who had come before a round began get
+// its answer, the others that of the next one.
+type batcher struct {
+	round func(context.Context) barrierAnswer
+	m     *metrics
+
 	mu      sync.Mutex
 	waiting []chan<- barrierAnswer
 	wake    chan struct{}
@@ -37,61 +41,69 @@ type barrierAnswer struct {
 	err   error
 }
 
-func (q *barrierQueue) init() { q.wake = make(chan struct{}, 1) }
-
-func (q *barrierQueue) add() <-chan barrierAnswer {
-	c := make(chan barrierAnswer, 1)
-	q.mu.Lock()
-	q.waiting = append(q.waiting, c)
-	q.mu.Unlock()
-	select {
-	case q.wake <- struct{}{}:
-	default:
-	}
-	return c
+func newBatcher(m *metrics, round func(context.Context) barrierAnswer) *batcher {
+	return &batcher{round: round, m: m, wake: make(chan struct{}, 1)}
 }
 
-func (q *barrierQueue) take() []chan<- barrierAnswer {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	w := q.waiting
-	q.waiting = nil
+// ask waits for the next round that begins. Its error is the round's, ctx's, or
+// ErrShutdown once closed is closed.
+func (b *batcher) ask(ctx context.Context, closed <-chan struct{}) (uint64, uint64, error) {
+	c := make(chan barrierAnswer, 1)
+	b.mu.Lock()
+	b.waiting = append(b.waiting, c)
+	b.mu.Unlock()
+	select {
+	case b.wake <- struct{}{}:
+	default:
+	}
+	select {
+	case a := <-c:
+		return a.index, a.term, a.err
+	case <-ctx.Done():
+		return 0, 0, ctx.Err()
+	case <-closed:
+		return 0, 0, ErrShutdown
+	}
+}
+
+func (b *batcher) take() []chan<- barrierAnswer {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	w := b.waiting
+	b.waiting = nil
 	return w
 }
 
-// serveReads runs one round after the other while there are readers.
-func (n *Node) serveReads() {
+// run holds rounds, while there are readers, until ctx ends.
+func (b *batcher) run(ctx context.Context) {
 	for {
 		select {
-		case <-n.ctx.Done():
-			for _, c := range n.reads.take() {
-				c <- barrierAnswer{err: ErrShutdown}
-			}
+		case <-ctx.Done():
 			return
-		case <-n.reads.wake:
+		case <-b.wake:
 		}
-		readers := n.reads.take()
+		readers := b.take()
 		if len(readers) == 0 {
 			continue
 		}
 		began := time.Now()
-		a := n.barrierRound(n.ctx)
-		n.m.barrierBatch.Observe(float64(len(readers)))
-		n.m.barrierTime.Observe(time.Since(began).Seconds())
+		a := b.round(ctx)
+		b.m.barrierBatch.Observe(float64(len(readers)))
+		b.m.barrierTime.Observe(time.Since(began).Seconds())
+		outcome := "passed"
 		if a.err != nil {
-			n.m.barriers.WithLabelValues("failed").Inc()
-		} else {
-			n.m.barriers.WithLabelValues("passed").Inc()
+			outcome = "failed"
 		}
+		b.m.barriers.WithLabelValues(outcome).Inc()
 		for _, c := range readers {
 			c <- a
 		}
 	}
 }
 
-// barrierRound asks the voters for their terms. All who wait for its answer
+// ownBarrier asks the voters for their terms. All who wait for its answer
 // have arrived before it is called.
-func (n *Node) barrierRound(ctx context.Context) barrierAnswer {
+func (n *Node) ownBarrier(ctx context.Context) barrierAnswer {
 	t := n.readyTerm()
 	if t == nil {
 		return barrierAnswer{err: ErrNotLeader}
@@ -184,14 +196,23 @@ func (n *Node) askTerm(ctx context.Context, id, clusterID string) (uint64, error
 
 // leaderBarrier runs the barrier on this node, which must lead.
 func (n *Node) leaderBarrier(ctx context.Context) (index, term uint64, err error) {
-	select {
-	case a := <-n.reads.add():
-		return a.index, a.term, a.err
-	case <-ctx.Done():
-		return 0, 0, ctx.Err()
-	case <-n.ctx.Done():
-		return 0, 0, ErrShutdown
+	return n.ownReads.ask(ctx, n.ctx.Done())
+}
+
+// askLeader is a round of a follower's readers: one question to the leader
+// serves them all.
+func (n *Node) askLeader(ctx context.Context) barrierAnswer {
+	ctx, cancel := context.WithTimeout(ctx, 3*n.timing.Heartbeat)
+	defer cancel()
+	conn, err := n.LeaderConn(ctx)
+	if err != nil {
+		return barrierAnswer{err: err}
 	}
+	resp, err := pmpb.NewPeerServiceClient(conn).ReadIndex(ctx, &pmpb.ReadIndexRequest{ClusterId: n.ClusterID()})
+	if err != nil {
+		return barrierAnswer{err: fmt.Errorf("%w: asking the leader: %w", ErrNoLeader, err)}
+	}
+	return barrierAnswer{index: resp.GetIndex(), term: resp.GetTerm()}
 }
 
 // ReadBarrier returns once the local state holds every write that any node had
@@ -230,16 +251,9 @@ func (n *Node) tryBarrier(ctx context.Context) (uint64, error) {
 		index, _, err := n.leaderBarrier(ctx)
 		return index, err
 	}
-	conn, err := n.LeaderConn(ctx)
+	index, _, err := n.leaderReads.ask(ctx, n.ctx.Done())
 	if err != nil {
 		return 0, err
 	}
-	resp, err := pmpb.NewPeerServiceClient(conn).ReadIndex(ctx, &pmpb.ReadIndexRequest{ClusterId: n.ClusterID()})
-	if err != nil {
-		return 0, err
-	}
-	if err := n.WaitApplied(ctx, resp.GetIndex()); err != nil {
-		return 0, err
-	}
-	return resp.GetIndex(), nil
+	return index, n.WaitApplied(ctx, index)
 }

@@ -35,26 +35,38 @@ var testTiming = Timing{
 // connections and can cut them by node.
 type faultNet struct {
 	mu    sync.Mutex
-	owner map[string]string // address to node
-	cut   map[[2]string]bool
+	owner map[string]place
+	cut   map[link]bool
 	conns map[*faultConn]struct{}
+}
+
+// place is what an address belongs to.
+type place struct {
+	node string
+	log  bool // the log's port, not the internal one
+}
+
+// link is one direction between two nodes, for one kind of port.
+type link struct {
+	from string
+	to   place
 }
 
 type faultConn struct {
 	net.Conn
-	net      *faultNet
-	from, to string
+	net  *faultNet
+	link link
 }
 
 func newFaultNet() *faultNet {
-	return &faultNet{owner: make(map[string]string), cut: make(map[[2]string]bool), conns: make(map[*faultConn]struct{})}
+	return &faultNet{owner: make(map[string]place), cut: make(map[link]bool), conns: make(map[*faultConn]struct{})}
 }
 
 func (f *faultNet) dialer(from string) DialFunc {
 	return func(ctx context.Context, address string) (net.Conn, error) {
 		f.mu.Lock()
-		to := f.owner[address]
-		cut := f.cut[[2]string{from, to}]
+		l := link{from, f.owner[address]}
+		cut := f.cut[l]
 		f.mu.Unlock()
 		if cut {
 			return nil, errors.New("test: network is cut")
@@ -63,10 +75,10 @@ func (f *faultNet) dialer(from string) DialFunc {
 		if err != nil {
 			return nil, err
 		}
-		c := &faultConn{Conn: conn, net: f, from: from, to: to}
+		c := &faultConn{Conn: conn, net: f, link: l}
 		f.mu.Lock()
 		defer f.mu.Unlock()
-		if f.cut[[2]string{from, to}] {
+		if f.cut[l] {
 			_ = conn.Close()
 			return nil, errors.New("test: network is cut")
 		}
@@ -82,15 +94,22 @@ func (c *faultConn) Close() error {
 	return c.Conn.Close()
 }
 
-// isolate cuts name off from all others, in both directions.
-func (f *faultNet) isolate(name string, others ...string) {
+// isolate cuts name off from others in both directions: the log's port and,
+// unless logOnly, the internal port too.
+func (f *faultNet) isolate(name string, others []string, logOnly bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, o := range others {
-		f.cut[[2]string{name, o}], f.cut[[2]string{o, name}] = true, true
+		for _, l := range []link{{name, place{o, true}}, {o, place{name, true}}} {
+			f.cut[l] = true
+			if !logOnly {
+				l.to.log = false
+				f.cut[l] = true
+			}
+		}
 	}
 	for c := range f.conns {
-		if f.cut[[2]string{c.from, c.to}] {
+		if f.cut[c.link] {
 			_ = c.Conn.Close()
 		}
 	}
@@ -155,7 +174,7 @@ func (c *testCluster) add(name string) *testNode {
 	c.t.Helper()
 	n := &testNode{t: c.t, c: c, name: name, dir: c.t.TempDir(), raftAddr: freeAddress(c.t), grpcAddr: freeAddress(c.t)}
 	c.net.mu.Lock()
-	c.net.owner[n.raftAddr], c.net.owner[n.grpcAddr] = name, name
+	c.net.owner[n.raftAddr], c.net.owner[n.grpcAddr] = place{name, true}, place{name, false}
 	c.net.mu.Unlock()
 	c.nodes = append(c.nodes, n)
 	c.t.Cleanup(func() { n.kill() })

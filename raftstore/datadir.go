@@ -9,6 +9,8 @@ import (
 	"syscall"
 
 	"github.com/google/uuid"
+	"github.com/hashicorp/go-hclog"
+	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 )
 
 const (
@@ -20,16 +22,19 @@ const (
 
 func newUUID() string { return uuid.NewString() }
 
+// keyServerID is where the log remembers whose it is.
+var keyServerID = []byte("oaas/server-id")
+
 // dataDir is an exclusively locked data directory.
 type dataDir struct {
-	path     string
-	serverID string
-	lock     *os.File
+	path string
+	// noted is the id in the server-id file, empty when there is none.
+	noted string
+	lock  *os.File
 }
 
-// openDataDir creates the directory when it is missing, locks it and reads or
-// mints the server id. An id is minted only together with an empty log: next to
-// an existing log it would let the disk vote under two names.
+// openDataDir creates the directory when it is missing, locks it and reads the
+// server-id file.
 func openDataDir(path string) (_ *dataDir, err error) {
 	if err := os.MkdirAll(filepath.Join(path, raftDir), 0o700); err != nil {
 		return nil, fmt.Errorf("raftstore: the data directory %s cannot be created or written: %w", path, err)
@@ -39,32 +44,80 @@ func openDataDir(path string) (_ *dataDir, err error) {
 		return nil, err
 	}
 	d := &dataDir{path: path, lock: lock}
-	defer func() {
-		if err != nil {
-			_ = d.close()
-		}
-	}()
 	raw, err := os.ReadFile(filepath.Join(path, serverIDFile))
 	switch {
-	case err == nil:
-		d.serverID = strings.TrimSpace(string(raw))
-		if _, perr := uuid.Parse(d.serverID); perr != nil {
-			return nil, fmt.Errorf("raftstore: %s holds %q, which is not a UUID; restore the file, or remove the whole data directory to come back as a new server",
-				filepath.Join(path, serverIDFile), d.serverID)
-		}
+	case errors.Is(err, os.ErrNotExist):
 		return d, nil
-	case !errors.Is(err, os.ErrNotExist):
-		return nil, fmt.Errorf("raftstore: reading the server id: %w", err)
+	case err != nil:
+		err = fmt.Errorf("raftstore: reading the server id: %w", err)
+	default:
+		d.noted = strings.TrimSpace(string(raw))
+		if _, perr := uuid.Parse(d.noted); perr != nil {
+			err = fmt.Errorf("%w: %s holds %q, which is not a UUID; remove that file to take the id from the log", ErrServerIDMismatch,
+				filepath.Join(path, serverIDFile), d.noted)
+		}
 	}
-	if _, serr := os.Stat(d.logPath()); serr == nil {
-		return nil, fmt.Errorf("%w: %s has a log but %s is missing; restore the file, or remove the whole data directory to come back as a new server",
-			ErrServerIDMismatch, path, serverIDFile)
-	}
-	d.serverID = newUUID()
-	if err := writeDurably(filepath.Join(path, serverIDFile), []byte(d.serverID+"\n")); err != nil {
-		return nil, fmt.Errorf("raftstore: the data directory %s is not writable: %w", path, err)
+	if err != nil {
+		return nil, errors.Join(err, d.close())
 	}
 	return d, nil
+}
+
+// identify gives the server id, which belongs to the log: what must never
+// happen is that a log is lost and its server votes again under the same id. An
+// id is therefore good only together with the log that knows it. When the log
+// does not, and is empty, the server is a new one.
+func (d *dataDir) identify(store logStore, log hclog.Logger) (string, error) {
+	have, err := store.Get(keyServerID)
+	if err != nil && err.Error() != raftboltdb.ErrKeyNotFound.Error() {
+		return "", fmt.Errorf("raftstore: reading the log: %w", err)
+	}
+	id := string(have)
+	switch {
+	case id != "" && d.noted == id:
+	case id != "" && d.noted == "":
+		log.Warn("the server-id file was missing and is restored from the log", "server_id", id)
+		err = d.note(id)
+	case id != "":
+		err = fmt.Errorf("%w: the log in %s is that of %s, the %s file says %s", ErrServerIDMismatch, d.path, id, serverIDFile, d.noted)
+	default:
+		id, err = d.mint(store, log)
+	}
+	if err != nil {
+		return "", err
+	}
+	// Written at every start: it proves that the disk takes writes before the
+	// library, which cannot report that everywhere, needs it to.
+	if err := store.Set(keyServerID, []byte(id)); err != nil {
+		return "", fmt.Errorf("raftstore: the log in %s is not writable: %w", d.path, err)
+	}
+	return id, syncDir(d.raftPath())
+}
+
+// mint names a server whose log is new.
+func (d *dataDir) mint(store logStore, log hclog.Logger) (string, error) {
+	last, err := store.LastIndex()
+	if err != nil {
+		return "", fmt.Errorf("raftstore: reading the log: %w", err)
+	}
+	if last != 0 {
+		return "", fmt.Errorf("%w: the log in %s was not written by this program", ErrServerIDMismatch, d.path)
+	}
+	if old, _ := os.ReadDir(filepath.Join(d.raftPath(), "snapshots")); len(old) > 0 {
+		return "", fmt.Errorf("raftstore: %s has snapshots but no log; put the log back, or remove the whole data directory to come back as a new server", d.path)
+	}
+	if d.noted != "" {
+		log.Warn("the log of this server is gone, so it is a new server now", "old_server_id", d.noted)
+	}
+	id := newUUID()
+	return id, d.note(id)
+}
+
+func (d *dataDir) note(id string) error {
+	if err := writeDurably(filepath.Join(d.path, serverIDFile), []byte(id+"\n")); err != nil {
+		return fmt.Errorf("raftstore: the data directory %s is not writable: %w", d.path, err)
+	}
+	return nil
 }
 
 func (d *dataDir) logPath() string  { return filepath.Join(d.path, raftDir, logFile) }

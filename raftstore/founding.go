@@ -42,7 +42,7 @@ func (n *Node) settle() {
 				d.reason = err.Error()
 			}
 		case joinCluster:
-			if err := n.joinThrough(n.ctx, d.members); err != nil {
+			if err := n.joinThrough(n.ctx, d.members, ""); err != nil {
 				d.reason = err.Error()
 			}
 		}
@@ -136,11 +136,12 @@ func decide(self string, peers []string, answers map[string]*pmpb.IdentifyRespon
 	return decision{action: foundCluster, servers: servers}
 }
 
-// joinThrough asks nodes of a cluster, one after the other, to let this node in.
-func (n *Node) joinThrough(ctx context.Context, members []string) error {
+// joinThrough asks nodes of a cluster, one after the other, to let this node in,
+// or, when it is in clusterID already, to take note of its addresses.
+func (n *Node) joinThrough(ctx context.Context, members []string, clusterID string) error {
 	var errs []error
 	for _, address := range members {
-		if err := n.join(ctx, address, ""); err != nil {
+		if err := n.join(ctx, address, clusterID); err != nil {
 			errs = append(errs, err)
 			continue
 		}

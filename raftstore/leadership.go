@@ -160,7 +160,7 @@ func (n *Node) RunWhileLeader(ctx context.Context, fn func(ctx context.Context, 
 	var last uint64
 	for {
 		t, changed := n.lead.get()
-		if t != nil && t.number != last {
+		if t != nil && t.number != last && t.ctx.Err() == nil {
 			last = t.number
 			if err := n.runOnce(ctx, t, fn); err != nil {
 				return err
@@ -204,14 +204,9 @@ func (n *Node) TransferLeadership(ctx context.Context) error {
 	defer cancel()
 	began := time.Now()
 	err = n.await(ctx, func() raft.Future { return n.raft.LeadershipTransferToServer(target.ID, target.Address) })
-	for n.raft.State() == raft.Leader && pause(ctx, 5*time.Millisecond) && err == nil {
-	}
 	if n.raft.State() != raft.Leader {
 		n.log.Info("leadership handed over", "to", target.ID, "took", time.Since(began))
 		return nil
-	}
-	if err == nil {
-		err = ctx.Err()
 	}
 	if errors.Is(err, context.DeadlineExceeded) {
 		n.checkStuck()

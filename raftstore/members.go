@@ -63,6 +63,9 @@ func (n *Node) tidyMembers(ctx context.Context, number uint64, all bool) {
 		known[id] = true
 		switch {
 		case id == n.serverID:
+			if string(s.Address) != n.peers.self.GetRaftAddress() {
+				n.readdress(ctx, &s)
+			}
 			n.putMember(ctx, number, n.peers.self)
 		case all || snap.Member(id) == nil:
 			ask = append(ask, s)
@@ -89,6 +92,14 @@ func (n *Node) tidyMembers(ctx context.Context, number uint64, all bool) {
 				Op:           &pmpb.Command_RemoveMember{RemoveMember: &pmpb.RemoveMember{ServerId: m.GetServerId()}},
 			})
 		}
+	}
+}
+
+// readdress makes the configuration say where this node, the leader, is now.
+func (n *Node) readdress(ctx context.Context, own *raft.Server) {
+	address := raft.ServerAddress(n.peers.self.GetRaftAddress())
+	if err := n.configure(ctx, own, own.ID, address); err != nil && ctx.Err() == nil {
+		n.log.Warn("the leader's new address was not recorded", "error", err)
 	}
 }
 
@@ -191,6 +202,12 @@ func (n *Node) admit(ctx context.Context, number uint64, m *pmpb.Member, member 
 		if string(holder.ID) == n.serverID {
 			return fmt.Errorf("%w: %s is the leader's own address", errBadJoin, address)
 		}
+		actx, cancel := context.WithTimeout(ctx, 2*n.timing.Heartbeat)
+		who := n.identifyServers(actx, []raft.Server{*holder})[0]
+		cancel()
+		if who != nil {
+			return fmt.Errorf("%w: %s is the address of server %s, which is alive at %s", errBadJoin, address, holder.ID, who.GetGrpcAddress())
+		}
 		n.log.Warn("a server was replaced at its address", "address", address, "old", holder.ID, "new", id)
 		if err := n.changeConfig(ctx, func() raft.Future { return n.raft.RemoveServer(holder.ID, 0, n.timing.RPC) }); err != nil {
 			return fmt.Errorf("removing server %s, which had the address: %w", holder.ID, err)
@@ -227,13 +244,17 @@ var (
 // addresses of the others, and theirs of this node, up to date.
 func (n *Node) keepInTouch() {
 	n.settle()
-	for {
-		if !pause(n.ctx, n.timing.Probe) {
-			return
-		}
+	var last string
+	for pause(n.ctx, n.timing.Probe) {
 		n.learn()
-		n.announce()
 		n.forgetOthers()
+		err := n.announce()
+		if err == nil {
+			last = ""
+		} else if text := err.Error(); text != last && n.ctx.Err() == nil {
+			n.log.Warn("the leader was not told this node's addresses", "error", err)
+			last = text
+		}
 	}
 }
 
@@ -250,19 +271,26 @@ func (n *Node) learn() {
 	}
 }
 
-// announce tells the leader this node's addresses when its row is not right.
-func (n *Node) announce() {
+// announce tells the leader this node's addresses when its row is not right. A
+// node that came back elsewhere hears from no leader, as the leader cannot find
+// it; then any peer passes the message on.
+func (n *Node) announce() error {
 	clusterID := n.ClusterID()
-	if n.IsLeader() || clusterID == "" || sameMember(n.state.Snapshot().Member(n.serverID), n.peers.self) {
-		return
+	if n.raft.State() == raft.Leader || clusterID == "" || n.peers.self.GetGrpcAddress() == "" ||
+		sameMember(n.state.Snapshot().Member(n.serverID), n.peers.self) {
+		return nil
 	}
-	info, ok := n.Leader()
-	if !ok || info.GRPCAddress == "" || info.ServerID == n.serverID || n.peers.self.GetGrpcAddress() == "" {
-		return
+	var through []string
+	if info, ok := n.Leader(); ok && info.GRPCAddress != "" {
+		through = append(through, info.GRPCAddress)
+	} else {
+		for _, p := range n.opts.Peers {
+			if p != n.opts.GRPCAddress {
+				through = append(through, p)
+			}
+		}
 	}
-	if err := n.join(n.ctx, info.GRPCAddress, clusterID); err != nil && n.ctx.Err() == nil {
-		n.log.Warn("the leader was not told this node's addresses", "error", err)
-	}
+	return n.joinThrough(n.ctx, through, clusterID)
 }
 
 // forgetOthers closes the connections to addresses that no server has.

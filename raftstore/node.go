@@ -48,13 +48,14 @@ type Node struct {
 
 	snapshots raft.SnapshotStore
 
-	lead      leadership
-	reads     barrierQueue
-	joins     sync.Mutex
-	slots     chan struct{}
-	proposals sync.WaitGroup
-	gate      sync.Mutex // guards closing against proposals
-	closing   bool
+	lead        leadership
+	ownReads    *batcher // reads that this node answers as the leader
+	leaderReads *batcher // reads here that the leader has to confirm
+	joins       sync.Mutex
+	slots       chan struct{}
+	proposals   sync.WaitGroup
+	gate        sync.Mutex // guards closing against proposals
+	closing     bool
 
 	// ctx ends when the node starts to stop, stopped is closed when the library
 	// has stopped.
@@ -100,11 +101,15 @@ func Open(ctx context.Context, opts Options) (*Node, error) {
 	}
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	n.lead.init()
-	n.reads.init()
-	n.fsm = &adapter{state: state, applied: n.applied, log: n.log, m: m, fail: n.fail}
+	n.ownReads = newBatcher(m, n.ownBarrier)
+	n.leaderReads = newBatcher(m, n.askLeader)
+	n.fsm = &adapter{state: state, applied: n.applied, log: n.log, m: m}
 	if err := n.start(); err != nil {
 		n.cancel()
-		n.release()
+		_ = n.release()
+		if opts.RaftListener != nil {
+			_ = opts.RaftListener.Close()
+		}
 		return nil, err
 	}
 	return n, nil
@@ -137,7 +142,8 @@ func (n *Node) start() error {
 		}
 	}
 	n.run(n.monitorLeadership)
-	n.run(n.serveReads)
+	n.run(func() { n.ownReads.run(n.ctx) })
+	n.run(func() { n.leaderReads.run(n.ctx) })
 	n.run(n.superviseStorage)
 	n.run(n.keepInTouch)
 	if n.bolt != nil {
@@ -170,7 +176,6 @@ func (n *Node) openStores() (raft.SnapshotStore, raft.Transport, error) {
 	if n.dir, err = openDataDir(n.opts.DataDir); err != nil {
 		return nil, nil, err
 	}
-	n.serverID = n.dir.serverID
 	if n.bolt, err = openBolt(n.dir.logPath()); err != nil {
 		return nil, nil, err
 	}
@@ -178,7 +183,7 @@ func (n *Node) openStores() (raft.SnapshotStore, raft.Transport, error) {
 	if n.opts.wrapStore != nil {
 		disk = n.opts.wrapStore(disk)
 	}
-	if err := claim(disk, n.serverID); err != nil {
+	if n.serverID, err = n.dir.identify(disk, n.log); err != nil {
 		return nil, nil, err
 	}
 	n.store = n.guard(disk)

@@ -148,4 +148,3 @@ func TestReadBarrierOnEveryNode(t *testing.T) {
 		}
 	}
 }
-

@@ -19,9 +19,6 @@ type logStore interface {
 	raft.StableStore
 }
 
-// keyServerID is where the log remembers whose it is.
-var keyServerID = []byte("oaas/server-id")
-
 // openBolt opens the log file. The free list is a map that is rebuilt when the
 // file is opened: written with each commit it makes every write pay for the
 // largest the log has ever been.
@@ -42,23 +39,6 @@ func openBolt(path string) (*raftboltdb.BoltStore, error) {
 		return nil, fmt.Errorf("raftstore: opening the log %s: %w", path, err)
 	}
 	return store, nil
-}
-
-// claim writes serverID into a fresh log and compares it with the one in an
-// existing log. It is also the proof that the disk takes writes, before Raft,
-// which cannot report that, starts.
-func claim(store raft.StableStore, serverID string) error {
-	have, err := store.Get(keyServerID)
-	if err != nil && !errors.Is(err, raftboltdb.ErrKeyNotFound) && err.Error() != "not found" {
-		return fmt.Errorf("raftstore: reading the log: %w", err)
-	}
-	if len(have) > 0 && string(have) != serverID {
-		return fmt.Errorf("%w: the log is that of %s, the server-id file says %s", ErrServerIDMismatch, have, serverID)
-	}
-	if err := store.Set(keyServerID, []byte(serverID)); err != nil {
-		return fmt.Errorf("raftstore: the log is not writable: %w", err)
-	}
-	return nil
 }
 
 // guardedStore watches the disk below Raft. The library survives some failed
