@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"net"
@@ -11,6 +10,8 @@ import (
 	"time"
 
 	"github.com/spf13/pflag"
+
+	"oaas.io/control-plane/discovery"
 )
 
 // options are the settings of a node. Each is a flag, a variable and a key of
@@ -72,7 +73,7 @@ func (o *options) bind(fs *pflag.FlagSet) {
 	fs.StringVar(&o.Profile, "profile", "standard", "Raft timing: standard (1 s heartbeat timeout) or fast (500 ms, for low-latency networks)")
 
 	fs.StringSliceVar(&o.GossipJoin, "gossip-join", nil, "gossip addresses of the other nodes (default: the hosts of --peers with the port of --gossip-addr)")
-	fs.StringVar(&o.GossipKey, "gossip-key", "", "base64 of 16, 24 or 32 bytes that encrypt gossip; must be the same everywhere")
+	fs.StringVar(&o.GossipKey, "gossip-key", "", "base64 of 16, 24 or 32 bytes that encrypt gossip, the same everywhere; further keys after commas are only accepted, for rotation")
 	fs.StringVar(&o.Region, "region", "", "region of this node")
 	fs.StringVar(&o.Zone, "zone", "", "zone of this node")
 
@@ -151,8 +152,8 @@ func (o *options) Validate() error {
 	if o.Profile != "standard" && o.Profile != "fast" {
 		bad("profile", "%q is neither standard nor fast", o.Profile)
 	}
-	if key, err := base64.StdEncoding.DecodeString(o.GossipKey); err != nil || (len(key) != 0 && len(key) != 16 && len(key) != 24 && len(key) != 32) {
-		bad("gossip-key", "is not base64 of 16, 24 or 32 bytes")
+	if _, err := discovery.ParseKeys(o.GossipKey); err != nil {
+		bad("gossip-key", "%v", err)
 	}
 	if o.MaxBodyBytes < 1024 {
 		bad("max-body-bytes", "%d is below 1024", o.MaxBodyBytes)

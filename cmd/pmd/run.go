@@ -172,7 +172,7 @@ func (n *node) assemble(static *discovery.StaticConfig) error {
 func (n *node) serve(ctx context.Context, lns *listeners) error {
 	internal := grpc.NewServer(grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: time.Second, PermitWithoutStream: true}))
 	n.raft.RegisterServices(internal)
-	pmpb.RegisterForwardServiceServer(internal, n.api.ForwardServer())
+	pmpb.RegisterForwardServiceServer(internal, api.NewForwardServer(n.api))
 
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return n.api.Serve(ctx, lns.http) })
