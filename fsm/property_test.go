@@ -1,0 +1,316 @@
+package fsm_test
+
+import (
+	"bytes"
+	"fmt"
+	"reflect"
+	"slices"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+	"pgregory.net/rapid"
+
+	"oaas.io/control-plane/fsm"
+	"oaas.io/control-plane/model"
+	"oaas.io/control-plane/proto/oaaspb"
+	"oaas.io/control-plane/proto/pmpb"
+)
+
+// driver applies random commands to a state and checks the invariants after each.
+type driver struct {
+	*replica
+	t *rapid.T
+	// fences are the last (epoch, fence) of every unit that ever was, and what was
+	// wished under it.
+	fences map[string]fenced
+	// generations are the last generations by deployment uid.
+	generations map[string]uint64
+	uids        int
+}
+
+type fenced struct {
+	epoch, fence uint64
+	wish         string
+}
+
+var (
+	deploymentKeys = []string{"a", "b", "c"}
+	packageNames   = []string{"pkg", "lib"}
+	envNames       = []string{"e1", "e2", "e3"}
+	contents       = []string{"c1", "c2"}
+)
+
+func pick[T any](d *driver, what string, from []T) T { return rapid.SampledFrom(from).Draw(d.t, what) }
+
+// uidOf gives the uid of the key's present incarnation, or a new one.
+func (d *driver) uidOf(key string) string {
+	if dep := d.snap().Deployment(key); dep != nil && rapid.IntRange(0, 9).Draw(d.t, "right uid") > 0 {
+		return dep.UID
+	}
+	d.uids++
+	return fmt.Sprintf("u%d", d.uids)
+}
+
+// operation draws the next operation; most make sense in the present state.
+func (d *driver) operation() any {
+	switch pick(d, "operation", []string{"commit", "commit", "commit", "delete", "update", "update", "update", "update", "package", "package", "cluster", "member", "found", "junk"}) {
+	case "commit":
+		return d.commit()
+	case "delete":
+		return &pmpb.DeleteDeployment{Key: pick(d, "key", deploymentKeys)}
+	case "update":
+		return d.updates()
+	case "package":
+		if rapid.Bool().Draw(d.t, "remove") {
+			return &pmpb.DeletePackage{Name: pick(d, "package", packageNames)}
+		}
+		return putPackage(d.replica, pick(d, "package", packageNames), pick(d, "dependencies", [][]string{nil, {"lib"}})...)
+	case "cluster":
+		if rapid.Bool().Draw(d.t, "remove") {
+			return &pmpb.RemoveCluster{Name: pick(d, "cluster", envNames)}
+		}
+		return &pmpb.PutCluster{Cluster: &pmpb.Cluster{Name: pick(d, "cluster", envNames), Zone: pick(d, "zone", contents), Labels: map[string]string{"x": "1", "y": "2", "z": "3"}}}
+	case "member":
+		if rapid.Bool().Draw(d.t, "remove") {
+			return &pmpb.RemoveMember{ServerId: pick(d, "member", envNames)}
+		}
+		return &pmpb.PutMember{Member: &pmpb.Member{ServerId: pick(d, "member", envNames), RaftAddress: pick(d, "address", contents)}}
+	case "found":
+		return &pmpb.Found{ClusterId: pick(d, "cluster id", contents)}
+	default:
+		return nil
+	}
+}
+
+func (d *driver) commit() *pmpb.CommitDeployment {
+	key := pick(d, "key", deploymentKeys)
+	uid := d.uidOf(key)
+	doc := deploymentDoc(key)
+	doc.PackageName = pick(d, "package", packageNames)
+	doc.Condition = pick(d, "condition", []model.DeploymentCondition{model.ConditionPending, model.ConditionRunning})
+	op := &pmpb.CommitDeployment{Uid: uid, Document: []byte(jsonOf(d.replica, doc)), Plan: []byte(`{}`)}
+	for _, env := range envNames {
+		if !rapid.Bool().Draw(d.t, "in "+env) {
+			continue
+		}
+		content := pick(d, "content", contents)
+		id := uid + "-" + env + pick(d, "class", []string{"", "", "", "x"})
+		op.Units = append(op.Units, &pmpb.PlannedUnit{Id: id, Env: env, ContentHash: hashOf(content), Desired: &oaaspb.DeploymentUnit{Id: id, SelectedTemplate: ptr(content)}})
+	}
+	return op
+}
+
+func (d *driver) updates() *pmpb.UpdateUnits {
+	op := &pmpb.UpdateUnits{}
+	units := d.snap().Units()
+	for range rapid.IntRange(0, 4).Draw(d.t, "updates") {
+		if len(units) == 0 {
+			break
+		}
+		u := d.about(pick(d, "unit", units).GetId())
+		switch rapid.IntRange(0, 7).Draw(d.t, "stale") {
+		case 0:
+			u.Fence--
+		case 1:
+			u.Epoch--
+		case 2:
+			u.Fence++
+		}
+		switch pick(d, "update", []string{"ack", "gone", "lost", "wait", "run"}) {
+		case "ack":
+			acked(u, pick(d, "content", contents))
+		case "gone":
+			gone(u)
+		case "lost":
+			lost(u)
+		case "wait":
+			waiting(u, pick(d, "code", contents), rapid.Bool().Draw(d.t, "permanent"))
+		case "run":
+			runs(u, pick(d, "content", contents), oaaspb.DeploymentCondition(rapid.IntRange(0, 5).Draw(d.t, "condition")))
+		}
+		op.Updates = append(op.Updates, u)
+	}
+	return op
+}
+
+// envelope draws what surrounds the operation.
+func (d *driver) envelope(c *pmpb.Command) {
+	if rapid.IntRange(0, 9).Draw(d.t, "term") == 0 {
+		c.ExpectedTerm = d.term + 1
+	}
+	if rapid.IntRange(0, 3).Draw(d.t, "guarded") == 0 {
+		key := pick(d, "guard key", deploymentKeys)
+		c.Guards = []*pmpb.Guard{{Table: pmpb.Guard_TABLE_DEPLOYMENT, Key: key}}
+		if dep := d.snap().Deployment(key); dep != nil {
+			c.Guards[0].ModifyIndex = dep.ModifyIndex - uint64(rapid.IntRange(0, 1).Draw(d.t, "late"))
+		}
+	}
+	if rapid.IntRange(0, 2).Draw(d.t, "idempotent") == 0 {
+		remembering(pick(d, "key", idempotencyKeys), pick(d, "hash", contents), "body")(c)
+	}
+	switch rapid.IntRange(0, 19).Draw(d.t, "clock") {
+	case 0:
+		c.LeaderTime = nil
+	case 1:
+		c.LeaderTime = timestamppb.New(epoch.Add(-time.Hour))
+	case 2:
+		c.LeaderTime = timestamppb.New(epoch.Add(2 * fsm.ReplyTTL))
+	}
+}
+
+func (d *driver) step() {
+	if rapid.IntRange(0, 19).Draw(d.t, "raw") == 0 {
+		d.raw(rapid.SliceOfN(rapid.Byte(), 0, 20).Draw(d.t, "bytes"))
+	} else {
+		before := d.snap()
+		res := d.try(d.operation(), d.envelope)
+		if res.Err != nil || res.Reply != nil {
+			if a, b := rowsOf(d.replica, before), rowsOf(d.replica, d.snap()); !slices.Equal(a, b) {
+				d.t.Fatalf("command %d had no effect (%v) but changed the rows:\n%q\n%q", res.Index, res.Err, a, b)
+			}
+		}
+		d.checkVanished(before)
+	}
+	d.checkUnits()
+	d.checkDeletions()
+	d.checkDeployments()
+}
+
+// checkVanished finds units that went without a confirmed tombstone.
+func (d *driver) checkVanished(before *fsm.Snapshot) {
+	cmd, err := fsm.DecodeCommand(d.log[len(d.log)-1].Data)
+	if err != nil {
+		return
+	}
+	for _, u := range before.Units() {
+		if d.snap().Unit(u.GetId()) != nil {
+			continue
+		}
+		confirmed := slices.ContainsFunc(cmd.GetUpdateUnits().GetUpdates(), func(up *pmpb.UnitUpdate) bool {
+			return up.GetId() == u.GetId() && up.GetGone() != nil && up.GetFence() == u.GetFence() && up.GetEpoch() == u.GetEpoch()
+		})
+		if !u.GetTombstone() || !confirmed {
+			d.t.Fatalf("unit %v vanished with %v", u, cmd)
+		}
+	}
+}
+
+func (d *driver) checkUnits() {
+	for _, u := range d.snap().Units() {
+		now := fenced{u.GetEpoch(), u.GetFence(), fmt.Sprintf("%s %v %d %v", u.GetContentHash(), u.GetTombstone(), u.GetGeneration(), u.GetDesired())}
+		last, seen := d.fences[u.GetId()]
+		switch {
+		case seen && (now.epoch < last.epoch || (now.epoch == last.epoch && now.fence < last.fence)):
+			d.t.Fatalf("fence of %s fell from %+v to %+v", u.GetId(), last, now)
+		case seen && now.epoch == last.epoch && now.fence == last.fence && now.wish != last.wish:
+			d.t.Fatalf("wish of %s changed under its fence, from %+v to %+v", u.GetId(), last, now)
+		}
+		d.fences[u.GetId()] = now
+		dep := d.snap().DeploymentByUID(u.GetDeploymentUid())
+		if dep == nil && (!u.GetTombstone() || d.snap().Deletion(u.GetDeploymentUid()) == nil) {
+			d.t.Fatalf("unit %v has no deployment", u)
+		}
+		if fsm.Acknowledged(u) && u.GetWaiting() != nil {
+			d.t.Fatalf("unit %v waits though it is acknowledged", u)
+		}
+	}
+}
+
+func (d *driver) checkDeletions() {
+	for _, del := range d.snap().Deletions() {
+		var pending []string
+		for _, u := range d.snap().UnitsByDeployment(del.GetDeploymentUid()) {
+			if !u.GetTombstone() {
+				d.t.Fatalf("unit %v of a deleted deployment lives", u)
+			}
+			pending = append(pending, u.GetEnv())
+		}
+		pending = slices.Compact(pending)
+		both := append(slices.Clone(del.GetConfirmedEnvs()), pending...)
+		slices.Sort(both)
+		if len(pending) == 0 || !slices.Equal(both, del.GetEnvs()) {
+			d.t.Fatalf("deletion %v does not fit what is pending: %v", del, pending)
+		}
+	}
+}
+
+func (d *driver) checkDeployments() {
+	s := d.snap()
+	for _, dep := range s.Deployments() {
+		if dep.Generation < d.generations[dep.UID] {
+			d.t.Fatalf("generation of %s fell from %d to %d", dep.Doc.Key, d.generations[dep.UID], dep.Generation)
+		}
+		d.generations[dep.UID] = dep.Generation
+		if p := s.Plan(dep.Doc.Key); p == nil || p.DeploymentUID != dep.UID || p.Generation != dep.Generation {
+			d.t.Fatalf("plan of %s is %+v", dep.Doc.Key, p)
+		}
+		for _, u := range s.UnitsByDeployment(dep.UID) {
+			if u.GetGeneration() > dep.Generation || u.GetDeploymentKey() != dep.Doc.Key {
+				d.t.Fatalf("unit %v does not fit deployment %+v", u, dep)
+			}
+		}
+	}
+	if len(s.Plans()) != len(s.Deployments()) {
+		d.t.Fatalf("%d plans for %d deployments", len(s.Plans()), len(s.Deployments()))
+	}
+}
+
+// The same log makes the same bytes, whether it is applied one by one, in batches
+// of any size, or with a snapshot and a restore in between; every step keeps the
+// invariants; and no view ever changes.
+func TestProperties(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		d := &driver{replica: newReplica(t), t: rt, fences: map[string]fenced{}, generations: map[string]uint64{}}
+		type kept struct {
+			view *fsm.Snapshot
+			dump []byte
+		}
+		var views []kept
+		for i := range rapid.IntRange(1, 40).Draw(rt, "steps") {
+			d.step()
+			if i%4 == 0 {
+				views = append(views, kept{d.snap(), dump(t, d.snap())})
+			}
+		}
+		for _, v := range views {
+			if !bytes.Equal(dump(t, v.view), v.dump) {
+				rt.Fatalf("the view at index %d has changed", v.view.Index())
+			}
+		}
+		want := dump(t, d.snap())
+
+		single, batched := newReplica(t), newReplica(t)
+		var one, many []fsm.Result
+		for _, e := range d.log {
+			one = append(one, single.state.Apply(e.Index, e.Term, e.Data))
+		}
+		half := rapid.IntRange(0, len(d.log)).Draw(rt, "restore after")
+		for rest := d.log; len(rest) > 0; {
+			n := min(rapid.IntRange(1, 8).Draw(rt, "batch"), len(rest))
+			if done := len(d.log) - len(rest); done < half && done+n > half {
+				n = half - done
+			}
+			many = append(many, batched.state.ApplyBatch(rest[:n])...)
+			rest = rest[n:]
+			if len(d.log)-len(rest) == half {
+				restored, err := fsm.ReadSnapshot(bytes.NewReader(dump(t, batched.snap())))
+				if err != nil {
+					rt.Fatalf("restore after %d commands: %v", half, err)
+				}
+				batched.state = restored
+			}
+		}
+		if !bytes.Equal(dump(t, single.snap()), want) {
+			rt.Fatal("the same log made another state")
+		}
+		if !bytes.Equal(dump(t, batched.snap()), want) {
+			rt.Fatal("the same log in batches, with a restore, made another state")
+		}
+		for i := range one {
+			if reflect.TypeOf(one[i].Err) != reflect.TypeOf(many[i].Err) || (one[i].Reply == nil) != (many[i].Reply == nil) {
+				rt.Fatalf("command %d gives %v alone and %v in a batch", i+1, one[i], many[i])
+			}
+		}
+	})
+}
