@@ -70,7 +70,7 @@ func validMeta(m *pmpb.NodeMeta) error {
 	case pmpb.NodeMeta_ROLE_PM:
 		// Nodes are often called like their hosts.
 		if name := m.GetName(); name == "" || len(name) > maxHost || strings.ContainsFunc(name, notInHost) {
-			return fmt.Errorf("name %q must have 1 to %d letters, digits, -, _ and .", name, maxHost)
+			return fmt.Errorf("name %q must consist of 1 to %d letters, digits, dots, - and _", name, maxHost)
 		}
 	default:
 		return fmt.Errorf("role %d is unknown", m.GetRole())

@@ -92,6 +92,7 @@ func due(units []*pmpb.Unit, have inventory, attempts map[string]*attempt, room 
 			// Only the state has to learn of it; a lost unit is wanted again then.
 			steps = append(steps, step{u, do})
 			continue
+		case deploy, remove:
 		}
 		if a := attempts[u.GetId()]; a.about(u) {
 			if a.inFlight {

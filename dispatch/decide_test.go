@@ -89,6 +89,8 @@ func TestConvergence(t *testing.T) {
 			for _, s := range steps {
 				id := s.unit.GetId()
 				switch s.do {
+				case nothing:
+					t.Fatal("a step that does nothing")
 				case acknowledge:
 					acked(s.unit)
 				case lost:

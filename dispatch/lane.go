@@ -89,7 +89,7 @@ func (l *lane) run(ctx context.Context) {
 		case <-changed:
 		case <-timer.C:
 		case r := <-l.reports:
-			l.take(ctx, snap, r)
+			l.take(snap, r)
 		case o := <-l.outcomes:
 			l.settle(o)
 		}
@@ -212,7 +212,7 @@ func (l *lane) delay(a *attempt, d time.Duration) {
 }
 
 // take digests a report of the session.
-func (l *lane) take(ctx context.Context, snap *fsm.Snapshot, r report) {
+func (l *lane) take(snap *fsm.Snapshot, r report) {
 	switch {
 	case r.begin:
 		l.arriving = inventory{}

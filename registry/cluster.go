@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"errors"
 
 	"google.golang.org/protobuf/proto"
 
@@ -36,7 +37,8 @@ func (r *Registry) PutCluster(ctx context.Context, term uint64, name string, cha
 		if err != nil {
 			return fromStore(err)
 		}
-		if _, moved := res.Err.(*fsm.GuardError); moved {
+		var moved *fsm.GuardError
+		if errors.As(res.Err, &moved) {
 			continue
 		}
 		return fromStore(res.Err)

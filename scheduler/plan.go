@@ -43,9 +43,9 @@ func (p *Plan) Unreachable() *UnreachableTargetError {
 type Mode string
 
 const (
-	// Explicit: the user named the clusters.
+	// Explicit means that the user named the clusters.
 	Explicit Mode = "explicit"
-	// Automatic: the planner chose them.
+	// Automatic means that the planner chose them.
 	Automatic Mode = "automatic"
 )
 
@@ -89,6 +89,7 @@ const (
 // Stage names a step of the planner.
 type Stage string
 
+// The stages in their order.
 const (
 	StageFilter Stage = "filter"
 	StageScore  Stage = "score"
