@@ -231,6 +231,15 @@ func moduleDir(given string) (string, error) {
 	}
 }
 
+// SourceRoot is the root of the source tree that the nested module was found in.
+func SourceRoot() (string, error) {
+	module, err := moduleDir("")
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(module, "..", "..", ".."), nil
+}
+
 func exists(path string) bool {
 	_, err := os.Stat(path)
 	return err == nil
