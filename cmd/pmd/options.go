@@ -47,19 +47,6 @@ type options struct {
 	LogFilter  string
 }
 
-// legacy are the variables of oaas-rs that keep their names and meaning. Those
-// that configure clusters are read by discovery.
-var legacy = map[string][]string{
-	"server-port":     {"SERVER_PORT"},
-	"static-dir":      {"STATIC_DIR"},
-	"gateway-url":     {"GATEWAY_URL"},
-	"gateway-timeout": {"GATEWAY_TIMEOUT"},
-	"max-body-bytes":  {"GATEWAY_MAX_PAYLOAD_BYTES"},
-	"delete-cascade":  {"PACKAGE_DELETE_CASCADE"},
-	"log-format":      {"LOG_FORMAT"},
-	"log-filter":      {"RUST_LOG"},
-}
-
 func (o *options) bind(fs *pflag.FlagSet) {
 	fs.BoolVar(&o.Dev, "dev", false, "single node in memory on loopback, for a first look; nothing survives its end")
 	fs.StringVar(&o.Name, "name", "", "name of the node in logs and gossip (default: the host's name)")

@@ -49,6 +49,7 @@ type node struct {
 func run(ctx context.Context, opts *options) (err error) {
 	n := &node{opts: opts, log: newLogger(opts), metrics: prometheus.NewRegistry()}
 	n.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	warnIneffective(n.log, os.LookupEnv)
 	static, err := discovery.Static(os.Getenv)
 	if err != nil {
 		return fmt.Errorf("%w: %w", errUsage, err)

@@ -1,0 +1,103 @@
+package main
+
+import (
+	"errors"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/spf13/pflag"
+
+	"oaas.io/control-plane/cmd/internal/config"
+)
+
+// parse reads settings as the command does, up to their validation.
+func parse(args, environ []string) (*options, error) {
+	var o options
+	fs := pflag.NewFlagSet("pmd", pflag.ContinueOnError)
+	fs.SetOutput(io.Discard)
+	config.AddFileFlag(fs)
+	o.bind(fs)
+	if err := fs.Parse(args); err != nil {
+		return nil, err
+	}
+	if err := config.Load(fs, config.Source{EnvPrefix: "PMD", Legacy: legacy, Environ: func() []string { return environ }}); err != nil {
+		return nil, err
+	}
+	o.devDefaults(fs)
+	return &o, o.Validate()
+}
+
+func TestDevelopmentNodeListensOnLoopbackOnly(t *testing.T) {
+	o, err := parse([]string{"--dev"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := []string{o.HTTPAddr, o.GRPCAddr, o.RaftAddr, o.GossipAddr, o.advertise(o.HTTPAddr)}
+	want := []string{"127.0.0.1:8080", "127.0.0.1:7402", "127.0.0.1:7401", "127.0.0.1:7946", "127.0.0.1:8080"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	o, err = parse([]string{"--dev", "--http-addr=:9999"}, nil)
+	if err != nil || o.HTTPAddr != ":9999" {
+		t.Errorf("an address that was asked for became %q (%v)", o.HTTPAddr, err)
+	}
+}
+
+func TestLegacyVariables(t *testing.T) {
+	o, err := parse([]string{"--dev"}, []string{
+		"SERVER_PORT=9090", "GATEWAY_TIMEOUT=7", "GATEWAY_URL=http://gw", "PACKAGE_DELETE_CASCADE=true", "RUST_LOG=warn,oprc=debug", "LOG_FORMAT=json",
+		"CRM_CLUSTERS_JSON={}", "STORAGE_TYPE=etcd",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o.HTTPAddr != "127.0.0.1:9090" || o.GatewayTimeout != 7*time.Second || o.GatewayURL != "http://gw" || !o.DeleteCascade || o.LogLevel != "warn" || o.LogFormat != "json" {
+		t.Errorf("%+v", o)
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	tests := map[string]struct {
+		args, environ []string
+		want          string
+	}{
+		"durable without a directory": {nil, nil, "--data-dir: is required"},
+		"dev with a directory":        {[]string{"--dev", "--data-dir=x"}, nil, "--dev"},
+		"even number of peers":        {[]string{"--data-dir=x", "--peers=a:1,b:1"}, nil, "name an odd number"},
+		"peer without a port":         {[]string{"--data-dir=x", "--peers=a"}, nil, `"a" is not host:port`},
+		"bad address":                 {[]string{"--dev", "--http-addr=8080"}, nil, "--http-addr"},
+		"bad profile":                 {[]string{"--dev", "--profile=turbo"}, nil, "--profile"},
+		"bad key":                     {[]string{"--dev", "--gossip-key=c2hvcnQ="}, nil, "--gossip-key"},
+		"bad level":                   {[]string{"--dev", "--log-level=loud"}, nil, "--log-level"},
+		"unknown variable":            {[]string{"--dev"}, []string{"PMD_HTTPADDR=:1"}, "PMD_HTTPADDR"},
+		"bad number":                  {[]string{"--dev"}, []string{"SERVER_PORT=http"}, "server-port"},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			if _, err := parse(tc.args, tc.environ); err == nil || !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("error %v, want one with %q", err, tc.want)
+			}
+		})
+	}
+}
+
+func TestEveryFlagIsDocumented(t *testing.T) {
+	command().Flags().VisitAll(func(f *pflag.Flag) {
+		if len(f.Usage) < 10 {
+			t.Errorf("--%s has no description", f.Name)
+		}
+	})
+}
+
+func TestWrongUsageIsTold(t *testing.T) {
+	for _, args := range [][]string{{"--no-such-flag"}, {"--dev", "--data-dir=x"}} {
+		cmd := command()
+		cmd.SetArgs(args)
+		if err := cmd.Execute(); !errors.Is(err, errUsage) {
+			t.Errorf("pmd %v: %v is not a usage error", args, err)
+		}
+	}
+}
