@@ -111,7 +111,6 @@ func TestGolden(t *testing.T) {
 	get("units-waiting", "/api/v1/deployments/shop.Cart/units")
 	get("env-mappings", "/api/v1/deployments/shop.Cart/env-mappings")
 	get("cluster-mappings", "/api/v1/deployments/shop.Cart/cluster-mappings")
-	get("plan", "/api/v1/deployments/shop.Cart/plan")
 	get("envs", "/api/v1/envs")
 	get("envs-health", "/api/v1/envs/health")
 	get("env-health", "/api/v1/envs/oaas-2/health")
@@ -171,6 +170,19 @@ func TestTexts(t *testing.T) {
 				t.Errorf("got %d %s %q, want %d %s %q", w.Code, p.Code, p.Error, tt.status, tt.code, tt.text)
 			}
 		})
+	}
+}
+
+// TestPlan: the plan is passed on as the scheduler wrote it.
+func TestPlan(t *testing.T) {
+	h := shop(t)
+	w := h.must(http.StatusOK, http.MethodGet, "/api/v1/deployments/shop.Cart/plan", "")
+	plan := h.store.State().Snapshot().Plan("shop.Cart")
+	if w.Body.String() != string(plan.Document) {
+		t.Errorf("got %s\nwant %s", w.Body, plan.Document)
+	}
+	if got, want := w.Header().Get("ETag"), etag(plan.DeploymentUID, plan.ModifyIndex); got != want {
+		t.Errorf("ETag %s, want %s", got, want)
 	}
 }
 

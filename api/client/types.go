@@ -121,9 +121,19 @@ type ResourceRef struct {
 }
 
 // Env is an environment: a Kubernetes cluster with its runtime manager.
+// What follows Health is empty with older servers.
 type Env struct {
 	Name   string    `json:"name"`
 	Health EnvHealth `json:"health"`
+	// Source is how the environment became known: static or gossip.
+	Source            string            `json:"source,omitempty"`
+	Address           string            `json:"address,omitempty"`
+	Namespace         string            `json:"namespace,omitempty"`
+	Region            string            `json:"region,omitempty"`
+	Zone              string            `json:"zone,omitempty"`
+	Labels            map[string]string `json:"labels,omitempty"`
+	Capabilities      []string          `json:"capabilities,omitempty"`
+	KubernetesVersion string            `json:"kubernetes_version,omitempty"`
 }
 
 // EnvHealth is the last known health of an environment.
@@ -138,6 +148,9 @@ type EnvHealth struct {
 	ReadyNodes *uint32    `json:"ready_nodes"`
 	// Availability is within 0..1.
 	Availability *float64 `json:"availability"`
+	// Message and Since say why and since when Status is not Healthy.
+	Message string     `json:"message,omitempty"`
+	Since   *time.Time `json:"since,omitempty"`
 }
 
 // EnvMappings lists the unit of each environment of a deployment.
