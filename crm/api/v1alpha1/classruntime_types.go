@@ -66,7 +66,7 @@ type ClassRuntimeSpec struct {
 	// +nullable
 	// +kubebuilder:default={odgm}
 	// +listType=atomic
-	Addons []string `json:"addons,omitempty"`
+	Addons []string `json:"addons,omitzero"`
 
 	// functions are the functions of the class that this cluster runs.
 	// +optional

@@ -54,11 +54,12 @@ type OdgmConfig struct {
 	Invocations *Invocations `json:"invocations,omitempty"`
 }
 
-// NodeID is the id of an object store, a shard or a member of a group. Ids
-// over 2^63-1 are refused, because the API server itself would round them.
+// NodeID is the id of an object store, a shard or a member of a group. The
+// bound is the largest 64-bit float below 2^63: the API server keeps bounds as
+// floats and larger integers as floats, so it would round what lies beyond.
 //
 // +kubebuilder:validation:Minimum=0
-// +kubebuilder:validation:Maximum=9223372036854775807
+// +kubebuilder:validation:Maximum=9223372036854774784
 type NodeID uint64
 
 // ShardAssignment places the replicas of one partition.
