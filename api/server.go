@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
-	"golang.org/x/net/netutil"
 	"golang.org/x/sync/semaphore"
 )
 
@@ -67,7 +66,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 		ErrorLog:          s.log.StandardLogger(&hclog.StandardLoggerOptions{ForceLevel: hclog.Debug}),
 	}
 	served := make(chan error, 1)
-	go func() { served <- httpServer.Serve(netutil.LimitListener(ln, s.opts.MaxConnections)) }()
+	go func() { served <- httpServer.Serve(newLimitListener(ln, s.opts.MaxConnections)) }()
 	select {
 	case err := <-served:
 		return fmt.Errorf("api: serve: %w", err)

@@ -1,0 +1,93 @@
+package api
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"oaas.io/control-plane/proto/oaaspb"
+	"oaas.io/control-plane/proto/pmpb"
+)
+
+const change = `{"key":"shop.Cart","package_name":"shop","class_key":"Cart","target_envs":["oaas-1","oaas-2"],"odgm":{"log":"debug"}}`
+
+// whenDeployed runs f once the change is in the state.
+func whenDeployed(h *harness, generation uint64, f func()) <-chan struct{} {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			snap := h.store.State().Snapshot()
+			if dep := snap.Deployment("shop.Cart"); dep != nil && dep.Generation >= generation {
+				f()
+				return
+			}
+			<-snap.WatchAll()
+		}
+	}()
+	return done
+}
+
+func runEverywhere(h *harness) {
+	h.report("shop.Cart", "oaas-1", oaaspb.DeploymentCondition_RUNNING, "Available")
+	h.report("shop.Cart", "oaas-2", oaaspb.DeploymentCondition_RUNNING, "Available")
+}
+
+// TestWait: the answer comes when the deployment is available, not before, and
+// through a follower as well, which waits itself.
+func TestWait(t *testing.T) {
+	p := newPeers(t, nil)
+	for i, h := range []*harness{p.leader, p.follower} {
+		runEverywhere(h)
+		body := strings.Replace(change, "debug", []string{"debug", "trace"}[i], 1)
+		done := whenDeployed(h, uint64(i+2), func() { runEverywhere(h) })
+		w := h.must(http.StatusOK, http.MethodPost, "/api/v1/deployments?wait=60s", body)
+		<-done
+		want := `{"id":"` + h.unit("shop.Cart", "oaas-1").GetId() + `","status":"available","message":"Deployment is available in all its environments"}`
+		if got := w.Body.String(); got != want {
+			t.Errorf("%s:\n got %s\nwant %s", h.node.id, got, want)
+		}
+	}
+}
+
+func TestWaitEnds(t *testing.T) {
+	h := shop(t)
+	h.report("shop.Cart", "oaas-1", oaaspb.DeploymentCondition_RUNNING, "Available")
+	h.updateUnit(h.unit("shop.Cart", "oaas-2"), &pmpb.UnitUpdate{Update: &pmpb.UnitUpdate_Waiting{Waiting: &pmpb.Waiting{
+		Code: "CLUSTER_UNREACHABLE", Message: "no answer from oaas-2",
+	}}})
+	w := h.must(http.StatusAccepted, http.MethodPost, "/api/v1/deployments?wait=20ms", shopCart)
+	for _, want := range []string{`"status":"created"`, "not available within 20ms", "PENDING", "no answer from oaas-2"} {
+		if !strings.Contains(w.Body.String(), want) {
+			t.Errorf("lacks %q: %s", want, w.Body)
+		}
+	}
+	if got := w.Result().ContentLength; got != int64(w.Body.Len()) {
+		t.Errorf("Content-Length %d, body %d", got, w.Body.Len())
+	}
+}
+
+func TestWaitEndsWithTheDeployment(t *testing.T) {
+	h := shop(t)
+	done := whenDeployed(h, 2, func() { h.must(http.StatusOK, http.MethodDelete, "/api/v1/deployments/shop.Cart", "") })
+	w := h.must(http.StatusAccepted, http.MethodPost, "/api/v1/deployments?wait=60s", change)
+	<-done
+	if !strings.Contains(w.Body.String(), "deleted meanwhile") {
+		t.Errorf("%s", w.Body)
+	}
+}
+
+func TestWaitEndsWithTheServer(t *testing.T) {
+	h := shop(t)
+	done := whenDeployed(h, 2, h.server.stop)
+	w := httptest.NewRecorder()
+	r := httptest.NewRequest(http.MethodPost, "/api/v1/deployments?wait=60s", strings.NewReader(change))
+	r.Header.Set("Content-Type", "application/json")
+	h.server.Handler().ServeHTTP(w, r)
+	<-done
+	if w.Code != http.StatusAccepted || !strings.Contains(w.Body.String(), "stopping") {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+	h.must(http.StatusServiceUnavailable, http.MethodGet, "/readyz", "")
+}
