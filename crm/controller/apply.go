@@ -1,0 +1,306 @@
+package controller
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"oaas.io/control-plane/crm/api/v1alpha1"
+	"oaas.io/control-plane/crm/lifecycle"
+	"oaas.io/control-plane/crm/template"
+)
+
+// FieldManager owns the fields of children. oaas-rs uses the same name, so what
+// it created is taken over without a conflict.
+const FieldManager = "oprc-crm"
+
+// ConflictError says that another field manager holds fields that this one does
+// not take from it.
+type ConflictError struct {
+	Child childID
+	// Fields are paths with the manager that holds them.
+	Fields []string
+}
+
+// Error implements error.
+func (e *ConflictError) Error() string {
+	return fmt.Sprintf("%s: held by another manager: %s", e.Child, strings.Join(e.Fields, "; "))
+}
+
+// TakenError says that the name of a child belongs to an object of somebody else.
+type TakenError struct {
+	Child childID
+	Owner string
+}
+
+// Error implements error.
+func (e *TakenError) Error() string {
+	return fmt.Sprintf("%s already exists and belongs to %s", e.Child, e.Owner)
+}
+
+// ApplyError is any other failure to apply one child.
+type ApplyError struct {
+	Child childID
+	Err   error
+}
+
+// Error implements error.
+func (e *ApplyError) Error() string { return fmt.Sprintf("apply %s: %v", e.Child, e.Err) }
+
+// Unwrap implements errors.
+func (e *ApplyError) Unwrap() error { return e.Err }
+
+// applier writes children with server-side apply and remembers what it wrote,
+// so that a child that stands as it was left costs no request.
+type applier struct {
+	client  client.Client
+	live    client.Reader
+	metrics *Metrics
+	now     func() time.Time
+
+	mu    sync.Mutex
+	known map[types.NamespacedName]*memory
+}
+
+// memory is what is known of the children of one class runtime.
+type memory struct {
+	uid    types.UID // of the class runtime
+	marks  map[childID]mark
+	faults map[childID]*lifecycle.Fault
+}
+
+// mark is how a child looked after it was applied.
+type mark struct {
+	intent  string // hash of what was applied
+	print   string // fingerprint of what came of it
+	version uint64 // resourceVersion of the answer
+}
+
+func newApplier(c client.Client, live client.Reader, metrics *Metrics, now func() time.Time) *applier {
+	return &applier{client: c, live: live, metrics: metrics, now: now, known: map[types.NamespacedName]*memory{}}
+}
+
+// forget drops what is known of a class runtime's children.
+func (a *applier) forget(owner types.NamespacedName) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.known, owner)
+}
+
+// of returns the memory of a class runtime, a new one for a new object of the
+// same name. It is called with mu held.
+func (a *applier) of(owner *v1alpha1.ClassRuntime) *memory {
+	key := client.ObjectKeyFromObject(owner)
+	m := a.known[key]
+	if m == nil || m.uid != owner.UID {
+		m = &memory{uid: owner.UID, marks: map[childID]mark{}, faults: map[childID]*lifecycle.Fault{}}
+		a.known[key] = m
+	}
+	return m
+}
+
+func (a *applier) recall(owner *v1alpha1.ClassRuntime, id childID) (mark, bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	m, ok := a.of(owner).marks[id]
+	return m, ok
+}
+
+// fault is why the last try to apply a child failed, nil if it did not.
+func (a *applier) fault(owner *v1alpha1.ClassRuntime, id childID) *lifecycle.Fault {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.of(owner).faults[id]
+}
+
+// standing reports whether a child is as the last apply of this intent left it.
+func (a *applier) standing(owner *v1alpha1.ClassRuntime, intent *template.Object, existing client.Object) bool {
+	m, ok := a.recall(owner, childID{gvk: intent.GVK, name: intent.Name})
+	return ok && m.intent == intent.Hash && m.print == fingerprint(existing)
+}
+
+// apply brings one child to its intent and returns how it stands then.
+// existing is the child as it is known, nil when there is none.
+func (a *applier) apply(ctx context.Context, owner *v1alpha1.ClassRuntime, intent *template.Object, existing client.Object) (client.Object, error) {
+	id := childID{gvk: intent.GVK, name: intent.Name}
+	kind := intent.GVK.Kind
+	if existing != nil {
+		if existing.GetDeletionTimestamp() != nil {
+			return existing, nil // it is made anew once it is gone
+		}
+		if a.standing(owner, intent, existing) {
+			a.metrics.applies.WithLabelValues(kind, applySkipped).Inc()
+			return existing, nil
+		}
+	}
+	answer, err := a.write(ctx, owner, intent, id)
+	a.metrics.applies.WithLabelValues(kind, applyOutcome(err)).Inc()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	m := a.of(owner)
+	if err != nil {
+		since := a.now()
+		if earlier := m.faults[id]; earlier != nil {
+			since = earlier.Since
+		}
+		m.faults[id] = applyFault(err, since)
+		delete(m.marks, id)
+		return nil, err
+	}
+	delete(m.faults, id)
+	m.marks[id] = mark{intent: intent.Hash, print: fingerprint(answer), version: version(answer)}
+	return answer, nil
+}
+
+// write applies without force first. A conflict is settled by force only when
+// the object is ours and every field in conflict is part of the contract: that
+// repairs edits by hand. A field whose value others may rightly decide, such as
+// the replicas that an autoscaler sets, is reported instead of fought over.
+func (a *applier) write(ctx context.Context, owner *v1alpha1.ClassRuntime, intent *template.Object, id childID) (client.Object, error) {
+	err := a.client.Apply(ctx, intent.Configuration, client.FieldOwner(FieldManager))
+	if apierrors.IsConflict(err) {
+		if err := a.mayForce(ctx, owner, id, err); err != nil {
+			return nil, err
+		}
+		err = a.client.Apply(ctx, intent.Configuration, client.FieldOwner(FieldManager), client.ForceOwnership)
+	}
+	if err != nil {
+		return nil, &ApplyError{Child: id, Err: err}
+	}
+	answer, err := answerOf(intent)
+	if err != nil {
+		return nil, &ApplyError{Child: id, Err: err}
+	}
+	return answer, nil
+}
+
+func (a *applier) mayForce(ctx context.Context, owner *v1alpha1.ClassRuntime, id childID, conflict error) error {
+	fields, held := conflictFields(conflict)
+	live := &metav1.PartialObjectMetadata{}
+	live.SetGroupVersionKind(id.gvk)
+	if err := a.live.Get(ctx, types.NamespacedName{Namespace: owner.Namespace, Name: id.name}, live); err != nil {
+		if apierrors.IsNotFound(err) {
+			return nil
+		}
+		return &ApplyError{Child: id, Err: err}
+	}
+	if whose := foreign(live, owner); whose != "" {
+		return &TakenError{Child: id, Owner: whose}
+	}
+	if len(fields) == 0 {
+		return &ApplyError{Child: id, Err: conflict} // not a conflict between managers
+	}
+	if slices.ContainsFunc(fields, negotiable) {
+		return &ConflictError{Child: id, Fields: held}
+	}
+	return nil
+}
+
+// negotiable reports whether others than this manager may decide a field.
+func negotiable(path string) bool {
+	return path == ".spec.replicas"
+}
+
+// conflictFields reads the paths in conflict, plain and with their managers.
+func conflictFields(err error) (paths, held []string) {
+	var api apierrors.APIStatus
+	if !errors.As(err, &api) || api.Status().Details == nil {
+		return nil, nil
+	}
+	for _, cause := range api.Status().Details.Causes {
+		if cause.Type != metav1.CauseTypeFieldManagerConflict {
+			continue
+		}
+		paths = append(paths, cause.Field)
+		held = append(held, cause.Field+" ("+cause.Message+")")
+	}
+	slices.Sort(held)
+	return paths, held
+}
+
+// deploymentController prefixes the annotations with which Kubernetes' own
+// controller counts revisions.
+const deploymentController = "deployment.kubernetes.io/"
+
+// answerOf is the object that an apply left behind: the client decoded the
+// answer into the configuration.
+func answerOf(intent *template.Object) (client.Object, error) {
+	out := newObject(intent.GVK)
+	if out == nil {
+		return nil, fmt.Errorf("templates render %s, which has no row in childKinds", intent.GVK)
+	}
+	text, err := json.Marshal(intent.Configuration)
+	if err != nil {
+		return nil, fmt.Errorf("encode the answer: %w", err)
+	}
+	if err := json.Unmarshal(text, out); err != nil {
+		return nil, fmt.Errorf("decode the answer: %w", err)
+	}
+	out.SetManagedFields(nil)
+	return out, nil
+}
+
+// fingerprint changes when anything but the status of a child changes. The
+// generation stands for the spec; kinds without one, such as Service, are
+// watched by their resourceVersion.
+func fingerprint(object metav1.Object) string {
+	h := sha256.New()
+	add := func(parts ...string) {
+		for _, part := range parts {
+			h.Write([]byte(part))
+			h.Write([]byte{0})
+		}
+	}
+	add(string(object.GetUID()))
+	if generation := object.GetGeneration(); generation > 0 {
+		add(strconv.FormatInt(generation, 10))
+	} else {
+		add(object.GetResourceVersion())
+	}
+	for _, pairs := range []map[string]string{object.GetLabels(), object.GetAnnotations()} {
+		for _, key := range sortedKeys(pairs) {
+			if !strings.HasPrefix(key, deploymentController) {
+				add(key, pairs[key])
+			}
+		}
+		add("")
+	}
+	refs := slices.Clone(object.GetOwnerReferences())
+	slices.SortFunc(refs, func(x, y metav1.OwnerReference) int { return cmp.Compare(x.UID, y.UID) })
+	for _, ref := range refs {
+		add(string(ref.UID), ref.Kind, ref.Name, strconv.FormatBool(ref.Controller != nil && *ref.Controller))
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+func sortedKeys(m map[string]string) []string {
+	keys := make([]string, 0, len(m))
+	for key := range m {
+		keys = append(keys, key)
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// version reads a resourceVersion, which is comparable within one kind.
+func version(object metav1.Object) uint64 {
+	v, err := strconv.ParseUint(object.GetResourceVersion(), 10, 64)
+	if err != nil {
+		return 0
+	}
+	return v
+}

@@ -1,0 +1,307 @@
+package controller
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"oaas.io/control-plane/crm/api/v1alpha1"
+	"oaas.io/control-plane/crm/template"
+	"oaas.io/control-plane/deploy/local"
+	"oaas.io/control-plane/deploy/local/localtest"
+)
+
+func TestClassBecomesAvailableAndRests(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	w.create(w.classOf("record-1", "echo:1", "echo:1"))
+	object := w.settled("record-1", v1alpha1.PhaseAvailable)
+
+	for _, name := range []string{"record-1-fn-0", "record-1-fn-1"} {
+		if ref := metav1.GetControllerOf(w.deployment(name)); ref == nil || ref.UID != object.UID {
+			t.Errorf("deployment %s is controlled by %v", name, ref)
+		}
+		if !w.get(&corev1.Service{}, name) {
+			t.Errorf("service %s is missing", name)
+		}
+	}
+	if got := len(object.Status.ResourceRefs); got != 4 {
+		t.Errorf("%d resource refs: %v", got, object.Status.ResourceRefs)
+	}
+	for _, f := range object.Status.Functions {
+		if f.Ready == nil || !*f.Ready {
+			t.Errorf("function %+v is not ready", f)
+		}
+	}
+	if len(object.Finalizers) != 1 || object.Finalizers[0] != Finalizer {
+		t.Errorf("finalizers %v", object.Finalizers)
+	}
+
+	// Nothing is written while nothing changes, not even when asked to look.
+	last, same := "", 0
+	w.eventually("the status rests", func() bool {
+		version := w.class("record-1").ResourceVersion
+		if version != last {
+			last, same = version, 0
+		}
+		same++
+		return same == 20
+	})
+	applies := w.counter("oaas_crm_child_applies_total")
+	statuses, version := w.counter("oaas_crm_status_writes_total"), w.class("record-1").ResourceVersion
+	services := w.serviceVersions()
+	change(w, &appsv1.Deployment{}, "record-1-fn-0", func(d *appsv1.Deployment) {
+		d.Annotations["example.com/note"] = "of somebody else" // not ours, and wakes the controller
+	})
+	w.eventually("the controller looked again", func() bool { return w.counter("oaas_crm_child_applies_total") > applies })
+	if got := w.counter("oaas_crm_status_writes_total"); got != statuses {
+		t.Errorf("%v status writes, were %v", got, statuses)
+	}
+	if got := w.class("record-1").ResourceVersion; got != version {
+		t.Errorf("resourceVersion moved from %s to %s", version, got)
+	}
+	if got := w.serviceVersions(); got != services {
+		t.Errorf("services moved from %s to %s", services, got)
+	}
+	if w.deployment("record-1-fn-0").Annotations["example.com/note"] == "" {
+		t.Error("the annotation of somebody else was removed")
+	}
+}
+
+func (w *world) serviceVersions() string {
+	w.t.Helper()
+	list := &corev1.ServiceList{}
+	if err := w.client.List(w.ctx(), list, client.InNamespace(w.namespace)); err != nil {
+		w.t.Fatal(err)
+	}
+	versions := []string{}
+	for _, s := range list.Items {
+		versions = append(versions, s.Name+"@"+s.ResourceVersion)
+	}
+	return strings.Join(versions, " ")
+}
+
+func TestUpdateRollsAndPrunes(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	w.create(w.classOf("record-1", "echo:1", "echo:1"))
+	w.settled("record-1", v1alpha1.PhaseAvailable)
+	change(w, &v1alpha1.ClassRuntime{}, "record-1", func(c *v1alpha1.ClassRuntime) {
+		c.Spec.Functions = c.Spec.Functions[:1]
+		c.Spec.Functions[0].ProvisionConfig.ContainerImage = "echo:2"
+	})
+	w.settled("record-1", v1alpha1.PhaseAvailable)
+	if image := w.deployment("record-1").Spec.Template.Spec.Containers[0].Image; image != "echo:2" {
+		t.Errorf("image %s", image)
+	}
+	w.eventually("what is no longer rendered is gone", func() bool {
+		return !w.get(&appsv1.Deployment{}, "record-1-fn-0") && !w.get(&corev1.Service{}, "record-1-fn-1") &&
+			len(w.class("record-1").Status.ResourceRefs) == 2
+	})
+}
+
+func TestDriftIsRepaired(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	w.create(w.classOf("record-1", "echo:1"))
+	w.settled("record-1", v1alpha1.PhaseAvailable)
+
+	t.Run("a deleted child comes back", func(t *testing.T) {
+		before := w.deployment("record-1").UID
+		if err := w.client.Delete(w.ctx(), w.deployment("record-1")); err != nil {
+			t.Fatal(err)
+		}
+		w.eventually("another deployment", func() bool {
+			d := &appsv1.Deployment{}
+			return w.get(d, "record-1") && d.UID != before
+		})
+		w.settled("record-1", v1alpha1.PhaseAvailable)
+	})
+	t.Run("an edited field is set again", func(t *testing.T) {
+		change(w, &appsv1.Deployment{}, "record-1", func(d *appsv1.Deployment) {
+			d.Spec.Template.Spec.Containers[0].Image = "edited:1"
+		})
+		w.eventually("our image", func() bool {
+			return w.deployment("record-1").Spec.Template.Spec.Containers[0].Image == "echo:1"
+		})
+		change(w, &corev1.Service{}, "record-1", func(s *corev1.Service) {
+			s.Spec.Ports[0].TargetPort = intstr.FromInt32(9)
+		})
+		w.eventually("our port", func() bool {
+			s := &corev1.Service{}
+			return w.get(s, "record-1") && s.Spec.Ports[0].TargetPort.IntValue() != 9
+		})
+		w.settled("record-1", v1alpha1.PhaseAvailable)
+	})
+	t.Run("replicas that somebody else sets are reported", func(t *testing.T) {
+		change(w, &appsv1.Deployment{}, "record-1", func(d *appsv1.Deployment) { d.Spec.Replicas = ptr.To(int32(2)) })
+		object := w.degraded("record-1", v1alpha1.ReasonFieldConflict)
+		if !strings.Contains(object.Status.Message, ".spec.replicas") {
+			t.Errorf("message %q", object.Status.Message)
+		}
+		if got := *w.deployment("record-1").Spec.Replicas; got != 2 {
+			t.Errorf("replicas %d were taken away", got)
+		}
+	})
+}
+
+func TestForeignObjectIsLeftAlone(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	w.create(&corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Name: "record-1", Namespace: w.namespace},
+		Spec:       corev1.ServiceSpec{Selector: map[string]string{"app": "mine"}, Ports: []corev1.ServicePort{{Port: 80}}},
+	})
+	w.create(w.classOf("record-1", "echo:1"))
+	w.degraded("record-1", v1alpha1.ReasonNameTaken)
+	service := &corev1.Service{}
+	if !w.get(service, "record-1") || service.Spec.Selector["app"] != "mine" || len(service.OwnerReferences) != 0 {
+		t.Errorf("service %+v", service)
+	}
+	if err := w.client.Delete(w.ctx(), service); err != nil {
+		t.Fatal(err)
+	}
+	w.settled("record-1", v1alpha1.PhaseAvailable)
+}
+
+func TestFaultsDegradeAndHeal(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	for name, tc := range map[string]struct {
+		image, behavior string
+		reason          v1alpha1.Reason
+	}{
+		"pull":  {"echo:missing", "", v1alpha1.ReasonImagePullFailed},
+		"crash": {"echo:1", "crash-loop", v1alpha1.ReasonCrashLoop},
+		"probe": {"echo:1", "not-ready", v1alpha1.ReasonProbeFailed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			object := w.classOf(name, tc.image)
+			if tc.behavior != "" {
+				object.Spec.Functions[0].Config = map[string]string{"SIM_BEHAVIOR": tc.behavior}
+			}
+			w.create(object)
+			got := w.degraded(name, tc.reason)
+			if got.Status.Phase != v1alpha1.PhaseDegraded || !strings.Contains(got.Status.Message, "Record.f0") {
+				t.Errorf("phase %s message %q", got.Status.Phase, got.Status.Message)
+			}
+			change(w, &v1alpha1.ClassRuntime{}, name, func(c *v1alpha1.ClassRuntime) {
+				c.Spec.Functions[0].ProvisionConfig.ContainerImage = "echo:2"
+				c.Spec.Functions[0].Config = nil
+			})
+			w.settled(name, v1alpha1.PhaseAvailable)
+			w.eventually("one event tells the fault", func() bool { return w.eventCount(name, tc.reason) == 1 })
+		})
+	}
+}
+
+func TestInvalidSpecSaysWhat(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	w.create(w.classOf("record-1", ""))
+	object := w.degraded("record-1", v1alpha1.ReasonInvalidSpec)
+	if !strings.Contains(object.Status.Message, "container_image") {
+		t.Errorf("message %q", object.Status.Message)
+	}
+	w.create(w.classOf("empty"))
+	w.settled("empty", v1alpha1.PhaseAvailable)
+}
+
+func TestDeletionWaitsForTheChildren(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	w.create(w.classOf("record-1", "echo:1"))
+	w.settled("record-1", v1alpha1.PhaseAvailable)
+	change(w, &corev1.Service{}, "record-1", func(s *corev1.Service) { s.Finalizers = []string{"example.com/hold"} })
+	if err := w.client.Delete(w.ctx(), w.class("record-1")); err != nil {
+		t.Fatal(err)
+	}
+	w.eventually("the deployment is gone", func() bool { return !w.get(&appsv1.Deployment{}, "record-1") })
+	object := w.settled("record-1", v1alpha1.PhaseDeleting)
+	if len(object.Finalizers) != 1 || !strings.Contains(object.Status.Message, "record-1") {
+		t.Errorf("finalizers %v message %q", object.Finalizers, object.Status.Message)
+	}
+	change(w, &corev1.Service{}, "record-1", func(s *corev1.Service) { s.Finalizers = nil })
+	w.eventually("nothing is left", func() bool {
+		pods := &corev1.PodList{}
+		if err := w.client.List(w.ctx(), pods, client.InNamespace(w.namespace)); err != nil {
+			t.Fatal(err)
+		}
+		return !w.get(&v1alpha1.ClassRuntime{}, "record-1") && !w.get(&corev1.Service{}, "record-1") && len(pods.Items) == 0
+	})
+}
+
+func TestRouterIsDiscovered(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	w.create(w.classOf("record-1", "echo:1"))
+	w.settled("record-1", v1alpha1.PhaseAvailable)
+	w.create(&corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Name: "zenoh", Namespace: w.namespace, Labels: routerLabels},
+		Spec: corev1.ServiceSpec{Selector: map[string]string{"app": "router"}, Ports: []corev1.ServicePort{
+			{Name: "other", Port: 1}, {Name: "zenoh", Port: 7447},
+		}},
+	})
+	w.eventually("the router is in the status and in the pods", func() bool {
+		routers := w.class("record-1").Status.Routers
+		found := false
+		for _, env := range w.deployment("record-1").Spec.Template.Spec.Containers[0].Env {
+			found = found || env.Value == "tcp/zenoh:7447"
+		}
+		return found && len(routers) == 1 && routers[0] == v1alpha1.RouterStatus{Service: "zenoh", Port: 7447}
+	})
+}
+
+// A child that oaas-rs left without an owner is taken over, not fought.
+func TestAbandonedChildIsAdopted(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	labels := map[string]string{"app": "record-1", template.LabelOwner: "record-1"}
+	w.create(&corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Name: "record-1", Namespace: w.namespace, Labels: labels},
+		Spec:       corev1.ServiceSpec{Selector: labels, Ports: []corev1.ServicePort{{Port: 80, TargetPort: intstr.FromInt32(9)}}},
+	})
+	w.create(w.classOf("record-1", "echo:1"))
+	object := w.settled("record-1", v1alpha1.PhaseAvailable)
+	service := &corev1.Service{}
+	if !w.get(service, "record-1") || !controlledBy(service, object) {
+		t.Errorf("service %+v", service.OwnerReferences)
+	}
+}
+
+// While the API server is away nothing happens; when it is back, what was missed
+// is made up for.
+func TestAPIServerOutageHeals(t *testing.T) {
+	t.Parallel()
+	c := localtest.Own(t, local.Options{Name: "outage"})
+	install(t, c)
+	w := &world{t: t, namespace: localtest.Namespace(t, c), registry: prometheus.NewRegistry()}
+	w.run(c.RESTConfig())
+	w.create(w.classOf("record-1", "echo:1"))
+	w.settled("record-1", v1alpha1.PhaseAvailable)
+	if err := c.KillAPIServer(); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.RestartAPIServer(w.ctx()); err != nil {
+		t.Fatal(err)
+	}
+	w.eventually("a change is stored", func() bool {
+		object := &v1alpha1.ClassRuntime{}
+		if err := w.client.Get(w.ctx(), client.ObjectKey{Namespace: w.namespace, Name: "record-1"}, object); err != nil {
+			return false
+		}
+		object.Spec.Functions[0].ProvisionConfig.ContainerImage = "echo:2"
+		return w.client.Update(w.ctx(), object) == nil
+	})
+	w.settled("record-1", v1alpha1.PhaseAvailable)
+	if image := w.deployment("record-1").Spec.Template.Spec.Containers[0].Image; image != "echo:2" {
+		t.Errorf("image %s", image)
+	}
+}

@@ -1,0 +1,38 @@
+package controller
+
+import (
+	"errors"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+
+	"oaas.io/control-plane/crm/api/v1alpha1"
+	"oaas.io/control-plane/crm/lifecycle"
+)
+
+// applyFault puts a failure to apply one child into the table of reasons.
+func applyFault(err error, since time.Time) *lifecycle.Fault {
+	fault := &lifecycle.Fault{Reason: v1alpha1.ReasonApplyFailed, Message: err.Error(), Since: since}
+	var conflict *ConflictError
+	var taken *TakenError
+	switch {
+	case errors.As(err, &conflict):
+		fault.Reason = v1alpha1.ReasonFieldConflict
+	case errors.As(err, &taken):
+		fault.Reason = v1alpha1.ReasonNameTaken
+	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
+		fault.Reason = v1alpha1.ReasonNamespaceTerminating
+	case apierrors.IsForbidden(err) && strings.Contains(err.Error(), "exceeded quota"):
+		fault.Reason = v1alpha1.ReasonQuotaExceeded
+	case apierrors.IsForbidden(err), apierrors.IsUnauthorized(err):
+		fault.Reason = v1alpha1.ReasonForbidden
+	case apierrors.IsInvalid(err), apierrors.IsBadRequest(err):
+		fault.Reason = v1alpha1.ReasonApplyRejected
+	case meta.IsNoMatchError(err):
+		fault.Reason = v1alpha1.ReasonCapabilityMissing
+	}
+	return fault
+}

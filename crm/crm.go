@@ -1,0 +1,292 @@
+package crm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/rest"
+	"k8s.io/klog/v2"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/config"
+	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
+	ctrlmanager "sigs.k8s.io/controller-runtime/pkg/manager"
+	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"oaas.io/control-plane/crm/controller"
+	"oaas.io/control-plane/crm/server"
+)
+
+const (
+	leaseName       = "oaas-crm"
+	minRestartDelay = time.Second
+	maxRestartDelay = 15 * time.Second
+	shutdownTimeout = 10 * time.Second
+)
+
+// manager is one running class runtime manager.
+type manager struct {
+	opts     Options
+	log      hclog.Logger
+	scheme   *runtime.Scheme
+	probe    *apiProbe
+	server   *server.Server
+	metrics  *controller.Metrics
+	registry *prometheus.Registry
+}
+
+// Run serves and reconciles until ctx ends. It returns an error only when it
+// cannot serve; an API server that is away, at the start or later, is waited for.
+// Everything that Run started has ended when it returns.
+func Run(ctx context.Context, opts Options) error {
+	if err := opts.Validate(); err != nil {
+		return err
+	}
+	m, err := newManager(opts)
+	if err != nil {
+		return err
+	}
+	redirectLogs(opts.Logger)
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		m.probe.run(ctx)
+		return nil
+	})
+	group.Go(func() error {
+		if err := m.server.Serve(ctx, opts.Listener); err != nil {
+			return fmt.Errorf("serve gRPC on %s: %w", opts.Listener.Addr(), err)
+		}
+		return nil
+	})
+	if opts.MetricsListener != nil {
+		group.Go(func() error { return m.serveMetrics(ctx, opts.MetricsListener) })
+	}
+	group.Go(func() error {
+		m.supervise(ctx)
+		return nil
+	})
+	opts.Logger.Info("serving", "cluster", opts.Name, "namespace", opts.Namespace,
+		"grpc", opts.Listener.Addr().String(), "version", opts.Version)
+	if opts.Serving != nil {
+		opts.Serving(ctx)
+	}
+	return group.Wait()
+}
+
+func newManager(opts Options) (*manager, error) {
+	// The token bucket of the client is there against mistakes; fairness between
+	// clients is the API server's own business.
+	opts.RESTConfig = rest.CopyConfig(opts.RESTConfig)
+	opts.RESTConfig.QPS, opts.RESTConfig.Burst = 200, 400
+	if opts.RESTConfig.UserAgent == "" {
+		opts.RESTConfig.UserAgent = "oaas-crm/" + opts.Version
+	}
+	m := &manager{opts: opts, log: opts.Logger, registry: prometheus.NewRegistry()}
+	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	var err error
+	if m.scheme, err = newScheme(); err != nil {
+		return nil, err
+	}
+	if m.probe, err = newAPIProbe(opts.RESTConfig, opts.Logger.Named("probe"), opts.Clock); err != nil {
+		return nil, err
+	}
+	if m.metrics, err = controller.NewMetrics(m.registry); err != nil {
+		return nil, err
+	}
+	capabilities := []string{}
+	if !opts.DisableODGM {
+		capabilities = append(capabilities, "odgm")
+	}
+	m.server, err = server.New(server.Options{
+		ClusterName: opts.Name, Namespace: opts.Namespace, Region: opts.Region, Zone: opts.Zone,
+		Labels: opts.Labels, Capabilities: capabilities, Availability: opts.Availability, Version: opts.Version,
+		API: m.probe, Logger: opts.Logger.Named("server"), Registerer: m.registry, Clock: opts.Clock,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+var redirectOnce sync.Once
+
+// redirectLogs sends what the Kubernetes libraries log to our log. They keep it
+// in globals, so the first manager of a process decides.
+func redirectLogs(log hclog.Logger) {
+	redirectOnce.Do(func() {
+		sink := newLogr(log.Named("kubernetes"))
+		ctrllog.SetLogger(sink)
+		klog.SetLogger(sink.V(1)) // what is info to the libraries is detail to us
+	})
+}
+
+// supervise keeps the Kubernetes side running. It ends by itself when leadership
+// or a definition is lost; then it is built anew, so that nothing of the old one
+// is trusted.
+func (m *manager) supervise(ctx context.Context) {
+	delay := minRestartDelay
+	for {
+		started := m.opts.Clock()
+		err := m.attempt(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if m.opts.Clock().Sub(started) > time.Minute {
+			delay = minRestartDelay
+		}
+		m.log.Warn("the Kubernetes side ended and is started again", "error", err, "in", delay.String())
+		timer := time.NewTimer(delay)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		case <-timer.C:
+		}
+		delay = min(2*delay, maxRestartDelay)
+	}
+}
+
+// attempt prepares the cluster and runs the controller until it ends.
+func (m *manager) attempt(ctx context.Context) error {
+	if err := m.awaitAPI(ctx); err != nil {
+		return err
+	}
+	if err := m.prepare(ctx); err != nil {
+		return err
+	}
+	nodes, err := m.mayWatchNodes(ctx)
+	if err != nil {
+		return err
+	}
+	if !nodes {
+		m.log.Warn("no right to read nodes: the cluster report has no node counts")
+	}
+	mgr, err := m.newControllerManager()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() { ended <- mgr.Start(ctx) }()
+	detach, err := m.attach(ctx, mgr, nodes)
+	if err != nil {
+		cancel()
+		return errors.Join(err, <-ended)
+	}
+	defer detach()
+	m.log.Info("caches are synced")
+	if err := <-ended; err != nil {
+		return fmt.Errorf("controller manager: %w", err)
+	}
+	return errors.New("the controller manager ended")
+}
+
+// awaitAPI waits until the probe has reached the API server.
+func (m *manager) awaitAPI(ctx context.Context) error {
+	ticker := time.NewTicker(pollInterval)
+	defer ticker.Stop()
+	for !m.probe.Observe().Ready {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-ticker.C:
+		}
+	}
+	return nil
+}
+
+func (m *manager) newControllerManager() (ctrlmanager.Manager, error) {
+	cacheOptions, err := controller.CacheOptions(m.opts.Namespace)
+	if err != nil {
+		return nil, err
+	}
+	timeout := shutdownTimeout
+	again := true // a restart within the process uses the same controller name
+	mgr, err := ctrl.NewManager(m.opts.RESTConfig, ctrlmanager.Options{
+		Scheme:                        m.scheme,
+		Cache:                         cacheOptions,
+		Logger:                        newLogr(m.log.Named("kubernetes")),
+		Metrics:                       metricsserver.Options{BindAddress: "0"},
+		HealthProbeBindAddress:        "0",
+		LeaderElection:                m.opts.LeaderElection,
+		LeaderElectionID:              leaseName,
+		LeaderElectionNamespace:       m.opts.Namespace,
+		LeaderElectionReleaseOnCancel: true,
+		GracefulShutdownTimeout:       &timeout,
+		Controller:                    config.Controller{SkipNameValidation: &again},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("controller manager: %w", err)
+	}
+	err = controller.Setup(mgr, controller.Options{
+		Namespace: m.opts.Namespace, Environment: m.opts.Environment, DisableODGM: m.opts.DisableODGM,
+		Concurrency: m.opts.Concurrency, ProgressDeadline: m.opts.ProgressDeadline,
+		Metrics: m.metrics, Clock: m.opts.Clock, Logger: m.log.Named("controller"),
+	})
+	if err != nil {
+		return nil, err
+	}
+	return mgr, nil
+}
+
+// attach waits for the caches and lets the server use them.
+func (m *manager) attach(ctx context.Context, mgr ctrlmanager.Manager, nodes bool) (func(), error) {
+	if nodes {
+		if _, err := mgr.GetCache().GetInformer(ctx, &corev1.Node{}); err != nil {
+			return nil, fmt.Errorf("watch nodes: %w", err)
+		}
+	}
+	detach, err := m.server.Attach(ctx, server.Backend{
+		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Informers: mgr.GetCache(), Nodes: nodes,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return detach, nil
+}
+
+// serveMetrics answers Prometheus and readiness until ctx ends.
+func (m *manager) serveMetrics(ctx context.Context, listener net.Listener) error {
+	mux := http.NewServeMux()
+	gatherers := prometheus.Gatherers{m.registry, withoutProcess{ctrlmetrics.Registry}}
+	mux.Handle("GET /metrics", promhttp.HandlerFor(gatherers, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok")) })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		if err := m.server.Ready(); err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			return
+		}
+		_, _ = w.Write([]byte("ok"))
+	})
+	httpServer := &http.Server{
+		Handler: mux, ReadHeaderTimeout: shutdownTimeout, IdleTimeout: time.Minute,
+		ErrorLog: m.log.Named("metrics").StandardLogger(nil),
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- httpServer.Serve(listener) }()
+	select {
+	case err := <-ended:
+		return fmt.Errorf("serve metrics on %s: %w", listener.Addr(), err)
+	case <-ctx.Done():
+	}
+	stop, cancel := context.WithTimeout(context.Background(), shutdownTimeout)
+	defer cancel()
+	if err := httpServer.Shutdown(stop); err != nil {
+		_ = httpServer.Close()
+	}
+	<-ended
+	return nil
+}
