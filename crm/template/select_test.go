@@ -1,0 +1,128 @@
+package template_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"oaas.io/control-plane/crm/api/v1alpha1"
+	"oaas.io/control-plane/crm/template"
+)
+
+func registry(t testing.TB, more ...template.Template) *template.Registry {
+	t.Helper()
+	r, err := template.NewRegistry(append(template.Builtin(), more...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// stub is a template that needs something the cluster may lack.
+type stub struct {
+	name    string
+	aliases []string
+	score   int
+	works   bool
+}
+
+func (s stub) Name() string      { return s.name }
+func (s stub) Aliases() []string { return s.aliases }
+func (s stub) Score(template.Environment, *v1alpha1.NfrRequirements) (int, bool) {
+	return s.score, s.works
+}
+func (s stub) Render(template.Input) (*template.Rendered, error) {
+	return &template.Rendered{Template: s.name}, nil
+}
+
+func TestSelectByScore(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		profile      string
+		plain, inDC  string
+		withEdgeFlag string
+	}{
+		{profile: "dev", plain: "dev", inDC: "dev", withEdgeFlag: "dev"},
+		{profile: "DEV", plain: "dev", inDC: "dev", withEdgeFlag: "dev"},
+		{profile: "edge", plain: "edge", inDC: "edge", withEdgeFlag: "edge"},
+		{profile: "full", plain: "k8s_deployment", inDC: "k8s_deployment", withEdgeFlag: "edge"},
+		{profile: "prod", plain: "k8s_deployment", inDC: "k8s_deployment", withEdgeFlag: "edge"},
+		{profile: "Production", plain: "k8s_deployment", inDC: "k8s_deployment", withEdgeFlag: "edge"},
+		{profile: "k8s_deployment", plain: "k8s_deployment", inDC: "k8s_deployment", withEdgeFlag: "edge"},
+		{profile: "other", plain: "edge", inDC: "k8s_deployment", withEdgeFlag: "edge"},
+		{profile: "", plain: "edge", inDC: "k8s_deployment", withEdgeFlag: "edge"},
+	} {
+		r := registry(t)
+		spec := &v1alpha1.ClassRuntimeSpec{}
+		for want, env := range map[string]template.Environment{
+			"plain " + tc.plain:       {Profile: tc.profile},
+			"dc " + tc.inDC:           {Profile: tc.profile, Datacenter: true},
+			"edge " + tc.withEdgeFlag: {Profile: tc.profile, Edge: true},
+		} {
+			_, want, _ := strings.Cut(want, " ")
+			if got := r.Select(spec, env).Template.Name(); got != want {
+				t.Errorf("profile %q, %+v: %s, want %s", tc.profile, env, got, want)
+			}
+		}
+	}
+}
+
+func TestSelectByRequirements(t *testing.T) {
+	t.Parallel()
+	u32 := func(v uint32) *uint32 { return &v }
+	f64 := func(v float64) *float64 { return &v }
+	for name, tc := range map[string]struct {
+		nfr  v1alpha1.NfrRequirements
+		want string
+	}{
+		"demanding":    {v1alpha1.NfrRequirements{MinThroughputRPS: u32(2000), MaxLatencyMS: u32(40), AvailabilityPct: f64(99.99), Consistency: "strong"}, "k8s_deployment"},
+		"modest":       {v1alpha1.NfrRequirements{MinThroughputRPS: u32(400)}, "edge"},
+		"strong":       {v1alpha1.NfrRequirements{Consistency: "strong"}, "k8s_deployment"},
+		"Strong":       {v1alpha1.NfrRequirements{Consistency: "Strong"}, "edge"},
+		"float limits": {v1alpha1.NfrRequirements{AvailabilityPct: f64(float64(float32(99.95)))}, "k8s_deployment"},
+	} {
+		got := registry(t).Select(&v1alpha1.ClassRuntimeSpec{NfrRequirements: &tc.nfr}, template.Environment{Profile: "other"})
+		if got.Template.Name() != tc.want {
+			t.Errorf("%s: %s, want %s", name, got.Template.Name(), tc.want)
+		}
+	}
+}
+
+func TestSelectByName(t *testing.T) {
+	t.Parallel()
+	off, on := stub{name: "knative", aliases: []string{"kn"}, score: 900_000}, stub{name: "other", score: 1, works: true}
+	for wish, want := range map[string]template.Selection{
+		"edge":       {Template: stub{name: "edge"}},
+		"deployment": {Template: stub{name: "k8s_deployment"}},
+		"k8s":        {Template: stub{name: "k8s_deployment"}},
+		"full":       {Template: stub{name: "k8s_deployment"}},
+		"other":      {Template: stub{name: "other"}},
+		"Edge":       {Template: stub{name: "dev"}, Unknown: "Edge"},
+		"kn":         {Template: stub{name: "dev"}, Unknown: "kn"},
+		"":           {Template: stub{name: "dev"}},
+	} {
+		got := registry(t, off, on).Select(&v1alpha1.ClassRuntimeSpec{SelectedTemplate: wish}, template.Environment{Profile: "dev"})
+		if got.Template.Name() != want.Template.Name() || got.Unknown != want.Unknown {
+			t.Errorf("%q: %s, unknown %q; want %s, %q", wish, got.Template.Name(), got.Unknown, want.Template.Name(), want.Unknown)
+		}
+	}
+	rendered, err := registry(t).Render(template.Input{Name: "a", Namespace: "n", Spec: &v1alpha1.ClassRuntimeSpec{SelectedTemplate: "nope"}})
+	if err != nil || !slices.ContainsFunc(rendered.Warnings, func(w string) bool { return strings.Contains(w, `"nope" is not known`) }) {
+		t.Errorf("no warning about an unknown template: %v, %v", rendered, err)
+	}
+}
+
+func TestRegistryRefusesDoubleNames(t *testing.T) {
+	t.Parallel()
+	for name, templates := range map[string][]template.Template{
+		"none":         nil,
+		"name":         {stub{name: "a"}, stub{name: "a"}},
+		"alias":        {stub{name: "a"}, stub{name: "b", aliases: []string{"a"}}},
+		"own alias":    {stub{name: "a", aliases: []string{"a"}}},
+		"without name": {stub{}},
+	} {
+		if _, err := template.NewRegistry(templates...); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+}
