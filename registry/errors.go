@@ -103,6 +103,7 @@ func fromStore(err error) error {
 		mismatch *fsm.IdempotencyConflictError
 		guard    *fsm.GuardError
 		inUse    *fsm.InUseError
+		refused  *fsm.InvalidCommandError
 	)
 	wrap := func(code Code, format string, args ...any) *Error {
 		e := errorf(code, format, args...)
@@ -126,6 +127,8 @@ func fromStore(err error) error {
 		return wrap(IdempotencyMismatch, "Idempotency-Key %q was already used for another request; use a new key", mismatch.Key)
 	case errors.As(err, &notFound):
 		return wrap(NotFound, "%v", err)
+	case errors.As(err, &refused):
+		return wrap(InvalidArgument, "%v", err)
 	case errors.As(err, &inUse):
 		return wrap(FailedPrecondition, "%v", err)
 	case errors.As(err, &guard):

@@ -111,6 +111,9 @@ func (r *Registry) deleteDeploymentsOf(ctx context.Context, ri RequestInfo, name
 	if err != nil {
 		return err
 	}
+	if err := replay(snap, ri.Idempotency); err != nil {
+		return err
+	}
 	if snap.Package(name) == nil {
 		return errorf(NotFound, "Package not found: %s", name)
 	}
