@@ -144,6 +144,11 @@ func (c *Client) EnvHealth(ctx context.Context, name string) (*EnvHealth, error)
 	return get[*EnvHealth](ctx, c, path("envs", name)+"/health", nil)
 }
 
+// RemoveEnv forgets an environment that nothing is deployed to.
+func (c *Client) RemoveEnv(ctx context.Context, name string) error {
+	return c.do(ctx, http.MethodDelete, path("envs", name), nil, nil, nil)
+}
+
 // Deletions lists the deployments whose deletion is not confirmed everywhere.
 func (c *Client) Deletions(ctx context.Context) ([]Deletion, error) {
 	return get[[]Deletion](ctx, c, path("deletions"), nil)

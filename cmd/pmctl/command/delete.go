@@ -1,0 +1,213 @@
+package command
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"oaas.io/control-plane/api/client"
+)
+
+type deleteOptions struct {
+	files         []string
+	wait          bool
+	timeout       time.Duration
+	ignoreMissing bool
+}
+
+func (a *app) deleteCommand() *cobra.Command {
+	var o deleteOptions
+	cmd := &cobra.Command{
+		Use:   "delete (package|deployment|env NAME... | -f FILE|DIR|-)",
+		Short: "Delete deployments and packages, forget environments",
+		Long: `Delete deployments and packages, or everything that files define.
+
+A deleted deployment is gone from the API at once. Each cluster then removes its
+share and confirms; --wait waits for all of them, 'pmctl get deletions' shows who
+has not confirmed. An environment can be forgotten once nothing is deployed to it.`,
+		Example: `  pmctl delete deployment shop.Cart --wait
+  pmctl delete -f shop.yaml`,
+		ValidArgsFunction: a.completeOf([]string{"deployment", "package", "env"}),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			todo, err := a.toDelete(o.files, args)
+			if err != nil {
+				return err
+			}
+			c, err := a.client()
+			if err != nil {
+				return err
+			}
+			return a.deleteAll(cmd.Context(), c, todo, o)
+		},
+	}
+	fileFlag(cmd, &o.files)
+	cmd.Flags().BoolVar(&o.wait, "wait", false, "wait until every cluster has confirmed")
+	cmd.Flags().BoolVar(&o.ignoreMissing, "ignore-not-found", false, "succeed when an object does not exist")
+	timeoutFlag(cmd, &o.timeout)
+	return cmd
+}
+
+// target is an object to delete.
+type target struct{ kind, name string }
+
+// toDelete lists deployments before the packages that they are made of.
+func (a *app) toDelete(files, args []string) ([]target, error) {
+	switch {
+	case len(files) > 0 && len(args) > 0:
+		return nil, usagef("give either -f or names, not both")
+	case len(files) == 0 && len(args) == 0:
+		return nil, usagef("nothing to delete: give -f FILE, or a type and names")
+	case len(files) == 0:
+		return targets(args)
+	}
+	m, err := a.readManifest(files)
+	if err != nil {
+		return nil, err
+	}
+	var out []target
+	for _, d := range m.deployments {
+		out = append(out, target{"deployment", d.doc.Key})
+	}
+	for _, p := range slices.Backward(m.packages) {
+		out = append(out, target{"package", p.doc.Name})
+	}
+	return out, nil
+}
+
+func targets(args []string) ([]target, error) {
+	kind, names, err := typeAndNames(args)
+	if err != nil {
+		return nil, err
+	}
+	if !slices.Contains([]string{"deployment", "package", "env"}, kind.singular) {
+		return nil, usagef("%s cannot be deleted, only deployments, packages and envs", kind.plural)
+	}
+	if len(names) == 0 {
+		return nil, usagef("name the %s to delete", kind.plural)
+	}
+	var out []target
+	for _, name := range names {
+		out = append(out, target{kind.singular, name})
+	}
+	return out, nil
+}
+
+func (a *app) deleteAll(ctx context.Context, c *client.Client, todo []target, o deleteOptions) error {
+	var deployments []string
+	for _, t := range todo {
+		err := a.deleteOne(ctx, c, t)
+		switch {
+		case err == nil && t.kind == "deployment":
+			deployments = append(deployments, t.name)
+		case client.IsNotFound(err) && o.ignoreMissing:
+			a.printf("%s/%s not found\n", t.kind, t.name)
+		case err != nil:
+			return fmt.Errorf("%s %s: %w", t.kind, t.name, err)
+		}
+	}
+	if !o.wait {
+		return nil
+	}
+	ctx, cancel := withTimeout(ctx, o.timeout)
+	defer cancel()
+	for _, key := range deployments {
+		if err := a.awaitDeletion(ctx, c, key, o.timeout); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (a *app) deleteOne(ctx context.Context, c *client.Client, t target) error {
+	note := ""
+	var err error
+	switch t.kind {
+	case "deployment":
+		var resp *client.DeleteResponse
+		if resp, err = c.DeleteDeployment(ctx, t.name); err == nil {
+			note = fmt.Sprintf(" (%s to confirm)", clusters(len(resp.DeletedEnvs)))
+		}
+	case "package":
+		err = c.DeletePackage(ctx, t.name)
+	case "env":
+		err = c.RemoveEnv(ctx, t.name)
+	}
+	if err != nil {
+		return err
+	}
+	a.printf("%s/%s deleted%s\n", t.kind, t.name, note)
+	return nil
+}
+
+func clusters(n int) string {
+	if n == 1 {
+		return "1 cluster"
+	}
+	return fmt.Sprintf("%d clusters", n)
+}
+
+// awaitDeletion follows the deletions of a key until every cluster has
+// confirmed. The key may be in use again meanwhile: a deletion is known by the
+// uid of what was deleted.
+func (a *app) awaitDeletion(ctx context.Context, c *client.Client, key string, limit time.Duration) error {
+	var last client.Deletion
+	said := ""
+	for {
+		all, err := c.Deletions(ctx)
+		if err != nil && ctx.Err() == nil && !client.IsUnavailable(err) {
+			return err
+		}
+		if err == nil {
+			open := openDeletion(all, key, last.DeploymentUID)
+			if open == nil {
+				a.printf("deployment/%s removed: all clusters confirmed\n", key)
+				return nil
+			}
+			last = *open
+			if text := deletionProgress(last); text != said {
+				a.errorf("%s\n", text)
+				said = text
+			}
+		}
+		if err := a.pause(ctx); err != nil {
+			if errors.Is(err, context.DeadlineExceeded) {
+				return &timeoutError{fmt.Sprintf("timed out after %s: %s", limit, orText(said, "the server does not answer"))}
+			}
+			return err
+		}
+	}
+}
+
+// openDeletion finds the deletion with the uid, or the latest of the key while
+// the uid is not known yet.
+func openDeletion(all []client.Deletion, key, uid string) *client.Deletion {
+	var found *client.Deletion
+	for i := range all {
+		d := &all[i]
+		switch {
+		case d.Key != key, uid != "" && d.DeploymentUID != uid:
+		case found == nil, d.DeletedAt != nil && found.DeletedAt != nil && d.DeletedAt.After(*found.DeletedAt):
+			found = d
+		}
+	}
+	return found
+}
+
+func deletionProgress(d client.Deletion) string {
+	text := fmt.Sprintf("deployment/%s: %d of %s confirmed", d.Key, len(d.ConfirmedEnvs), clusters(len(d.Envs)))
+	if len(d.PendingEnvs) > 0 {
+		text += ", waiting for " + pendingReasons(d)
+	}
+	return text
+}
+
+func orText(s, otherwise string) string {
+	if s == "" {
+		return otherwise
+	}
+	return s
+}

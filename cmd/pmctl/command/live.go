@@ -1,0 +1,84 @@
+package command
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// newDisplay redraws on a terminal and writes lines elsewhere.
+func (a *app) newDisplay() display {
+	if _, ok := a.Width(); ok {
+		return &redraw{app: a, color: a.Getenv("NO_COLOR") == ""}
+	}
+	return &log{app: a}
+}
+
+// log writes a line per transition, with its time.
+type log struct {
+	app     *app
+	before  progress
+	silence string // the last trouble that was written
+}
+
+func (l *log) line(text string) {
+	l.app.printf("%s  %s\n", l.app.Now().UTC().Format("2006-01-02T15:04:05.000Z"), printable(text))
+}
+
+func (l *log) show(p progress, _ time.Duration) {
+	l.silence = ""
+	for _, t := range p.transitions(l.before) {
+		l.line(fmt.Sprintf("deployment/%s  %s", p.key, t))
+	}
+	l.before = p
+}
+
+func (l *log) trouble(err error) {
+	if text := err.Error(); text != l.silence {
+		l.silence = text
+		l.line("waiting for a server: " + text)
+	}
+}
+
+// redraw keeps a block of lines up to date in place.
+type redraw struct {
+	app   *app
+	color bool
+	lines []string // of the last frame, without trouble
+	drawn int      // lines on the screen
+}
+
+func (r *redraw) show(p progress, elapsed time.Duration) {
+	r.lines = p.frame(elapsed)
+	r.draw(r.lines)
+}
+
+func (r *redraw) trouble(err error) {
+	r.draw(append(r.lines[:len(r.lines):len(r.lines)], "waiting for a server: "+printable(err.Error())))
+}
+
+var paint = strings.NewReplacer(
+	"✔", "\x1b[32m✔\x1b[0m", "✘", "\x1b[31m✘\x1b[0m", "!", "\x1b[31m!\x1b[0m", "◐", "\x1b[33m◐\x1b[0m", "⧗", "\x1b[33m⧗\x1b[0m",
+)
+
+// draw goes back to the first line and overwrites. Lines are cut to the width of
+// the terminal: a wrapped line would be two, and the way back too short.
+func (r *redraw) draw(lines []string) {
+	var b strings.Builder
+	if r.drawn > 0 {
+		fmt.Fprintf(&b, "\x1b[%dA\r", r.drawn)
+	}
+	columns, ok := r.app.Width()
+	for _, line := range lines {
+		if ok {
+			line = clip(line, columns-1)
+		}
+		if glyph := []rune(line); r.color && len(glyph) > 0 {
+			line = paint.Replace(string(glyph[:1])) + string(glyph[1:])
+		}
+		b.WriteString("\x1b[2K" + line + "\n")
+	}
+	b.WriteString("\x1b[J")
+	r.drawn = len(lines)
+	r.app.printf("%s", b.String())
+}

@@ -1,0 +1,217 @@
+package command
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"oaas.io/control-plane/api/client"
+)
+
+// progress is a rollout as one look saw it. Everything about it is a function of
+// what the API listed.
+type progress struct {
+	key string
+	// units are the shares that are wanted, by environment; removed are those that
+	// an environment is to remove.
+	units, removed []client.Unit
+}
+
+func newProgress(key string, units []client.Unit) progress {
+	p := progress{key: key}
+	for _, u := range units {
+		if u.Tombstone {
+			p.removed = append(p.removed, u)
+		} else {
+			p.units = append(p.units, u)
+		}
+	}
+	byEnv := func(a, b client.Unit) int { return cmp.Compare(a.Env, b.Env) }
+	slices.SortFunc(p.units, byEnv)
+	slices.SortFunc(p.removed, byEnv)
+	return p
+}
+
+// ready is true when the environment runs what is wanted now, not what was
+// wanted before.
+func ready(u client.Unit) bool { return u.Acknowledged && u.Phase == client.PhaseAvailable }
+
+func (p progress) readyCount() int {
+	n := 0
+	for _, u := range p.units {
+		if ready(u) {
+			n++
+		}
+	}
+	return n
+}
+
+func (p progress) done() bool { return len(p.units) > 0 && p.readyCount() == len(p.units) }
+
+// failure is not nil when waiting cannot help.
+func (p progress) failure() error {
+	var refused []string
+	for _, u := range p.units {
+		if !u.Acknowledged && u.Waiting != nil && u.Waiting.Permanent {
+			refused = append(refused, fmt.Sprintf("%s refused it: %s (%s)", u.Env, u.Waiting.Message, u.Waiting.Code))
+		}
+	}
+	if len(refused) == 0 {
+		return nil
+	}
+	return &hinted{
+		fmt.Errorf("deployment %q cannot complete: %s", p.key, strings.Join(refused, "; ")),
+		"correct the package or the deployment and apply it again",
+	}
+}
+
+// timedOut says what the rollout was waiting for.
+func (p progress) timedOut(key string, limit time.Duration, now time.Time) error {
+	if p.key == "" {
+		return &timeoutError{fmt.Sprintf("timed out after %s: no server answered for deployment %q", limit, key)}
+	}
+	text := fmt.Sprintf("timed out after %s: deployment %q is available in %d of %s", limit, key, p.readyCount(), clusters(len(p.units)))
+	for _, u := range p.units {
+		if ready(u) {
+			continue
+		}
+		text += fmt.Sprintf("\n  %s: %s", u.Env, strings.Join(nonEmpty(u.Phase, detail(u)), ", "))
+		if u.Waiting != nil && u.Waiting.Since != nil && !u.Acknowledged {
+			text += " for " + duration(now.Sub(*u.Waiting.Since))
+		}
+	}
+	return &timeoutError{text}
+}
+
+// detail says why a unit is not further on; empty when it is available.
+func detail(u client.Unit) string {
+	switch {
+	case u.Waiting != nil && !u.Acknowledged:
+		return strings.Join(nonEmpty(u.Waiting.Code, u.Waiting.Message), ": ")
+	case ready(u) || u.Runtime == nil || u.Runtime.Status == nil:
+		return ""
+	default:
+		return deref(u.Runtime.Status.Message)
+	}
+}
+
+// cause is detail without what changes all the time, such as counters.
+func cause(u client.Unit) string {
+	if u.Waiting != nil && !u.Acknowledged {
+		return u.Waiting.Code
+	}
+	return ""
+}
+
+func functions(u client.Unit) []client.FunctionStatus {
+	if u.Runtime == nil || u.Runtime.Status == nil {
+		return nil
+	}
+	return u.Runtime.Status.Functions
+}
+
+// functionState is one word or reason about a function.
+func functionState(f client.FunctionStatus) string {
+	switch {
+	case f.Ready == nil:
+		return "Unknown"
+	case *f.Ready:
+		return "Ready"
+	default:
+		return orText(deref(f.Reason), "NotReady")
+	}
+}
+
+func functionDetail(f client.FunctionStatus) string {
+	if f.Ready != nil && *f.Ready {
+		return ""
+	}
+	return deref(f.Message)
+}
+
+// transition is a change between two looks.
+type transition struct{ env, what, from, to, detail string }
+
+func (t transition) String() string {
+	change := t.to
+	if t.from != "" {
+		change = t.from + " → " + t.to
+	}
+	return strings.Join(nonEmpty(t.env, t.what, change, t.detail), "  ")
+}
+
+// transitions lists what changed since before. With an empty before it lists
+// where everything stands.
+func (p progress) transitions(before progress) []transition {
+	var out []transition
+	for _, u := range p.units {
+		old := before.unit(u.Env)
+		if old.Phase != u.Phase || cause(old) != cause(u) {
+			out = append(out, transition{env: u.Env, from: old.Phase, to: u.Phase, detail: detail(u)})
+		}
+		states := map[string]string{}
+		for _, f := range functions(old) {
+			states[f.FunctionKey] = functionState(f)
+		}
+		for _, f := range functions(u) {
+			if was := states[f.FunctionKey]; was != functionState(f) {
+				out = append(out, transition{env: u.Env, what: f.FunctionKey, from: was, to: functionState(f), detail: functionDetail(f)})
+			}
+		}
+	}
+	for _, u := range p.removed {
+		if !slices.ContainsFunc(before.removed, func(o client.Unit) bool { return o.ID == u.ID }) {
+			out = append(out, transition{env: u.Env, to: u.Phase, detail: detail(u)})
+		}
+	}
+	for _, o := range before.removed {
+		if !slices.ContainsFunc(p.removed, func(u client.Unit) bool { return o.ID == u.ID }) {
+			out = append(out, transition{env: o.Env, from: o.Phase, to: "Removed"})
+		}
+	}
+	return out
+}
+
+func (p progress) unit(env string) client.Unit {
+	for _, u := range p.units {
+		if u.Env == env {
+			return u
+		}
+	}
+	return client.Unit{}
+}
+
+// glyphs show a phase at a glance.
+var glyphs = map[string]string{
+	client.PhasePending: "·", client.PhaseWaiting: "⧗", client.PhaseRefused: "✘", client.PhaseProgressing: "◐",
+	client.PhaseAvailable: "✔", client.PhaseDegraded: "!", client.PhaseDeleting: "−",
+}
+
+// frame draws the rollout: a line per cluster and, below it, one per function.
+// An elapsed time of 0 is left out.
+func (p progress) frame(elapsed time.Duration) []string {
+	title := fmt.Sprintf("Deployment %s   %d of %s available", p.key, p.readyCount(), clusters(len(p.units)))
+	if elapsed > 0 {
+		title += "   " + duration(elapsed)
+	}
+	t := table{header: []string{" ", "CLUSTER", "PHASE", "FUNCTIONS", "DETAIL"}}
+	for _, u := range append(slices.Clone(p.units), p.removed...) {
+		glyph := glyphs[u.Phase]
+		if glyph == "" {
+			glyph = "?"
+		}
+		t.add(glyph, u.Env, u.Phase, readiness(u.Runtime), detail(u))
+		for _, f := range functions(u) {
+			t.add(" ", "  "+f.FunctionKey, functionState(f), "", functionDetail(f))
+		}
+	}
+	return append([]string{title}, t.lines()...)
+}
+
+func nonEmpty(texts ...string) []string {
+	return slices.DeleteFunc(texts, func(s string) bool { return s == "" })
+}
+
+func hasSlash(s string) bool { return strings.Contains(s, "/") }
