@@ -27,8 +27,7 @@ func demoCommand() *cobra.Command {
 			return demo(cmd.Context(), cmd.OutOrStdout(), &options)
 		},
 	}
-	cmd.Flags().StringVar(&options.bin, "bin", "", "directory of pmd, crm and pmctl (default: build them)")
-	cmd.Flags().StringVar(&options.dir, "dir", "", "keep data and logs in this directory (default: a temporary one, removed at the end)")
+	options.bind(cmd.Flags())
 	return cmd
 }
 
@@ -105,11 +104,20 @@ func deploymentKeys(file string) ([]string, error) {
 	return keys, nil
 }
 
-// cli runs pmctl against the first running node and shows the command line.
+// servers are the URLs of all nodes, as pmctl takes them: it moves on to the next when one is gone.
+func (s *stack) servers() string {
+	var urls []string
+	for _, pm := range s.system.PMs {
+		urls = append(urls, pm.URL())
+	}
+	return strings.Join(urls, ",")
+}
+
+// cli runs pmctl and shows the command line.
 func (s *stack) cli(ctx context.Context, out io.Writer, args ...string) error {
 	fmt.Fprintf(out, "$ pmctl %s\n", strings.Join(args, " "))
 	cmd := exec.CommandContext(ctx, s.system.CLI(), args...)
-	cmd.Env = append(os.Environ(), "PMCTL_SERVER="+s.system.PMs[0].URL())
+	cmd.Env = append(os.Environ(), "PMCTL_SERVER="+s.servers())
 	cmd.Stdout, cmd.Stderr = out, os.Stderr
 	if err := process.Run(cmd); err != nil {
 		if ctx.Err() != nil {
@@ -149,13 +157,13 @@ func (s *stack) printTour(ctx context.Context, out io.Writer) {
 	fmt.Fprintf(out, `Logs and data: %[1]s
 
 Try next, in another terminal:
-  export PMCTL_SERVER=%[2]s
+  export PMCTL_SERVER=%[7]s
   %[3]s get clusters
   %[3]s describe deployment shop.Cart
   %[3]s delete deployment shop.Order
   curl -s %[2]s/api/v1/class-runtimes
   %[4]s --kubeconfig %[5]s -n %[6]s get classruntimes,deployments,pods
-`, s.system.Dir, s.system.PMs[0].URL(), s.system.CLI(), kubectl, first.Kubeconfig, s.system.Namespace)
+`, s.system.Dir, s.system.PMs[0].URL(), s.system.CLI(), kubectl, first.Kubeconfig, s.system.Namespace, s.servers())
 	if err == nil {
 		fmt.Fprintf(out, "  kill -9 %d    # the leader: another node takes over, nothing is lost\n", leader.PID())
 	}

@@ -38,7 +38,7 @@ func command() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(buildCommand(), upCommand(), demoCommand(), smokeCommand())
+	root.AddCommand(buildCommand(), upCommand(), demoCommand(), smokeCommand(), benchCommand())
 	return root
 }
 

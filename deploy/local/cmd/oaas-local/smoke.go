@@ -33,8 +33,7 @@ func smokeCommand() *cobra.Command {
 			return smoke(cmd.Context(), cmd.OutOrStdout(), &options)
 		},
 	}
-	cmd.Flags().StringVar(&options.bin, "bin", "", "directory of pmd, crm and pmctl (default: build them)")
-	cmd.Flags().StringVar(&options.dir, "dir", "", "keep data and logs in this directory (default: a temporary one, removed at the end)")
+	options.bind(cmd.Flags())
 	return cmd
 }
 

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/spf13/pflag"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -35,6 +36,11 @@ type stack struct {
 type stackOptions struct {
 	bin string
 	dir string
+}
+
+func (o *stackOptions) bind(fs *pflag.FlagSet) {
+	fs.StringVar(&o.bin, "bin", "", "directory of pmd, crm and pmctl (default: build them)")
+	fs.StringVar(&o.dir, "dir", "", "keep data and logs in this directory (default: a temporary one, removed at the end)")
 }
 
 // programs makes sure that pmd, crm and pmctl exist and returns their directory.
