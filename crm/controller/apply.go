@@ -14,6 +14,8 @@ import (
 	"sync"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -254,10 +256,10 @@ func answerOf(intent *template.Object) (client.Object, error) {
 	return out, nil
 }
 
-// fingerprint changes when anything but the status of a child changes. The
-// generation stands for the spec; kinds without one, such as Service, are
-// watched by their resourceVersion.
-func fingerprint(object metav1.Object) string {
+// fingerprint changes when anything but the status of a child changes. The spec
+// itself is hashed: the generation of a Deployment also counts annotations, and a
+// Service has none.
+func fingerprint(object client.Object) string {
 	h := sha256.New()
 	add := func(parts ...string) {
 		for _, part := range parts {
@@ -265,12 +267,7 @@ func fingerprint(object metav1.Object) string {
 			h.Write([]byte{0})
 		}
 	}
-	add(string(object.GetUID()))
-	if generation := object.GetGeneration(); generation > 0 {
-		add(strconv.FormatInt(generation, 10))
-	} else {
-		add(object.GetResourceVersion())
-	}
+	add(string(object.GetUID()), specText(object))
 	for _, pairs := range []map[string]string{object.GetLabels(), object.GetAnnotations()} {
 		for _, key := range sortedKeys(pairs) {
 			if !strings.HasPrefix(key, deploymentController) {
@@ -285,6 +282,25 @@ func fingerprint(object metav1.Object) string {
 		add(string(ref.UID), ref.Kind, ref.Name, strconv.FormatBool(ref.Controller != nil && *ref.Controller))
 	}
 	return hex.EncodeToString(h.Sum(nil))
+}
+
+// specText is the spec of a child as JSON. Where it cannot be had, the
+// resourceVersion takes its place: then too much is applied, never too little.
+func specText(object client.Object) string {
+	var spec any
+	switch o := object.(type) {
+	case *appsv1.Deployment:
+		spec = o.Spec
+	case *corev1.Service:
+		spec = o.Spec
+	default:
+		return object.GetResourceVersion()
+	}
+	text, err := json.Marshal(spec)
+	if err != nil {
+		return object.GetResourceVersion()
+	}
+	return string(text)
 }
 
 func sortedKeys(m map[string]string) []string {

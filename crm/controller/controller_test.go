@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -55,23 +56,23 @@ func TestClassBecomesAvailableAndRests(t *testing.T) {
 		return same == 20
 	})
 	applies := w.counter("oaas_crm_child_applies_total")
-	statuses, version := w.counter("oaas_crm_status_writes_total"), w.class("record-1").ResourceVersion
+	statuses, resting := w.counter("oaas_crm_status_writes_total"), w.class("record-1")
 	services := w.serviceVersions()
 	change(w, &appsv1.Deployment{}, "record-1-fn-0", func(d *appsv1.Deployment) {
-		d.Annotations["example.com/note"] = "of somebody else" // not ours, and wakes the controller
+		d.Labels["example.com/note"] = "of-somebody-else" // not ours, and wakes the controller
 	})
 	w.eventually("the controller looked again", func() bool { return w.counter("oaas_crm_child_applies_total") > applies })
 	if got := w.counter("oaas_crm_status_writes_total"); got != statuses {
 		t.Errorf("%v status writes, were %v", got, statuses)
 	}
-	if got := w.class("record-1").ResourceVersion; got != version {
-		t.Errorf("resourceVersion moved from %s to %s", version, got)
+	if diff := cmp.Diff(resting, w.class("record-1")); diff != "" {
+		t.Errorf("the class moved: %s", diff)
 	}
 	if got := w.serviceVersions(); got != services {
 		t.Errorf("services moved from %s to %s", services, got)
 	}
-	if w.deployment("record-1-fn-0").Annotations["example.com/note"] == "" {
-		t.Error("the annotation of somebody else was removed")
+	if w.deployment("record-1-fn-0").Labels["example.com/note"] == "" {
+		t.Error("the label of somebody else was removed")
 	}
 }
 
