@@ -19,6 +19,7 @@ import (
 
 	"oaas.io/control-plane/deploy/local/port"
 	"oaas.io/control-plane/deploy/local/process"
+	"oaas.io/control-plane/deploy/local/workdir"
 )
 
 const (
@@ -52,7 +53,7 @@ type Cluster struct {
 	core     *corev1client.CoreV1Client
 	binaries *Binaries
 	fsync    bool
-	work     *workDir
+	work     *workdir.Dir
 	lease    *port.Lease
 
 	mu        sync.Mutex
@@ -79,13 +80,13 @@ func start(ctx context.Context, options Options, reserve func(int) (*port.Lease,
 		}
 		binaries = built
 	}
-	work, err := newWorkDir(options.Dir, options.Name)
+	work, err := workdir.New(options.Dir, options.Name)
 	if err != nil {
 		return nil, fmt.Errorf("start cluster %s: %w", options.Name, err)
 	}
 	for attempt := 1; ; attempt++ {
 		c := &Cluster{
-			Name: options.Name, Kubeconfig: work.file("kubeconfig"), KubectlPath: binaries.Kubectl(), Dir: work.path,
+			Name: options.Name, Kubeconfig: work.File("kubeconfig"), KubectlPath: binaries.Kubectl(), Dir: work.Path,
 			binaries: binaries, fsync: options.FSync, work: work, processes: map[string]*process.Process{},
 		}
 		err := c.start(ctx, options, reserve)
@@ -94,12 +95,12 @@ func start(ctx context.Context, options Options, reserve func(int) (*port.Lease,
 		}
 		c.end()
 		if errors.Is(err, errPortTaken) && attempt < startAttempts {
-			if err := work.clear(); err != nil {
+			if err := work.Clear(); err != nil {
 				return nil, fmt.Errorf("start cluster %s: %w", options.Name, err)
 			}
 			continue
 		}
-		_ = work.remove()
+		_ = work.Remove()
 		return nil, fmt.Errorf("start cluster %s: %w", options.Name, err)
 	}
 }
@@ -178,7 +179,7 @@ func (c *Cluster) prepare(stages []string) error {
 	if err != nil {
 		return err
 	}
-	if err := keys.write(c.work.file("pki")); err != nil {
+	if err := keys.write(c.work.File("pki")); err != nil {
 		return err
 	}
 	server := "https://" + c.address(portAPIServer)
@@ -186,11 +187,11 @@ func (c *Cluster) prepare(stages []string) error {
 		"kubeconfig": keys.admin, "controllers.kubeconfig": keys.controllers, "scheduler.kubeconfig": keys.scheduler,
 		"kubelet.kubeconfig": keys.kubelet,
 	} {
-		if err := writeKubeconfig(c.work.file(file), c.Name, server, keys.authority, user); err != nil {
+		if err := writeKubeconfig(c.work.File(file), c.Name, server, keys.authority, user); err != nil {
 			return err
 		}
 	}
-	logs := c.work.file("logs", "containers.log")
+	logs := c.work.File("logs", "containers.log")
 	if err := os.MkdirAll(filepath.Dir(logs), 0o700); err != nil {
 		return fmt.Errorf("create log directory: %w", err)
 	}
@@ -209,7 +210,7 @@ func (c *Cluster) prepare(stages []string) error {
 		}
 		config = append(append(config, "---\n"...), more...)
 	}
-	if err := os.WriteFile(c.work.file(kwokConfigFile), config, 0o600); err != nil {
+	if err := os.WriteFile(c.work.File(kwokConfigFile), config, 0o600); err != nil {
 		return fmt.Errorf("write kwok configuration: %w", err)
 	}
 	return nil
@@ -291,7 +292,7 @@ func (c *Cluster) Stop() error {
 		return nil
 	}
 	c.end()
-	if err := c.work.remove(); err != nil {
+	if err := c.work.Remove(); err != nil {
 		return fmt.Errorf("stop cluster %s: %w", c.Name, err)
 	}
 	return nil

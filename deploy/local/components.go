@@ -35,15 +35,15 @@ func (c *Cluster) spec(program string, args ...string) process.Spec {
 		Name:    fmt.Sprintf("%s of cluster %s", program, c.Name),
 		Path:    c.binaries.path(program),
 		Args:    args,
-		Dir:     c.work.path,
-		LogFile: c.work.file("logs", program+".log"),
+		Dir:     c.work.Path,
+		LogFile: c.work.File("logs", program+".log"),
 	}
 }
 
 func (c *Cluster) etcdSpec() process.Spec {
 	client, peer := "http://"+c.address(portEtcdClient), "http://"+c.address(portEtcdPeer)
 	args := []string{
-		"--name=" + c.Name, "--data-dir=" + c.work.file("etcd"), "--log-level=warn",
+		"--name=" + c.Name, "--data-dir=" + c.work.File("etcd"), "--log-level=warn",
 		"--listen-client-urls=" + client, "--advertise-client-urls=" + client,
 		"--listen-peer-urls=" + peer, "--initial-advertise-peer-urls=" + peer, "--initial-cluster=" + c.Name + "=" + peer,
 	}
@@ -54,7 +54,7 @@ func (c *Cluster) etcdSpec() process.Spec {
 }
 
 func (c *Cluster) apiserverSpec() process.Spec {
-	pki := func(name string) string { return c.work.file("pki", name) }
+	pki := func(name string) string { return c.work.File("pki", name) }
 	return c.spec(programAPIServer,
 		"--bind-address=127.0.0.1", "--advertise-address=127.0.0.1", "--secure-port="+strconv.Itoa(c.lease.Port(portAPIServer)),
 		// Without this it would publish a loopback address as endpoint of the Service "kubernetes", which the API refuses.
@@ -79,12 +79,12 @@ func (c *Cluster) apiserverSpec() process.Spec {
 }
 
 func (c *Cluster) controllersSpec() process.Spec {
-	kubeconfig := c.work.file("controllers.kubeconfig")
+	kubeconfig := c.work.File("controllers.kubeconfig")
 	return c.spec(programControllers,
 		"--kubeconfig="+kubeconfig, "--authentication-kubeconfig="+kubeconfig, "--authorization-kubeconfig="+kubeconfig,
-		"--bind-address=127.0.0.1", "--secure-port="+strconv.Itoa(c.lease.Port(portControllers)), "--cert-dir="+c.work.file("controllers-pki"),
+		"--bind-address=127.0.0.1", "--secure-port="+strconv.Itoa(c.lease.Port(portControllers)), "--cert-dir="+c.work.File("controllers-pki"),
 		"--leader-elect=false", "--profiling=false", clientQPS, clientBurst,
-		"--service-account-private-key-file="+c.work.file("pki", "service-accounts.key"), "--root-ca-file="+c.work.file("pki", "ca.crt"),
+		"--service-account-private-key-file="+c.work.File("pki", "service-accounts.key"), "--root-ca-file="+c.work.File("pki", "ca.crt"),
 		"--use-service-account-credentials=true",
 		// Everything that waits for minutes on a real cluster waits for seconds here.
 		"--node-monitor-period=2s", "--node-monitor-grace-period=20s",
@@ -94,10 +94,10 @@ func (c *Cluster) controllersSpec() process.Spec {
 }
 
 func (c *Cluster) schedulerSpec() process.Spec {
-	kubeconfig := c.work.file("scheduler.kubeconfig")
+	kubeconfig := c.work.File("scheduler.kubeconfig")
 	return c.spec(programScheduler,
 		"--kubeconfig="+kubeconfig, "--authentication-kubeconfig="+kubeconfig, "--authorization-kubeconfig="+kubeconfig,
-		"--bind-address=127.0.0.1", "--secure-port="+strconv.Itoa(c.lease.Port(portScheduler)), "--cert-dir="+c.work.file("scheduler-pki"),
+		"--bind-address=127.0.0.1", "--secure-port="+strconv.Itoa(c.lease.Port(portScheduler)), "--cert-dir="+c.work.File("scheduler-pki"),
 		"--leader-elect=false", "--profiling=false", clientQPS, clientBurst,
 	)
 }
@@ -105,9 +105,9 @@ func (c *Cluster) schedulerSpec() process.Spec {
 func (c *Cluster) kwokSpec() process.Spec {
 	port := strconv.Itoa(c.lease.Port(portKubelet))
 	return c.spec(programKwok,
-		"--kubeconfig="+c.work.file("kubelet.kubeconfig"), "--config="+filepath.Join(c.work.path, kwokConfigFile),
+		"--kubeconfig="+c.work.File("kubelet.kubeconfig"), "--config="+filepath.Join(c.work.Path, kwokConfigFile),
 		"--manage-all-nodes=true", "--node-ip=127.0.0.1", "--node-port="+port, "--server-address=127.0.0.1:"+port,
 		"--cidr=10.128.0.1/16", "--node-lease-duration-seconds=40", "-v=WARN",
-		"--tls-cert-file="+c.work.file("pki", "kubelet.crt"), "--tls-private-key-file="+c.work.file("pki", "kubelet.key"),
+		"--tls-cert-file="+c.work.File("pki", "kubelet.crt"), "--tls-private-key-file="+c.work.File("pki", "kubelet.key"),
 	)
 }

@@ -4,12 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 	"regexp"
-	"strconv"
-
-	"oaas.io/control-plane/deploy/local/filelock"
 )
 
 // DefaultNodes is one node in each of three zones.
@@ -55,87 +50,4 @@ func (o *Options) nodes() int {
 		return DefaultNodes
 	}
 	return o.Nodes
-}
-
-// workDir is the directory of one cluster.
-type workDir struct {
-	path string
-	// owner is held as long as this process uses the directory; a directory whose lock is free belongs to a dead process.
-	owner *filelock.Lock
-}
-
-const ownerFile = "owner.lock"
-
-// newWorkDir makes the directory, and removes those in the temporary directory whose owners were killed.
-func newWorkDir(given, name string) (*workDir, error) {
-	path := given
-	if path == "" {
-		root := filepath.Join(os.TempDir(), "oaas-local-"+strconv.Itoa(os.Getuid()))
-		if err := os.MkdirAll(root, 0o700); err != nil {
-			return nil, fmt.Errorf("create working directory: %w", err)
-		}
-		sweep(root)
-		var err error
-		if path, err = os.MkdirTemp(root, name+"-"); err != nil {
-			return nil, fmt.Errorf("create working directory: %w", err)
-		}
-	} else if err := os.MkdirAll(path, 0o700); err != nil {
-		return nil, fmt.Errorf("create working directory: %w", err)
-	}
-	path, err := filepath.Abs(path)
-	if err != nil {
-		return nil, fmt.Errorf("create working directory: %w", err)
-	}
-	owner, err := filelock.Try(filepath.Join(path, ownerFile))
-	if err != nil {
-		return nil, fmt.Errorf("take working directory %s: %w", path, err)
-	}
-	return &workDir{path: path, owner: owner}, nil
-}
-
-// sweep removes what killed processes left. Errors do not matter: the next Start tries again.
-func sweep(root string) {
-	entries, err := os.ReadDir(root)
-	if err != nil {
-		return
-	}
-	for _, entry := range entries {
-		dir := filepath.Join(root, entry.Name())
-		// Without the file, another process is just making the directory.
-		if !exists(filepath.Join(dir, ownerFile)) {
-			continue
-		}
-		if lock, err := filelock.Try(filepath.Join(dir, ownerFile)); err == nil {
-			_ = os.RemoveAll(dir)
-			lock.Release()
-		}
-	}
-}
-
-func (d *workDir) file(parts ...string) string {
-	return filepath.Join(append([]string{d.path}, parts...)...)
-}
-
-// clear empties the directory for another attempt.
-func (d *workDir) clear() error {
-	entries, err := os.ReadDir(d.path)
-	if err != nil {
-		return fmt.Errorf("clear working directory: %w", err)
-	}
-	for _, entry := range entries {
-		if entry.Name() == ownerFile {
-			continue
-		}
-		if err := os.RemoveAll(d.file(entry.Name())); err != nil {
-			return fmt.Errorf("clear working directory: %w", err)
-		}
-	}
-	return nil
-}
-
-// remove deletes the directory.
-func (d *workDir) remove() error {
-	err := os.RemoveAll(d.path)
-	d.owner.Release()
-	return err
 }

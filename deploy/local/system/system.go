@@ -15,6 +15,7 @@ import (
 
 	"oaas.io/control-plane/deploy/local/port"
 	"oaas.io/control-plane/deploy/local/process"
+	"oaas.io/control-plane/deploy/local/workdir"
 )
 
 // startAttempts is how often a start is repeated with other ports after a foreign program took one of them.
@@ -55,10 +56,11 @@ type System struct {
 	// Namespace in which every crm works.
 	Namespace string
 
-	bin     string
-	ownsDir bool
-	lease   *port.Lease
-	client  *http.Client
+	bin    string
+	work   *workdir.Dir
+	keep   bool
+	lease  *port.Lease
+	client *http.Client
 }
 
 // Start runs the system and returns when it can be used: all nodes are ready, one of them leads, and every cluster was
@@ -88,14 +90,12 @@ func Start(ctx context.Context, options Options) (*System, error) {
 
 // launch makes one attempt. The system is returned with the error when there is something to clean up.
 func launch(ctx context.Context, options Options) (*System, error) {
-	s := &System{Dir: options.Dir, Namespace: options.Namespace, bin: options.Bin, client: newHTTPClient()}
-	if s.Dir == "" {
-		dir, err := os.MkdirTemp("", "oaas-system-")
-		if err != nil {
-			return nil, err
-		}
-		s.Dir, s.ownsDir = dir, true
+	s := &System{Namespace: options.Namespace, bin: options.Bin, client: newHTTPClient()}
+	dir, err := workdir.New(options.Dir, "system")
+	if err != nil {
+		return nil, err
 	}
+	s.Dir, s.work, s.keep = dir.Path, dir, options.Dir != ""
 	if err := s.configure(options); err != nil {
 		return s, err
 	}
@@ -359,10 +359,11 @@ func (s *System) release() error {
 	if s.lease != nil {
 		s.lease.Release()
 	}
-	if !s.ownsDir {
+	if s.keep {
+		s.work.Keep()
 		return nil
 	}
-	if err := os.RemoveAll(s.Dir); err != nil {
+	if err := s.work.Remove(); err != nil {
 		return fmt.Errorf("remove %s: %w", s.Dir, err)
 	}
 	return nil

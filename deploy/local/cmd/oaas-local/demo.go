@@ -158,7 +158,7 @@ func (s *stack) printTour(ctx context.Context, out io.Writer) {
 
 Try next, in another terminal:
   export PMCTL_SERVER=%[7]s
-  %[3]s get clusters
+  %[3]s get envs
   %[3]s describe deployment shop.Cart
   %[3]s delete deployment shop.Order
   curl -s %[2]s/api/v1/class-runtimes

@@ -15,6 +15,7 @@ import (
 
 	"oaas.io/control-plane/deploy/local"
 	"oaas.io/control-plane/deploy/local/system"
+	"oaas.io/control-plane/deploy/local/workdir"
 )
 
 // What demo and smoke run.
@@ -29,7 +30,7 @@ type stack struct {
 	system   *system.System
 	bin      string
 	// scratch is a directory that goes with the stack.
-	scratch string
+	scratch *workdir.Dir
 }
 
 // stackOptions are the flags that demo and smoke share.
@@ -54,12 +55,12 @@ func (o *stackOptions) programs(ctx context.Context, scratch string) (string, er
 
 // newStack prepares the programs; clusters and system are started by the caller one after the other, so that it can time them.
 func newStack(ctx context.Context, options *stackOptions) (*stack, error) {
-	scratch, err := os.MkdirTemp("", "oaas-stack-")
+	scratch, err := workdir.New("", "stack")
 	if err != nil {
 		return nil, err
 	}
 	s := &stack{scratch: scratch}
-	if s.bin, err = options.programs(ctx, scratch); err != nil {
+	if s.bin, err = options.programs(ctx, scratch.Path); err != nil {
 		s.stop()
 		return nil, err
 	}
@@ -117,7 +118,7 @@ func (s *stack) stop() {
 		}
 	}
 	stopClusters(s.clusters)
-	if err := os.RemoveAll(s.scratch); err != nil {
+	if err := s.scratch.Remove(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 	}
 }
