@@ -89,6 +89,9 @@ func TestDeploymentCondition(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) { equal(t, "condition", fsm.DeploymentCondition(tt.units), tt.want) })
 	}
+	if fsm.Acknowledged(&pmpb.Unit{}) || fsm.Acknowledged(nil) {
+		t.Error("what nobody acknowledged is acknowledged")
+	}
 	equal(t, "worse", fsm.Worse(model.ConditionRunning, model.ConditionDown), model.ConditionDown)
 	equal(t, "worse of equals", fsm.Worse(model.ConditionDeleted, model.ConditionDown), model.ConditionDeleted)
 }

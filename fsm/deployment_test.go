@@ -300,3 +300,20 @@ func TestConfirmationOfTwoUnitsInOneEnvironment(t *testing.T) {
 	r.update(gone(r.about("d-e1-renamed")))
 	equal(t, "confirmed after both", r.snap().Deletion("u-d").GetConfirmedEnvs(), []string{"e1"})
 }
+
+// Rows share what has not changed; what a view shows of a deletion must not move
+// when the next environment confirms.
+func TestConfirmationsDoNotChangeViews(t *testing.T) {
+	r := newReplica(t)
+	envs := []string{"e1", "e2", "e3", "e4", "e5", "e6", "e7"}
+	r.must(commit(t, "d", "c", envs...))
+	r.must(&pmpb.DeleteDeployment{Key: "d"})
+	var views []*fsm.Snapshot
+	for i := len(envs) - 1; i > 0; i-- {
+		r.update(gone(r.about(unitID("d", envs[i]))))
+		views = append(views, r.snap())
+	}
+	for i, v := range views {
+		equal(t, "confirmed", v.Deletion("u-d").GetConfirmedEnvs(), envs[len(envs)-1-i:])
+	}
+}

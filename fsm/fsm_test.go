@@ -194,6 +194,16 @@ func dump(t testing.TB, s *fsm.Snapshot) []byte {
 	return out.Bytes()
 }
 
+// reload sends the state through a snapshot into a new one.
+func (r *replica) reload() {
+	r.Helper()
+	back, err := fsm.ReadSnapshot(bytes.NewReader(dump(r, r.snap())))
+	if err != nil {
+		r.Fatal(err)
+	}
+	r.state = back
+}
+
 func ptr[T any](v T) *T { return &v }
 
 func packageDoc(name string, dependencies ...string) *model.OPackage {

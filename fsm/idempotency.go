@@ -44,10 +44,11 @@ func (c *call) replay(idem *pmpb.Idempotency) (*pmpb.Reply, error) {
 
 // remember stores the command's own reply, and evicts the oldest replies until
 // the limits hold. Oldest means first in the log, so that leaders whose clocks
-// disagree cannot reorder the eviction.
-func (c *call) remember(idem *pmpb.Idempotency) error {
+// disagree cannot reorder the eviction. It runs when the handler has succeeded
+// and cannot fail.
+func (c *call) remember(idem *pmpb.Idempotency) {
 	if idem == nil {
-		return nil
+		return
 	}
 	reply := &pmpb.Reply{
 		Key: idem.GetKey(), RequestHash: idem.GetRequestHash(), Status: idem.GetStatus(), Body: idem.GetBody(),
@@ -67,7 +68,6 @@ func (c *call) remember(idem *pmpb.Idempotency) error {
 		}
 	}
 	c.put(TableReplies, reply)
-	return nil
 }
 
 func (c *call) forget(reply *pmpb.Reply) {

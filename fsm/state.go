@@ -85,8 +85,8 @@ func (s *State) applyOne(txn *memdb.Txn, e Entry) Result {
 	}
 	c.meta = &metaRow{pb: advance(old.pb, e), replies: old.replies, replyBytes: old.replyBytes, floor: old.floor}
 	reply, err := s.decide(c, e.Data)
-	if err != nil || reply != nil {
-		c.discard(old)
+	if err != nil {
+		c.changes = nil // a handler may find out late
 	}
 	c.put(TableMeta, c.meta)
 	if werr := c.write(txn); werr != nil {
@@ -117,7 +117,8 @@ func (s *State) decide(c *call, data []byte) (*pmpb.Reply, error) {
 	if err := s.handlers.run(c, cmd); err != nil {
 		return nil, err
 	}
-	return nil, c.remember(cmd.GetIdempotency())
+	c.remember(cmd.GetIdempotency())
+	return nil, nil
 }
 
 // advance gives the meta row after e.
@@ -169,13 +170,6 @@ func (c *call) put(table string, row any) {
 // drop collects a row to remove.
 func (c *call) drop(table string, row any) {
 	c.changes = append(c.changes, change{table: table, row: row, remove: true})
-}
-
-// discard forgets what was collected and what only commands with an effect change.
-func (c *call) discard(old *metaRow) {
-	c.changes = nil
-	c.meta.replies, c.meta.replyBytes = old.replies, old.replyBytes
-	c.meta.pb.ClusterId, c.meta.pb.Epoch = old.pb.GetClusterId(), old.pb.GetEpoch()
 }
 
 // write carries the changes out. It fails only when a handler puts a row into the
