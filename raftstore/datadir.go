@@ -14,10 +14,11 @@ import (
 )
 
 const (
-	serverIDFile = "server-id"
-	lockFile     = "lock"
-	raftDir      = "raft"
-	logFile      = "log.db"
+	serverIDFile  = "server-id"
+	clusterIDFile = "cluster-id"
+	lockFile      = "lock"
+	raftDir       = "raft"
+	logFile       = "log.db"
 )
 
 func newUUID() string { return uuid.NewString() }
@@ -30,12 +31,15 @@ type dataDir struct {
 	path string
 	// noted is the id in the server-id file, empty when there is none.
 	noted string
-	lock  *os.File
+	// clusterID is what the cluster-id file held at the start. A directory that
+	// once belonged to a cluster founds no other one, even if its log is lost.
+	clusterID string
+	lock      *os.File
 }
 
 // openDataDir creates the directory when it is missing, locks it and reads the
-// server-id file.
-func openDataDir(path string) (_ *dataDir, err error) {
+// files that say whose it is.
+func openDataDir(path string) (*dataDir, error) {
 	if err := os.MkdirAll(filepath.Join(path, raftDir), 0o700); err != nil {
 		return nil, fmt.Errorf("raftstore: the data directory %s cannot be created or written: %w", path, err)
 	}
@@ -44,23 +48,36 @@ func openDataDir(path string) (_ *dataDir, err error) {
 		return nil, err
 	}
 	d := &dataDir{path: path, lock: lock}
-	raw, err := os.ReadFile(filepath.Join(path, serverIDFile))
-	switch {
-	case errors.Is(err, os.ErrNotExist):
-		return d, nil
-	case err != nil:
-		err = fmt.Errorf("raftstore: reading the server id: %w", err)
-	default:
-		d.noted = strings.TrimSpace(string(raw))
-		if _, perr := uuid.Parse(d.noted); perr != nil {
-			err = fmt.Errorf("%w: %s holds %q, which is not a UUID; remove that file to take the id from the log", ErrServerIDMismatch,
-				filepath.Join(path, serverIDFile), d.noted)
-		}
+	if d.noted, err = d.readID(serverIDFile); err == nil {
+		d.clusterID, err = d.readID(clusterIDFile)
 	}
 	if err != nil {
 		return nil, errors.Join(err, d.close())
 	}
 	return d, nil
+}
+
+// readID reads a file that holds one id; no file gives an empty id.
+func (d *dataDir) readID(name string) (string, error) {
+	raw, err := os.ReadFile(filepath.Join(d.path, name))
+	if errors.Is(err, os.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("raftstore: %w", err)
+	}
+	id := strings.TrimSpace(string(raw))
+	if _, err := uuid.Parse(id); err != nil {
+		return "", fmt.Errorf("raftstore: %s holds %.64q, which is not a UUID; remove the file to take the id from the log", filepath.Join(d.path, name), id)
+	}
+	return id, nil
+}
+
+func (d *dataDir) noteCluster(id string) error {
+	if err := writeDurably(filepath.Join(d.path, clusterIDFile), []byte(id+"\n")); err != nil {
+		return fmt.Errorf("raftstore: the data directory %s is not writable: %w", d.path, err)
+	}
+	return nil
 }
 
 // identify gives the server id, which belongs to the log: what must never

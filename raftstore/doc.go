@@ -23,6 +23,8 @@
 //   - A server id names one disk. It is minted with the data directory, kept in
 //     it and never given to another one: a node that lost its disk comes back
 //     as a new server and cannot vote a second time in a term.
+//   - Nobody acts in the name of a server but the process that holds its disk:
+//     connections are refused by whoever is not the server that was meant.
 //   - A cluster is founded only when every founder answers, at the same time,
 //     that it has no state and expects the same founders; and only by the first
 //     of them. Whoever has lost its state joins instead.
@@ -34,8 +36,9 @@
 //
 // # Where this departs from the Raft library's defaults
 //
-// Heartbeats run through the library's main loop (serialTransport), because its
-// shortcut changes term and role concurrently with that loop. Reads do not use
+// Heartbeats run through the library's main loop, because its
+// shortcut changes term and role concurrently with that loop; and messages are
+// for a server, not for whoever has its address now (peerTransport). Reads do not use
 // VerifyLeader, which counts replies that were sent before the question and
 // replies of servers without a vote; see barrier.go for what is used instead.
 // Futures are never waited for without a context. Addresses are texts that are

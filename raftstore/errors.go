@@ -26,6 +26,9 @@ var (
 	// ErrServerIDMismatch says that the server id of the data directory does not
 	// belong to the log in it.
 	ErrServerIDMismatch = errors.New("raftstore: the server id does not belong to the log in the data directory")
+	// ErrClusterMismatch says that the data directory is that of another cluster
+	// than the log in it, or than the peers.
+	ErrClusterMismatch = errors.New("raftstore: the data directory belongs to another cluster")
 	// ErrStuckTransfer says that a leadership transfer never ended, so that the
 	// library refuses all writes although the node leads.
 	ErrStuckTransfer = errors.New("raftstore: a leadership transfer is stuck")

@@ -24,18 +24,25 @@ func slowToNotice(o *Options) { o.Timing.Heartbeat = 8 * time.Second }
 func startWithDeludedLeader(t *testing.T) (*testCluster, *testNode) {
 	t.Helper()
 	c := newCluster(t, 3)
-	c.nodes[0].configure = slowToNotice
+	// Not the founder, which would be as slow to stand for the first election.
+	deluded := c.nodes[0]
+	for _, n := range c.nodes {
+		if n.grpcAddr > deluded.grpcAddr {
+			deluded = n
+		}
+	}
+	deluded.configure = slowToNotice
 	c.start()
 	for {
 		leader := c.leader()
-		if leader == c.nodes[0] {
+		if leader == deluded {
 			break
 		}
 		_ = leader.TransferLeadership(within(t, patience))
 	}
 	c.write("k", "old")
 	c.expectEverywhere("k", "old")
-	return c, c.nodes[0]
+	return c, deluded
 }
 
 // newLeader waits for a ready leader other than old.

@@ -86,26 +86,35 @@ func (n *Node) survey(ctx context.Context) decision {
 			byPeer[n.opts.Peers[i]] = a
 		}
 	}
-	return decide(n.serverID, n.opts.Peers, byPeer)
+	return decide(n.serverID, n.ClusterID(), n.opts.Peers, byPeer)
 }
 
 // decide is the founding rule. peers are sorted; answers holds what those said
 // that could be reached. A cluster is founded by the first peer only, and only
 // when each peer answers, is another server, holds nothing, and expects the
 // same founders. So a node that lost its disk can found nothing as long as one
-// other founder remembers.
-func decide(self string, peers []string, answers map[string]*pmpb.IdentifyResponse) decision {
+// other founder remembers. cluster is the cluster that this node's directory
+// belonged to before its log was lost, if any; then it joins that one or none.
+func decide(self, cluster string, peers []string, answers map[string]*pmpb.IdentifyResponse) decision {
+	wait := func(format string, args ...any) decision {
+		return decision{action: waitForPeers, reason: fmt.Sprintf(format, args...)}
+	}
 	var members []string
 	for _, p := range peers {
-		if a := answers[p]; a != nil && a.GetServerId() != self && a.GetClusterId() != "" {
-			members = append(members, p)
+		a := answers[p]
+		if a == nil || a.GetServerId() == self || a.GetClusterId() == "" {
+			continue
 		}
+		if cluster != "" && a.GetClusterId() != cluster {
+			return wait("peer %s is in cluster %s, this directory belongs to cluster %s", p, a.GetClusterId(), cluster)
+		}
+		members = append(members, p)
 	}
 	if len(members) > 0 {
 		return decision{action: joinCluster, members: members}
 	}
-	wait := func(format string, args ...any) decision {
-		return decision{action: waitForPeers, reason: fmt.Sprintf(format, args...)}
+	if cluster != "" {
+		return wait("this directory belongs to cluster %s, of which no peer knows", cluster)
 	}
 	byID := make(map[string]string, len(peers))
 	byAddress := make(map[string]string, len(peers))

@@ -19,10 +19,14 @@ const recheckEvery = 10
 // mintClusterID gives a new cluster its identity. It reports false when the
 // leadership ended before there was one.
 func (n *Node) mintClusterID(ctx context.Context, number uint64) bool {
-	for n.ClusterID() == "" {
+	for n.stateClusterID() == "" {
+		id := n.ClusterID()
+		if id == "" {
+			id = n.opts.NewClusterID()
+		}
 		res, err := n.submit(ctx, &pmpb.Command{
 			ExpectedTerm: number,
-			Op:           &pmpb.Command_Found{Found: &pmpb.Found{ClusterId: n.opts.NewClusterID()}},
+			Op:           &pmpb.Command_Found{Found: &pmpb.Found{ClusterId: id}},
 		})
 		if err = errors.Join(err, res.Err); err != nil {
 			n.log.Warn("the cluster could not be given an identity", "error", err)
@@ -244,8 +248,12 @@ var (
 // addresses of the others, and theirs of this node, up to date.
 func (n *Node) keepInTouch() {
 	n.settle()
-	var last string
+	var last, cluster string
+	if n.dir != nil {
+		cluster = n.dir.clusterID
+	}
 	for pause(n.ctx, n.timing.Probe) {
+		cluster = n.noteCluster(cluster)
 		n.learn()
 		n.forgetOthers()
 		err := n.announce()
@@ -275,10 +283,15 @@ func (n *Node) learn() {
 // node that came back elsewhere hears from no leader, as the leader cannot find
 // it; then any peer passes the message on.
 func (n *Node) announce() error {
-	clusterID := n.ClusterID()
-	if n.raft.State() == raft.Leader || clusterID == "" || n.peers.self.GetGrpcAddress() == "" ||
+	if n.raft.State() == raft.Leader || n.peers.self.GetGrpcAddress() == "" ||
 		sameMember(n.state.Snapshot().Member(n.serverID), n.peers.self) {
 		return nil
+	}
+	clusterID := n.ClusterID()
+	if clusterID == "" {
+		if clusterID = n.clusterOfPeers(); clusterID == "" {
+			return nil
+		}
 	}
 	var through []string
 	if info, ok := n.Leader(); ok && info.GRPCAddress != "" {
@@ -291,6 +304,23 @@ func (n *Node) announce() error {
 		}
 	}
 	return n.joinThrough(n.ctx, through, clusterID)
+}
+
+// clusterOfPeers asks the servers of this node's configuration which cluster
+// they are in. It is for a node that was stopped before it could note that.
+func (n *Node) clusterOfPeers() string {
+	configured := make(map[string]bool)
+	for _, s := range n.servers() {
+		configured[string(s.ID)] = true
+	}
+	ctx, cancel := context.WithTimeout(n.ctx, n.timing.Heartbeat)
+	defer cancel()
+	for _, a := range n.identifyAll(ctx, n.opts.Peers) {
+		if configured[a.GetServerId()] && a.GetClusterId() != "" {
+			return a.GetClusterId()
+		}
+	}
+	return ""
 }
 
 // forgetOthers closes the connections to addresses that no server has.

@@ -215,7 +215,7 @@ func (n *Node) openTransport() (raft.Transport, error) {
 			return nil, fmt.Errorf("raftstore: no address to tell to peers was configured: %w", err)
 		}
 	}
-	n.layer = newStreamLayer(l, address, n.opts.Dial, n.ClusterID, n.log.Named("transport"), n.m)
+	n.layer = newStreamLayer(l, address, n.serverID, n.opts.Dial, n.ClusterID, n.log.Named("transport"), n.m)
 	return newTransport(n.layer, n.timing, n.log.Named("transport")), nil
 }
 
@@ -259,7 +259,35 @@ func (n *Node) State() *fsm.State { return n.state }
 func (n *Node) ServerID() string { return n.serverID }
 
 // ClusterID gives the identity of the cluster, empty before it is known here.
-func (n *Node) ClusterID() string { return n.state.Snapshot().Meta().GetClusterId() }
+// It is known at once after a restart, before the state is.
+func (n *Node) ClusterID() string {
+	if id := n.stateClusterID(); id != "" {
+		return id
+	}
+	if n.dir == nil {
+		return ""
+	}
+	return n.dir.clusterID
+}
+
+func (n *Node) stateClusterID() string { return n.state.Snapshot().Meta().GetClusterId() }
+
+// noteCluster keeps the identity of the cluster next to the log, once. It ends
+// the node when the log turns out to be that of another cluster.
+func (n *Node) noteCluster(noted string) string {
+	id := n.stateClusterID()
+	if n.dir == nil || id == "" || id == noted {
+		return noted
+	}
+	if noted != "" {
+		n.fail(fmt.Errorf("%w: the log is that of cluster %s, the %s file says %s", ErrClusterMismatch, id, clusterIDFile, noted))
+		return noted
+	}
+	if err := n.dir.noteCluster(id); err != nil {
+		n.fail(err)
+	}
+	return id
+}
 
 // RaftAddress gives the address under which peers reach this node's log.
 func (n *Node) RaftAddress() string { return n.peers.self.GetRaftAddress() }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strings"
 	"sync"
 	"time"
 
@@ -20,8 +21,9 @@ import (
 // This file is the only place where the node opens or accepts connections.
 
 const (
-	// preamble opens every connection to the log's port, followed by one byte of
-	// length and the dialler's cluster id (empty before it has one).
+	// preamble opens every connection to the log's port. Two texts follow, each
+	// after one byte of length: the dialler's cluster id, empty before it has one,
+	// and the id of the server that it wants to talk to.
 	preamble = "oaas-raft/1\n"
 	// maxConnections bounds accepted connections; each peer holds at most a
 	// handful.
@@ -35,17 +37,54 @@ const (
 	maxMessage = 16 << 20
 )
 
-// serialTransport sends heartbeats through Raft's main loop. The shortcut that
-// the library would install runs in the connection's goroutine and changes term
-// and role while the main loop does, which can elect two leaders in one term.
-// The embedded transport still offers pre-vote and closing.
-type serialTransport struct{ *raft.NetworkTransport }
+// peerTransport corrects two things in the library's transport, which it embeds
+// for all else (pre-vote and closing included).
+//
+// Heartbeats go through Raft's main loop: the shortcut that the library would
+// install runs in the connection's goroutine and changes term and role while the
+// main loop does, which can elect two leaders in one term.
+//
+// Messages go to a server, not to whoever is at its address: the library never
+// says whom it means. A server that came back with an empty disk and a new id
+// would store entries and cast votes in the name of the one it was before. So
+// the id travels with the address to Dial, which puts it into the greeting.
+type peerTransport struct{ *raft.NetworkTransport }
 
 // SetHeartbeatHandler does nothing.
-func (serialTransport) SetHeartbeatHandler(func(raft.RPC)) {}
+func (peerTransport) SetHeartbeatHandler(func(raft.RPC)) {}
+
+func (t peerTransport) AppendEntriesPipeline(id raft.ServerID, a raft.ServerAddress) (raft.AppendPipeline, error) {
+	return t.NetworkTransport.AppendEntriesPipeline(id, target(id, a))
+}
+
+func (t peerTransport) AppendEntries(id raft.ServerID, a raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+	return t.NetworkTransport.AppendEntries(id, target(id, a), args, resp)
+}
+
+func (t peerTransport) RequestVote(id raft.ServerID, a raft.ServerAddress, args *raft.RequestVoteRequest, resp *raft.RequestVoteResponse) error {
+	return t.NetworkTransport.RequestVote(id, target(id, a), args, resp)
+}
+
+func (t peerTransport) RequestPreVote(id raft.ServerID, a raft.ServerAddress, args *raft.RequestPreVoteRequest, resp *raft.RequestPreVoteResponse) error {
+	return t.NetworkTransport.RequestPreVote(id, target(id, a), args, resp)
+}
+
+func (t peerTransport) InstallSnapshot(id raft.ServerID, a raft.ServerAddress, args *raft.InstallSnapshotRequest, resp *raft.InstallSnapshotResponse, data io.Reader) error {
+	return t.NetworkTransport.InstallSnapshot(id, target(id, a), args, resp, data)
+}
+
+func (t peerTransport) TimeoutNow(id raft.ServerID, a raft.ServerAddress, args *raft.TimeoutNowRequest, resp *raft.TimeoutNowResponse) error {
+	return t.NetworkTransport.TimeoutNow(id, target(id, a), args, resp)
+}
+
+// target is what Dial gets: id@host:port. The library also pools connections by
+// it, so those to a former server of an address are not used for the next one.
+func target(id raft.ServerID, a raft.ServerAddress) raft.ServerAddress {
+	return raft.ServerAddress(id) + "@" + a
+}
 
 func newTransport(layer *streamLayer, timing Timing, log hclog.Logger) raft.Transport {
-	return serialTransport{raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+	return peerTransport{raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Stream:                  layer,
 		MaxPool:                 poolSize,
 		MaxRPCsInFlight:         2,
@@ -66,6 +105,7 @@ func (a textAddr) String() string { return string(a) }
 type streamLayer struct {
 	listener  net.Listener
 	address   textAddr
+	serverID  string
 	dial      DialFunc
 	clusterID func() string
 	log       hclog.Logger
@@ -83,9 +123,9 @@ type streamLayer struct {
 
 var _ raft.StreamLayer = (*streamLayer)(nil)
 
-func newStreamLayer(l net.Listener, address string, dial DialFunc, clusterID func() string, log hclog.Logger, m *metrics) *streamLayer {
+func newStreamLayer(l net.Listener, address, serverID string, dial DialFunc, clusterID func() string, log hclog.Logger, m *metrics) *streamLayer {
 	s := &streamLayer{
-		listener: l, address: textAddr(address), dial: dial, clusterID: clusterID, log: log, m: m,
+		listener: l, address: textAddr(address), serverID: serverID, dial: dial, clusterID: clusterID, log: log, m: m,
 		accepted: make(chan net.Conn),
 		slots:    make(chan struct{}, maxConnections),
 		closed:   make(chan struct{}),
@@ -109,21 +149,23 @@ func (s *streamLayer) Accept() (net.Conn, error) {
 	}
 }
 
-// Dial connects to a peer, resolving its name now.
-func (s *streamLayer) Dial(address raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
+// Dial connects to the server that to names as id@host:port, resolving the name
+// now.
+func (s *streamLayer) Dial(to raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
+	id, address, ok := strings.Cut(string(to), "@")
+	if !ok {
+		return nil, fmt.Errorf("raftstore: %q does not say which server is meant", to)
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
-	conn, err := s.dial(ctx, string(address))
+	conn, err := s.dial(ctx, address)
 	if err != nil {
 		return nil, err
 	}
-	id := s.clusterID()
-	hello := append([]byte(preamble), byte(len(id)))
-	hello = append(hello, id...)
 	_ = conn.SetWriteDeadline(time.Now().Add(timeout))
-	if _, err := conn.Write(hello); err != nil {
+	if _, err := conn.Write(greeting{cluster: s.clusterID(), target: id}.encode()); err != nil {
 		_ = conn.Close()
-		return nil, fmt.Errorf("raftstore: greeting %s: %w", address, err)
+		return nil, fmt.Errorf("raftstore: greeting %s: %w", to, err)
 	}
 	_ = conn.SetWriteDeadline(time.Time{})
 	tracked, ok := s.track(conn, nil)
@@ -193,13 +235,17 @@ func (s *streamLayer) acceptLoop() {
 func (s *streamLayer) greet(conn net.Conn) {
 	defer s.wg.Done()
 	_ = conn.SetReadDeadline(time.Now().Add(handshakeTimeout))
-	id, err := readPreamble(conn)
+	g, err := readGreeting(conn)
 	if err != nil {
 		s.refuse(conn, "no valid greeting", err)
 		return
 	}
-	if own := s.clusterID(); id != "" && own != "" && id != own {
-		s.refuse(conn, "another cluster", fmt.Errorf("it says %q, this is %q", id, own))
+	if own := s.clusterID(); g.cluster != "" && own != "" && g.cluster != own {
+		s.refuse(conn, "another cluster", fmt.Errorf("it says %q, this is %q", g.cluster, own))
+		return
+	}
+	if g.target != s.serverID {
+		s.refuse(conn, "another server meant", fmt.Errorf("it wants %q, this is %q", g.target, s.serverID))
 		return
 	}
 	_ = conn.SetReadDeadline(time.Time{})
@@ -216,20 +262,41 @@ func (s *streamLayer) refuse(conn net.Conn, reason string, err error) {
 	_ = conn.Close()
 }
 
-// readPreamble reads exactly the greeting and gives the cluster id in it.
-func readPreamble(r io.Reader) (string, error) {
-	var head [len(preamble) + 1]byte
+// greeting is what a dialler says first.
+type greeting struct {
+	cluster string
+	target  string
+}
+
+func (g greeting) encode() []byte {
+	out := append([]byte(preamble), byte(len(g.cluster)))
+	out = append(out, g.cluster...)
+	out = append(out, byte(len(g.target)))
+	return append(out, g.target...)
+}
+
+// readGreeting reads exactly one greeting, at most 523 bytes.
+func readGreeting(r io.Reader) (greeting, error) {
+	var head [len(preamble)]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil {
-		return "", err
+		return greeting{}, err
 	}
-	if string(head[:len(preamble)]) != preamble {
-		return "", errors.New("not this protocol")
+	if string(head[:]) != preamble {
+		return greeting{}, errors.New("not this protocol")
 	}
-	id := make([]byte, head[len(preamble)])
-	if _, err := io.ReadFull(r, id); err != nil {
-		return "", err
+	var g greeting
+	for _, text := range []*string{&g.cluster, &g.target} {
+		var size [1]byte
+		if _, err := io.ReadFull(r, size[:]); err != nil {
+			return greeting{}, err
+		}
+		buf := make([]byte, size[0])
+		if _, err := io.ReadFull(r, buf); err != nil {
+			return greeting{}, err
+		}
+		*text = string(buf)
 	}
-	return string(id), nil
+	return g, nil
 }
 
 // track remembers conn until it is closed; then slot, if any, is given back.

@@ -1,0 +1,248 @@
+package raftstore
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/hashicorp/raft"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// expectServers waits until the leader's configuration has want voters and no
+// other servers.
+func (c *testCluster) expectVoters(want ...*testNode) {
+	c.t.Helper()
+	eventually(c.t, fmt.Sprintf("voters are %v", names(want)), func() error {
+		servers := c.leader().Servers()
+		if len(servers) != len(want) {
+			return fmt.Errorf("have %+v", servers)
+		}
+		for _, n := range want {
+			found := false
+			for _, s := range servers {
+				found = found || s.ID == n.ServerID() && s.Voter && s.RaftAddress == n.raftAddr
+			}
+			if !found {
+				return fmt.Errorf("%s is not a voter in %+v", n.name, servers)
+			}
+		}
+		return nil
+	})
+}
+
+func TestJoinAndPromotion(t *testing.T) {
+	c := newCluster(t, 3)
+	c.start()
+	c.write("k", "v")
+	n4 := c.add("n4") // has the founders as its peers, itself not
+	n4.start()
+	c.expectVoters(c.nodes...)
+	c.expectEverywhere("k", "v")
+	if n4.ClusterID() != c.leader().ClusterID() {
+		t.Errorf("n4 is in cluster %q", n4.ClusterID())
+	}
+	eventually(t, "n4 is in the members table", func() error {
+		if m := c.nodes[0].State().Snapshot().Member(n4.ServerID()); m.GetGrpcAddress() != n4.grpcAddr {
+			return fmt.Errorf("row %v", m)
+		}
+		return nil
+	})
+	c.expectQuorum(n4)
+}
+
+// expectQuorum proves that n's vote counts: half of the voters and n commit.
+func (c *testCluster) expectQuorum(n *testNode) {
+	c.t.Helper()
+	for _, o := range c.nodes {
+		if o != n && o.running() && !o.IsLeader() {
+			o.kill()
+			break
+		}
+	}
+	c.write("with-"+n.name, "yes")
+}
+
+// A node that lost its disk comes back as a new server: it neither founds a
+// cluster nor votes under its old id, and replaces the server that it was.
+func TestWipedNodeComesBackAsNewServer(t *testing.T) {
+	for _, what := range []string{"everything", "the log"} {
+		t.Run(what, func(t *testing.T) {
+			c := startCluster(t, 3)
+			clusterID := c.leader().ClusterID()
+			c.write("k", "v")
+			founder := c.nodes[0]
+			for _, n := range c.nodes {
+				if n.grpcAddr < founder.grpcAddr {
+					founder = n
+				}
+			}
+			oldID := founder.ServerID()
+			others := c.others(founder)
+			founder.kill()
+			if what == "everything" {
+				founder.dir = t.TempDir()
+			} else if err := os.RemoveAll(filepath.Join(founder.dir, raftDir)); err != nil {
+				t.Fatal(err)
+			}
+
+			// Alone with one that remembers, but cannot lead, it waits.
+			others[1].kill()
+			founder.start()
+			if founder.ServerID() == oldID {
+				t.Fatal("the wiped node has its old id")
+			}
+			eventually(t, "the peer was asked", func() error {
+				d := founder.survey(t.Context())
+				if d.action == foundCluster {
+					t.Fatal("the wiped node founds a cluster")
+				}
+				if d.action != joinCluster && d.reason == "" {
+					return errors.New("undecided")
+				}
+				return nil
+			})
+			if founder.IsLeader() || founder.raft.LastIndex() != 0 {
+				t.Fatal("the wiped node leads something")
+			}
+
+			others[1].start()
+			c.expectVoters(c.nodes...)
+			c.expectEverywhere("k", "v")
+			if got := founder.ClusterID(); got != clusterID {
+				t.Errorf("cluster id %q, want %q", got, clusterID)
+			}
+			for _, s := range c.leader().Servers() {
+				if s.ID == oldID {
+					t.Error("the lost server is still configured")
+				}
+			}
+		})
+	}
+}
+
+// While the address's owner is alive, no newcomer takes its place.
+func TestJoinCannotReplaceLiveServer(t *testing.T) {
+	c := startCluster(t, 3)
+	victim := c.others(c.leader())[0]
+	c.expectVoters(c.nodes...)
+	thief := c.add("thief")
+	eventually(t, "the leader knows the victim", func() error {
+		if c.leader().peers.lookup(victim.ServerID()) == nil {
+			return errors.New("not yet")
+		}
+		return nil
+	})
+	real := thief.raftAddr
+	thief.configure = func(o *Options) { o.RaftAddress = victim.raftAddr }
+	thief.raftAddr = real
+	thief.start()
+	err := thief.join(within(t, patience), c.leader().grpcAddr, "")
+	if status.Code(err) != codes.FailedPrecondition {
+		t.Errorf("join at a live server's address = %v", err)
+	}
+	c.expectVoters(c.nodes[:3]...)
+}
+
+// A server that was removed does not creep back in with its next announcement.
+func TestRemovedServerStaysOut(t *testing.T) {
+	c := startCluster(t, 3)
+	c.write("k", "v")
+	c.expectEverywhere("k", "v")
+	leader := c.leader()
+	out := c.others(leader)[0]
+	if err := leader.changeConfig(within(t, patience), func() raft.Future {
+		return leader.raft.RemoveServer(raft.ServerID(out.ServerID()), 0, 0)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	err := out.join(within(t, patience), leader.grpcAddr, leader.ClusterID())
+	if status.Code(err) != codes.FailedPrecondition {
+		t.Errorf("a removed server's announcement = %v", err)
+	}
+	if got := len(leader.Servers()); got != 2 {
+		t.Errorf("%d servers", got)
+	}
+}
+
+// Nodes come back under other addresses, one at a time: first a follower, then
+// the leader.
+func TestReaddress(t *testing.T) {
+	c := startCluster(t, 3)
+	c.write("k", "v")
+	c.expectEverywhere("k", "v")
+	for _, pick := range []func() *testNode{func() *testNode { return c.others(c.leader())[0] }, c.leader} {
+		n := pick()
+		id := n.ServerID()
+		n.kill()
+		n.raftAddr = freeAddress(t)
+		c.net.mu.Lock()
+		c.net.owner[n.raftAddr] = place{n.name, true}
+		c.net.mu.Unlock()
+		n.start()
+		if n.ServerID() != id {
+			t.Fatal("the id changed with the address")
+		}
+		c.expectVoters(c.nodes...)
+		c.write("k", "at "+n.raftAddr)
+		c.expectEverywhere("k", "at "+n.raftAddr)
+	}
+}
+
+// Addresses are names, resolved when dialled.
+func TestAddressesAreNames(t *testing.T) {
+	c := newCluster(t, 3)
+	for _, n := range c.nodes {
+		_, port, err := net.SplitHostPort(n.raftAddr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n.raftAddr = net.JoinHostPort("127.0.0.1", port)
+		name := net.JoinHostPort("localhost", port)
+		c.net.owner[name] = place{n.name, true}
+		n.configure = func(o *Options) { o.RaftAddress = name }
+	}
+	c.start()
+	c.write("k", "v")
+	c.expectEverywhere("k", "v")
+	for _, s := range c.leader().Servers() {
+		if host, _, _ := net.SplitHostPort(s.RaftAddress); host != "localhost" {
+			t.Errorf("server %s is configured as %s", s.ID, s.RaftAddress)
+		}
+	}
+}
+
+// A quiet cluster whose last entry is a membership change can take a snapshot,
+// and reads there do not wait for an index that no state machine will see.
+func TestConfigurationAsLastEntry(t *testing.T) {
+	c := startCluster(t, 3)
+	c.write("k", "v")
+	leader := c.leader()
+	eventually(t, "the members table is complete", func() error {
+		if got := len(leader.State().Snapshot().Members()); got != 3 {
+			return fmt.Errorf("%d members", got)
+		}
+		return nil
+	})
+	if err := leader.changeConfig(within(t, patience), func() raft.Future {
+		return leader.raft.AddNonvoter("00000000-0000-4000-8000-000000000001", "127.0.0.1:1", 0, 0)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range c.nodes {
+		if _, err := n.ReadBarrier(within(t, patience)); err != nil {
+			t.Errorf("read on %s: %v", n.name, err)
+		}
+		eventually(t, n.name+" has the configuration", func() error {
+			if got := len(n.servers()); got != 4 || n.raft.AppliedIndex() < n.raft.LastIndex() {
+				return fmt.Errorf("%d servers", got)
+			}
+			return nil
+		})
+		eventually(t, "snapshot on "+n.name, n.raft.Snapshot().Error)
+	}
+}
