@@ -14,14 +14,7 @@ import (
 // writeFunctions fills status.functions. A function is ready when it can be
 // called; a rollout that still runs is told in its reason.
 func (e *evaluation) writeFunctions() {
-	intents := map[string]*Intent{}
-	for i := range e.o.Intents {
-		intent := &e.o.Intents[i]
-		known, seen := intents[intent.Name]
-		if !seen || (known.Fault == nil && intent.Fault != nil) {
-			intents[intent.Name] = intent
-		}
-	}
+	intents := e.worstIntents()
 	previous := map[string]*v1alpha1.FunctionStatus{}
 	for i := range e.o.Previous.Functions {
 		f := &e.o.Previous.Functions[i]
@@ -42,6 +35,24 @@ func (e *evaluation) writeFunctions() {
 		e.status.Functions = out
 	}
 	e.status.ReadyFunctions = fmt.Sprintf("%d/%d", ready, len(out))
+}
+
+// worstIntents are the intents by name. A function's workload and Service share
+// a name; of the two the one that is further from applied speaks.
+func (e *evaluation) worstIntents() map[string]*Intent {
+	out := make(map[string]*Intent, len(e.o.Intents))
+	for i := range e.o.Intents {
+		intent := &e.o.Intents[i]
+		known, seen := out[intent.Name]
+		switch {
+		case !seen, known.Fault == nil && intent.Fault != nil:
+		case known.Fault == nil && known.State == IntentApplied && intent.State != IntentApplied:
+		default:
+			continue
+		}
+		out[intent.Name] = intent
+	}
+	return out
 }
 
 func (e *evaluation) function(f *Function, intents map[string]*Intent) v1alpha1.FunctionStatus {
