@@ -154,9 +154,10 @@ func (c *Client) Deletions(ctx context.Context) ([]Deletion, error) {
 	return get[[]Deletion](ctx, c, path("deletions"), nil)
 }
 
-// Members lists the nodes of the package manager.
+// Members lists the nodes of the package manager as the node that answers knows
+// them, so that there is an answer when there is no leader.
 func (c *Client) Members(ctx context.Context) ([]Member, error) {
-	return get[[]Member](ctx, c, path("members"), nil)
+	return get[[]Member](ctx, c, path("members"), params("consistency", "stale"))
 }
 
 // Health asks the node that answers how it is.

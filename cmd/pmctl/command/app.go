@@ -24,9 +24,9 @@ type Surroundings struct {
 	HomeDir func() (string, error)
 	// Now is the wall clock.
 	Now func() time.Time
-	// Width gives the columns of the terminal behind Out; ok is false when Out is
-	// no terminal.
-	Width func() (columns int, ok bool)
+	// Size gives the columns and rows of the terminal behind Out; ok is false when
+	// Out is no terminal.
+	Size func() (columns, rows int, ok bool)
 	// Poll is the pause between two looks at a rollout. Default 300 ms.
 	Poll time.Duration
 	// RetryFor bounds how long a call goes on trying. Zero is the client's default.
@@ -38,13 +38,13 @@ func System() Surroundings {
 	return Surroundings{
 		In: os.Stdin, Out: os.Stdout, Err: os.Stderr,
 		Getenv: os.Getenv, HomeDir: os.UserHomeDir, Now: time.Now,
-		Width: func() (int, bool) {
+		Size: func() (int, int, bool) {
 			fd := int(os.Stdout.Fd())
 			if !term.IsTerminal(fd) || os.Getenv("TERM") == "dumb" {
-				return 0, false
+				return 0, 0, false
 			}
-			columns, _, err := term.GetSize(fd)
-			return columns, err == nil && columns > 0
+			columns, rows, err := term.GetSize(fd)
+			return columns, rows, err == nil && columns > 1 && rows > 2
 		},
 	}
 }

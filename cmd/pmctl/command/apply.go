@@ -3,6 +3,7 @@ package command
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -68,31 +69,60 @@ func (a *app) apply(ctx context.Context, m *manifest, wait bool, timeout time.Du
 	if err != nil {
 		return err
 	}
-	for _, p := range m.packages {
-		verb, err := applyPackage(ctx, c, p.doc)
-		if err != nil {
-			return fmt.Errorf("%s: package %s: %w", p.at, p.doc.Name, err)
-		}
-		a.printf("package/%s %s\n", p.doc.Name, verb)
-	}
-	for _, d := range m.deployments {
-		verb, err := applyDeployment(ctx, c, d.doc)
-		if err != nil {
-			return fmt.Errorf("%s: deployment %s: %w", d.at, d.doc.Key, err)
-		}
-		a.printf("deployment/%s %s\n", d.doc.Key, verb)
-	}
-	if !wait {
-		return nil
+	applied, err := a.applyAll(ctx, c, m)
+	if err != nil || !wait {
+		return err
 	}
 	ctx, cancel := withTimeout(ctx, timeout)
 	defer cancel()
-	for _, d := range m.deployments {
-		if err := a.follow(ctx, c, d.doc.Key, timeout); err != nil {
+	for _, key := range applied {
+		if err := a.follow(ctx, c, key, timeout); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// applyAll goes on after an object that was refused, without what depends on it,
+// and stops when no server answers. It gives the keys of the deployments.
+func (a *app) applyAll(ctx context.Context, c *client.Client, m *manifest) ([]string, error) {
+	var applied []string
+	var errs []error
+	refused := map[string]bool{}
+	for _, p := range m.packages {
+		verb, err := applyPackage(ctx, c, p.doc)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: package %s: %w", p.at, p.doc.Name, err))
+			refused[p.doc.Name] = true
+			if hopeless(ctx, err) {
+				return nil, errors.Join(errs...)
+			}
+			continue
+		}
+		a.printf("package/%s %s\n", p.doc.Name, verb)
+	}
+	for _, d := range m.deployments {
+		if refused[d.doc.PackageName] {
+			a.errorf("deployment/%s skipped: its package was refused\n", d.doc.Key)
+			continue
+		}
+		verb, err := applyDeployment(ctx, c, d.doc)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: deployment %s: %w", d.at, d.doc.Key, err))
+			if hopeless(ctx, err) {
+				break
+			}
+			continue
+		}
+		a.printf("deployment/%s %s\n", d.doc.Key, verb)
+		applied = append(applied, d.doc.Key)
+	}
+	return applied, errors.Join(errs...)
+}
+
+// hopeless reports that the next object would fail the same way.
+func hopeless(ctx context.Context, err error) bool {
+	return ctx.Err() != nil || client.IsUnavailable(err)
 }
 
 // applyPackage writes only what differs, so that an unchanged file leaves no

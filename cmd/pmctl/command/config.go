@@ -198,7 +198,7 @@ func (a *app) configCommand() *cobra.Command {
 			RunE: func(_ *cobra.Command, args []string) error {
 				return a.edit(func(s *settings) (string, error) {
 					if _, ok := s.Contexts[args[0]]; !ok {
-						return "", &notFoundError{"context", args[0]}
+						return "", &notFoundError{kind: "context", name: args[0], lister: "config get-contexts"}
 					}
 					delete(s.Contexts, args[0])
 					if s.CurrentContext == args[0] {

@@ -234,7 +234,7 @@ func (a *app) describeEnv(ctx context.Context, c *client.Client, name string) (*
 	}
 	e, ok := envs[0].(client.Env)
 	if !ok {
-		return nil, &notFoundError{"env", name}
+		return nil, envResource().missing(name)
 	}
 	deps, err := c.Deployments(ctx, client.DeploymentFilter{TargetEnv: name})
 	if err != nil {

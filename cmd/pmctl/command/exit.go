@@ -30,7 +30,11 @@ func (e *usageError) Unwrap() error { return e.err }
 func usagef(format string, args ...any) error { return &usageError{fmt.Errorf(format, args...)} }
 
 // notFoundError is an object that a list does not have.
-type notFoundError struct{ kind, name string }
+type notFoundError struct {
+	kind, name string
+	// lister is the command that shows what there is.
+	lister string
+}
 
 func (e *notFoundError) Error() string { return fmt.Sprintf("%s %q not found", e.kind, e.name) }
 
@@ -114,7 +118,7 @@ func (a *app) hint(err error) string {
 	case errors.As(err, &usage):
 		return "see 'pmctl --help', or --help after any command"
 	case errors.As(err, &missing):
-		return fmt.Sprintf("'pmctl get %ss' lists what there is", missing.kind)
+		return fmt.Sprintf("'pmctl %s' lists what there is", missing.lister)
 	case errors.As(err, &gone):
 		return "is pmd running there? Choose servers with --server, PMCTL_SERVER or 'pmctl config set-context'"
 	case errors.As(err, &answer):

@@ -96,8 +96,12 @@ func (r *resource) fetch(ctx context.Context, c *client.Client, names []string) 
 			}
 		}
 		if !found {
-			return nil, &notFoundError{r.singular, name}
+			return nil, r.missing(name)
 		}
 	}
 	return out, nil
+}
+
+func (r *resource) missing(name string) error {
+	return &notFoundError{kind: r.singular, name: name, lister: "get " + r.plural}
 }

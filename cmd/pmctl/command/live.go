@@ -8,7 +8,7 @@ import (
 
 // newDisplay redraws on a terminal and writes lines elsewhere.
 func (a *app) newDisplay() display {
-	if _, ok := a.Width(); ok {
+	if _, _, ok := a.Size(); ok {
 		return &redraw{app: a, color: a.Getenv("NO_COLOR") == ""}
 	}
 	return &log{app: a}
@@ -62,13 +62,18 @@ var paint = strings.NewReplacer(
 )
 
 // draw goes back to the first line and overwrites. Lines are cut to the width of
-// the terminal: a wrapped line would be two, and the way back too short.
+// the terminal and the block to its height: the cursor cannot go back to a line
+// that has wrapped or has scrolled away.
 func (r *redraw) draw(lines []string) {
 	var b strings.Builder
 	if r.drawn > 0 {
 		fmt.Fprintf(&b, "\x1b[%dA\r", r.drawn)
 	}
-	columns, ok := r.app.Width()
+	columns, rows, ok := r.app.Size()
+	if ok && len(lines) > rows-1 {
+		more := len(lines) - (rows - 2)
+		lines = append(lines[:rows-2:rows-2], fmt.Sprintf("… and %d more lines", more))
+	}
 	for _, line := range lines {
 		if ok {
 			line = clip(line, columns-1)
