@@ -244,7 +244,7 @@ func (c *Client) attempt(ctx context.Context, server string, rq call) ([]byte, *
 		var untrusted *tls.CertificateVerificationError
 		return nil, &failure{err: err, again: !errors.As(err, &untrusted), sent: !neverSent(err)}
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, c.opts.MaxResponseBytes+1))
 	if err != nil {
 		return nil, &failure{err: fmt.Errorf("read answer of %s: %w", server, err), again: true, sent: true}

@@ -63,6 +63,13 @@ func reply(w http.ResponseWriter, status int, body string) {
 	_, _ = io.WriteString(w, body)
 }
 
+// hangUp ends the connection without an answer.
+func hangUp(w http.ResponseWriter) {
+	if conn, _, err := http.NewResponseController(w).Hijack(); err == nil {
+		_ = conn.Close()
+	}
+}
+
 // gone is the URL of a server that is not there any more.
 func gone() string {
 	s := httptest.NewServer(nil)
@@ -154,7 +161,7 @@ func TestRetriesCarryOneKey(t *testing.T) {
 		case 1:
 			reply(w, 503, `{"code":"no-leader","detail":"none","retryable":true}`)
 		case 2:
-			panic(http.ErrAbortHandler) // the answer is lost
+			hangUp(w)
 		default:
 			reply(w, 200, `{"id":"u","status":"created","message":null}`)
 		}
@@ -211,7 +218,7 @@ func TestGivesUp(t *testing.T) {
 		}
 	})
 	t.Run("write with lost answers", func(t *testing.T) {
-		srv := serve(t, func(int, http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
+		srv := serve(t, func(_ int, w http.ResponseWriter, _ *http.Request) { hangUp(w) })
 		c := newClient(t, Options{Servers: []string{srv.URL}, RetryFor: -1})
 		err := c.DeletePackage(context.Background(), "p")
 		var u *UnreachableError

@@ -68,7 +68,7 @@ func Run(ctx context.Context, args []string, s Surroundings) int {
 		s.Poll = 300 * time.Millisecond
 	}
 	a := &app{Surroundings: s}
-	root, started := a.root()
+	root, started := a.root() //nolint:contextcheck // commands get ctx from ExecuteContext below
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
 	if a.api != nil {

@@ -171,10 +171,7 @@ func applyDeployment(ctx context.Context, c *client.Client, dep *model.OClassDep
 // wished is a deployment without what the clusters and the clock add to it.
 func wished(d *model.OClassDeployment) *model.OClassDeployment {
 	out := d.Clone()
-	out.Condition, out.CreatedAt, out.UpdatedAt = "", nil, nil
-	if out.Status != nil {
-		out.Status.LastError = nil
-	}
+	out.Condition, out.Status, out.CreatedAt, out.UpdatedAt = "", nil, nil, nil
 	return out
 }
 

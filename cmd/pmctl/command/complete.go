@@ -82,9 +82,6 @@ func (a *app) names(ctx context.Context, kind, prefix string, given []string) []
 		return nil
 	}
 	defer c.CloseIdle()
-	if ctx == nil {
-		ctx = context.Background() // cobra completes without one when it has none
-	}
 	ctx, cancel := context.WithTimeout(ctx, completionTime)
 	defer cancel()
 	items, err := r.list(ctx, c)

@@ -102,7 +102,7 @@ func (a *app) readFile(path string, m *manifest) error {
 		if err != nil {
 			return unreadable(path, err)
 		}
-		defer f.Close()
+		defer func() { _ = f.Close() }()
 		in = f
 	}
 	data, err := io.ReadAll(io.LimitReader(in, maxManifest+1))
