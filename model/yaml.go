@@ -12,8 +12,9 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// maxYAMLNodes bounds what aliases may expand a YAML document to.
-const maxYAMLNodes = 1 << 20
+// maxAliased bounds the values that the aliases of a file may expand to. What is
+// written out is bounded by the size of the file itself.
+const maxAliased = 1 << 16
 
 // Document is one document of a manifest: a package or a deployment.
 type Document struct {
@@ -139,8 +140,11 @@ func yamlSyntax(err error) *DecodeError {
 }
 
 // yamlConverter turns the library's nodes into ours. Aliases are expanded, so it
-// counts what it makes.
-type yamlConverter struct{ made int }
+// counts what comes of them.
+type yamlConverter struct {
+	aliased int // values made while expanding an alias
+	inside  int // depth of aliases that are being expanded
+}
 
 func (c *yamlConverter) fail(n *yaml.Node, format string, args ...any) *DecodeError {
 	return &DecodeError{Kind: Schema, Msg: fmt.Sprintf(format, args...), at: yamlAt(n.Line, n.Column)}
@@ -150,13 +154,18 @@ func (c *yamlConverter) convert(n *yaml.Node, depth int) (node, *DecodeError) {
 	if depth > maxDepth {
 		return node{}, c.fail(n, "nested deeper than %d levels", maxDepth)
 	}
-	if c.made++; c.made > maxYAMLNodes {
-		return node{}, c.fail(n, "more than %d values; aliases count as often as they are used", maxYAMLNodes)
+	if c.inside > 0 {
+		if c.aliased++; c.aliased > maxAliased {
+			return node{}, c.fail(n, "aliases expand to more than %d values, write some of them out", maxAliased)
+		}
 	}
 	out := node{at: yamlAt(n.Line, n.Column)}
 	switch n.Kind {
 	case yaml.AliasNode:
-		return c.convert(n.Alias, depth+1)
+		c.inside++
+		out, err := c.convert(n.Alias, depth+1)
+		c.inside--
+		return out, err
 	case yaml.ScalarNode:
 		return c.scalar(n, out)
 	case yaml.SequenceNode:
