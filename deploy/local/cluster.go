@@ -30,6 +30,9 @@ const (
 	pollEvery = 50 * time.Millisecond
 )
 
+// TestKubeconfigEnv names the variable with the kubeconfig of a cluster that several test packages share; see localtest.
+const TestKubeconfigEnv = "OAAS_TEST_KUBECONFIG"
+
 // ErrNotOwned is returned by operations on processes of a cluster that this process only attached to.
 var ErrNotOwned = errors.New("the cluster was started by another process")
 

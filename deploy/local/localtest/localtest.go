@@ -23,9 +23,6 @@ import (
 	"oaas.io/control-plane/deploy/local"
 )
 
-// KubeconfigEnv names a cluster that is shared by all test packages.
-const KubeconfigEnv = "OAAS_TEST_KUBECONFIG"
-
 // buildTimeout allows for the first build on a slow machine. `go test` has a limit of its own.
 const buildTimeout = 20 * time.Minute
 
@@ -65,7 +62,7 @@ func open() (*local.Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	if kubeconfig := os.Getenv(KubeconfigEnv); kubeconfig != "" {
+	if kubeconfig := os.Getenv(local.TestKubeconfigEnv); kubeconfig != "" {
 		return local.Attach(kubeconfig, binaries.Kubectl())
 	}
 	return local.Start(ctx, local.Options{Name: "test", Binaries: binaries})

@@ -40,7 +40,8 @@ func parent(dir string) {
 			})
 			if err != nil {
 				fmt.Println(err)
-				os.Exit(1)
+				pids <- 0
+				return
 			}
 			pids <- p.PID()
 		}()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"os/signal"
 	"syscall"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"oaas.io/control-plane/deploy/local"
+	"oaas.io/control-plane/deploy/local/process"
 )
 
 func main() {
@@ -27,6 +29,10 @@ func main() {
 		fmt.Fprintln(os.Stderr, "Interrupted; everything was stopped.")
 		os.Exit(130)
 	}
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && exit.ExitCode() > 0 {
+		os.Exit(exit.ExitCode())
+	}
 	fmt.Fprintln(os.Stderr, "oaas-local:", err)
 	os.Exit(1)
 }
@@ -38,7 +44,7 @@ func command() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(buildCommand(), upCommand(), demoCommand(), smokeCommand(), benchCommand())
+	root.AddCommand(buildCommand(), upCommand(), runCommand(), demoCommand(), smokeCommand(), benchCommand())
 	return root
 }
 
@@ -83,6 +89,27 @@ func upCommand() *cobra.Command {
 	cmd.Flags().IntVar(&nodes, "nodes", nodes, "simulated nodes per cluster")
 	cmd.Flags().BoolVar(&fsync, "fsync", fsync, "make etcd wait for the disk")
 	return cmd
+}
+
+func runCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "run -- COMMAND [ARGS...]",
+		Short:   "Run a command beside a cluster, named by KUBECONFIG and " + local.TestKubeconfigEnv + ", and end with its exit code",
+		Example: "  oaas-local run -- go test ./crm/...",
+		Args:    cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ctx := cmd.Context()
+			started, err := startClusters(ctx, 1, local.Options{Progress: os.Stderr})
+			if err != nil {
+				return err
+			}
+			defer stopClusters(started)
+			child := exec.CommandContext(ctx, args[0], args[1:]...)
+			child.Env = append(os.Environ(), "KUBECONFIG="+started[0].Kubeconfig, local.TestKubeconfigEnv+"="+started[0].Kubeconfig)
+			child.Stdout, child.Stderr = cmd.OutOrStdout(), cmd.ErrOrStderr()
+			return process.Run(child)
+		},
+	}
 }
 
 // startClusters starts oaas-1, oaas-2, ... at the same time. After an error none is left running.
