@@ -34,14 +34,16 @@ func (e *evaluation) writeConditions(ready bool) {
 			reconciling.status = false
 		}
 	}
-	e.state(map[v1alpha1.ConditionType]statement{
+	statements := map[v1alpha1.ConditionType]statement{
 		v1alpha1.ConditionAvailable:   available,
 		v1alpha1.ConditionReady:       complete,
 		v1alpha1.ConditionProgressing: progress,
 		v1alpha1.ConditionReconciling: reconciling,
 		v1alpha1.ConditionDegraded:    degraded,
 		v1alpha1.ConditionStalled:     stalled,
-	})
+	}
+	e.stateTelemetry(statements)
+	e.state(statements)
 }
 
 // progress states whether a change is on its way and nothing is known to stop it.
@@ -78,9 +80,8 @@ func (e *evaluation) available() statement {
 	return statement{false, v1alpha1.ReasonPending, "Nothing is applied yet"}
 }
 
-// state writes the statements and telemetry, keeps the conditions that others
-// own, and tells the transitions.
-func (e *evaluation) state(statements map[v1alpha1.ConditionType]statement) {
+// stateTelemetry adds the statements about telemetry.
+func (e *evaluation) stateTelemetry(statements map[v1alpha1.ConditionType]statement) {
 	switch e.o.Telemetry {
 	case TelemetryOn:
 		statements[v1alpha1.ConditionTelemetryConfigured] = statement{true, v1alpha1.ReasonTelemetryEnabled, ""}
@@ -91,6 +92,11 @@ func (e *evaluation) state(statements map[v1alpha1.ConditionType]statement) {
 	case TelemetryOff:
 		statements[v1alpha1.ConditionTelemetryConfigured] = statement{false, v1alpha1.ReasonTelemetryDisabled, ""}
 	}
+}
+
+// state writes the statements, keeps the conditions that others own, and tells
+// the transitions. A condition that is neither stated nor somebody else's goes.
+func (e *evaluation) state(statements map[v1alpha1.ConditionType]statement) {
 	previous := e.o.Previous.Conditions
 	out := make([]v1alpha1.Condition, 0, len(statements)+1)
 	for _, t := range v1alpha1.ConditionOrder() {
@@ -99,12 +105,24 @@ func (e *evaluation) state(statements map[v1alpha1.ConditionType]statement) {
 		switch {
 		case ours:
 			out = append(out, e.condition(t, s, old))
-		case t == v1alpha1.ConditionNfrObserved && old != nil:
+		case old != nil && e.keeps(t):
 			out = append(out, *old)
 		}
 	}
 	e.status.Conditions = out
 	e.tellTransitions(previous)
+}
+
+// keeps reports whether a condition that is not stated stays as it is: the one
+// that the measuring of requirements owns, and on the way out telemetry.
+func (e *evaluation) keeps(t v1alpha1.ConditionType) bool {
+	switch t {
+	case v1alpha1.ConditionNfrObserved:
+		return true
+	case v1alpha1.ConditionTelemetryConfigured, v1alpha1.ConditionTelemetryDegraded:
+		return !e.o.Deleted.IsZero()
+	}
+	return false
 }
 
 func (e *evaluation) condition(t v1alpha1.ConditionType, s statement, old *v1alpha1.Condition) v1alpha1.Condition {

@@ -25,6 +25,9 @@ const (
 func Evaluate(o Observed, options Options, now time.Time) Verdict {
 	e := &evaluation{o: &o, options: options.WithDefaults(), now: now}
 	e.status = *o.Previous.DeepCopy()
+	if o.Template != "" {
+		e.status.Template = o.Template
+	}
 	e.assess()
 	if !o.Deleted.IsZero() {
 		e.deleting()
@@ -242,7 +245,6 @@ func (e *evaluation) finish() Verdict {
 	o := e.o
 	generation := o.Generation
 	e.status.ObservedGeneration, e.status.ObservedGenerationCompat = generation, &generation
-	e.status.Template = o.Template
 	e.status.ResourceRefs = refsOf(o.Children)
 	if o.Routers != nil {
 		e.status.Routers = o.Routers

@@ -57,7 +57,7 @@ func (e *evaluation) worstIntents() map[string]*Intent {
 
 func (e *evaluation) function(f *Function, intents map[string]*Intent) v1alpha1.FunctionStatus {
 	s := v1alpha1.FunctionStatus{
-		FunctionKey: f.Key, Service: f.Service, Port: f.Port, PredictedURL: f.URL, Template: e.o.Template,
+		FunctionKey: f.Key, Service: f.Service, Port: f.Port, PredictedURL: f.URL, Template: e.status.Template,
 	}
 	var ready bool
 	if f.WASM {

@@ -84,7 +84,8 @@ type Observed struct {
 	// Delivery is spec.delivery.
 	Delivery *v1alpha1.Delivery
 
-	// Template is the name of the chosen template.
+	// Template is the name of the chosen template; empty, as when nothing was
+	// rendered, keeps what the status says.
 	Template string
 	// RenderFault is why the spec cannot be rendered, nil if it can.
 	RenderFault *Fault
@@ -105,7 +106,8 @@ type Observed struct {
 	// Children are all existing objects that belong to the ClassRuntime.
 	Children []Child
 
-	// Telemetry says whether the containers export telemetry.
+	// Telemetry says whether the containers export telemetry. It is not read
+	// while the object is being deleted.
 	Telemetry TelemetryState
 	// Routers are the Zenoh routers of the namespace; nil keeps what the
 	// status says.
