@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"go.uber.org/goleak"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
@@ -135,6 +136,8 @@ func unattached(t *testing.T, namespace string) *harness {
 func attachedServer(t *testing.T) *harness {
 	t.Helper()
 	c := cluster(t)
+	before := goleak.IgnoreCurrent()
+	t.Cleanup(func() { goleak.VerifyNone(t, before) })
 	h := unattached(t, localtest.Namespace(t, c))
 	h.attach(c.RESTConfig())
 	return h

@@ -188,6 +188,10 @@ func (s *Server) Attach(ctx context.Context, backend Backend) (detach func(), er
 		return nil, errors.New("a backend is attached already")
 	}
 	s.health.SetServingStatus("", healthpb.HealthCheckResponse_SERVING)
+	// Known from now on, the UID can be told while the API server is away.
+	if _, err := s.clusterUID(ctx); err != nil {
+		s.log.Warn("the cluster's UID cannot be read yet", "error", err)
+	}
 	return func() {
 		s.health.SetServingStatus("", healthpb.HealthCheckResponse_NOT_SERVING)
 		s.current.CompareAndSwap(a, nil)
