@@ -22,7 +22,7 @@ help: ## List the targets.
 .PHONY: build
 build: ## Build pmd, crm, pmctl and oaas-local into bin/.
 	@mkdir -p bin
-	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/pmd ./cmd/crm ./cmd/pmctl ./deploy/local/cmd/oaas-local
+	go build -ldflags '$(LDFLAGS)' -o bin/ ./cmd/pmd ./cmd/crm ./cmd/pmctl ./deploy/local/cmd/oaas-local
 
 .PHONY: kubernetes
 kubernetes: build ## Build the local Kubernetes binaries (about 8 minutes the first time, then cached).
