@@ -168,6 +168,12 @@ func TestApplyOutcomeUnknown(t *testing.T) {
 func TestApplyRefusals(t *testing.T) {
 	c := startCluster(t, 1)
 	n := c.leader()
+	eventually(t, "the node's own row", func() error {
+		if n.State().Snapshot().Member(n.ServerID()) == nil {
+			return errors.New("not yet")
+		}
+		return nil
+	})
 	before := n.raft.LastIndex()
 	canceled, cancel := context.WithCancel(t.Context())
 	cancel()

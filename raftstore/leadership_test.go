@@ -7,8 +7,11 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/hashicorp/raft"
+	"go.uber.org/goleak"
 
 	"oaas.io/control-plane/fsm"
 )
@@ -17,6 +20,8 @@ import (
 // work never overlaps itself on a node, sees rising terms, ends with its term,
 // and nothing is left running (goleak).
 func TestRunWhileLeaderUnderFlapping(t *testing.T) {
+	before := goleak.IgnoreCurrent()
+	t.Cleanup(func() { goleak.VerifyNone(t, before) }) // after the nodes are stopped
 	c := startCluster(t, 3)
 	c.write("k", "v")
 	ctx, stop := context.WithCancel(t.Context())
@@ -174,4 +179,56 @@ func TestStatus(t *testing.T) {
 			return nil
 		})
 	}
+}
+
+// The library can be left refusing writes for good by transfers to a server that
+// hangs, even in a later leadership. Such a node must not stay the leader.
+func TestStuckTransferEndsTheNode(t *testing.T) {
+	c := startCluster(t, 3)
+	c.write("k", "v")
+	c.expectEverywhere("k", "v")
+	stuck := c.leader()
+	hung, other := c.others(stuck)[0], c.others(stuck)[1]
+	t.Cleanup(c.net.thaw)
+	c.net.freeze(stuck.name, hung.name)
+	c.write("k", "w")
+	eventually(t, "transfers to the hanging server leave the library stuck", func() error {
+		f := stuck.raft.LeadershipTransferToServer(raft.ServerID(hung.ServerID()), raft.ServerAddress(hung.raftAddr))
+		if f.Error() == nil {
+			t.Fatal("leadership went to a server that hangs")
+		}
+		for range 10 { // not only until the last one is cleaned up
+			if err := stuck.raft.Barrier(0).Error(); !errors.Is(err, raft.ErrLeadershipTransferInProgress) {
+				return fmt.Errorf("barrier: %v", err)
+			}
+			pause(t.Context(), 10*time.Millisecond)
+		}
+		return nil
+	})
+	if _, err := stuck.Apply(t.Context(), put("k", "x")); !errors.Is(err, ErrNotLeader) {
+		t.Errorf("apply = %v, want a definite refusal", err)
+	}
+
+	// It loses its leadership and gets it back.
+	c.net.isolate(stuck.name, []string{other.name}, false)
+	c.newLeader(stuck)
+	c.net.heal()
+	eventually(t, "the stuck node is elected again", func() error {
+		select {
+		case err := <-stuck.Fatal():
+			if !errors.Is(err, ErrStuckTransfer) {
+				t.Fatalf("fatal error = %v", err)
+			}
+			return nil
+		default:
+		}
+		for _, n := range c.others(stuck) {
+			if n.IsLeader() {
+				_ = n.raft.LeadershipTransferToServer(raft.ServerID(stuck.ServerID()), raft.ServerAddress(stuck.raftAddr)).Error()
+			}
+		}
+		return errors.New("no fatal error yet")
+	})
+	c.newLeader(stuck)
+	c.write("k", "y")
 }

@@ -36,7 +36,8 @@ type Timing struct {
 	// it stands for election. A leader that cannot reach a quorum for as long
 	// steps down.
 	Heartbeat time.Duration
-	// Election is how long a candidate waits for votes. At least Heartbeat.
+	// Election is how long a candidate waits for votes. At least Heartbeat, which
+	// is its default.
 	Election time.Duration
 	// Commit bounds how late an idle follower learns what is committed.
 	Commit time.Duration
@@ -79,7 +80,6 @@ func (p Profile) timing() (Timing, error) {
 	default:
 		return t, fmt.Errorf("raftstore: unknown profile %q, want %q, %q or %q", p, Standard, Fast, SlowDisk)
 	}
-	t.Election = t.Heartbeat
 	return t, nil
 }
 
@@ -97,7 +97,7 @@ func (t Timing) or(d Timing) Timing {
 		return v
 	}
 	t.Heartbeat = dur(t.Heartbeat, d.Heartbeat)
-	t.Election = dur(t.Election, max(d.Election, t.Heartbeat))
+	t.Election = dur(t.Election, t.Heartbeat)
 	t.Commit = dur(t.Commit, d.Commit)
 	t.RPC = dur(t.RPC, d.RPC)
 	t.Hold = dur(t.Hold, d.Hold)
