@@ -89,15 +89,14 @@ func (s *stack) applyDirectly(ctx context.Context, pm *system.PM, key string) (t
 	if err != nil {
 		return 0, err
 	}
-	manifests := map[*local.Cluster][]byte{}
-	var deployments []string
+	manifests, deployments := map[*local.Cluster][]byte{}, map[*local.Cluster][]string{}
 	for _, c := range s.clusters {
 		manifest, names, err := copyObjects(ctx, c, ids[c.Name])
 		if err != nil {
 			return 0, err
 		}
-		manifests[c] = manifest
-		deployments = names
+		// The names differ between clusters, because each has a unit of its own.
+		manifests[c], deployments[c] = manifest, names
 	}
 	for _, c := range s.clusters {
 		if err := kubectl(ctx, c, manifests[c], "apply", "-f", "-"); err != nil {
@@ -106,7 +105,7 @@ func (s *stack) applyDirectly(ctx context.Context, pm *system.PM, key string) (t
 	}
 	began := time.Now()
 	for _, c := range s.clusters {
-		if err := waitDeployments(ctx, c, deployments); err != nil {
+		if err := waitDeployments(ctx, c, deployments[c]); err != nil {
 			return 0, err
 		}
 	}

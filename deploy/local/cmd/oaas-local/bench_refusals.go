@@ -28,7 +28,7 @@ func refusals() []refusal {
 	return []refusal{
 		{"malformed JSON", packages, jsonType, "{\n  \"name\": \"p\",,\n}", []int{400}, "line 2"},
 		{"empty body", packages, jsonType, "", []int{400}, ""},
-		{"trailing characters", packages, jsonType, `{"name":"p"} x`, []int{400}, "after"},
+		{"trailing characters", packages, jsonType, `{"name":"p"} x`, []int{400}, "end of the document"},
 		{"YAML where JSON is expected", packages, jsonType, "name: p\n", []int{400}, "line 1"},
 		{"missing content type", packages, "", `{"name":"p"}`, []int{415}, "application/json"},
 		{"missing name", packages, jsonType, `{}`, []int{422}, "name"},
