@@ -162,7 +162,7 @@ func (f *faultNet) thaw() {
 
 // testNode is one node with its gRPC server, on ports that stay its own.
 type testNode struct {
-	t         *testing.T
+	t         testing.TB
 	c         *testCluster
 	name      string
 	dir       string
@@ -176,13 +176,13 @@ type testNode struct {
 }
 
 type testCluster struct {
-	t     *testing.T
+	t     testing.TB
 	net   *faultNet
 	peers []string
 	nodes []*testNode
 }
 
-func listen(t *testing.T, address string) net.Listener {
+func listen(t testing.TB, address string) net.Listener {
 	t.Helper()
 	var l net.Listener
 	eventually(t, "listen on "+address, func() (err error) {
@@ -194,7 +194,7 @@ func listen(t *testing.T, address string) net.Listener {
 
 // freeAddress gives an address that stays free while its node is down: on an IP
 // of its own, as outgoing connections take their ports on 127.0.0.1.
-func freeAddress(t *testing.T) string {
+func freeAddress(t testing.TB) string {
 	t.Helper()
 	ip := fmt.Sprintf("127.%d.%d.%d:0", 1+rand.IntN(250), rand.IntN(250), 1+rand.IntN(250))
 	l, err := net.Listen("tcp", ip)
@@ -206,7 +206,7 @@ func freeAddress(t *testing.T) string {
 }
 
 // newCluster makes n nodes that are not started.
-func newCluster(t *testing.T, n int) *testCluster {
+func newCluster(t testing.TB, n int) *testCluster {
 	t.Helper()
 	c := &testCluster{t: t, net: newFaultNet()}
 	for i := range n {
@@ -234,7 +234,7 @@ func (c *testCluster) start() {
 }
 
 // startCluster gives n nodes that run and have a leader.
-func startCluster(t *testing.T, n int) *testCluster {
+func startCluster(t testing.TB, n int) *testCluster {
 	t.Helper()
 	c := newCluster(t, n)
 	c.start()
@@ -320,7 +320,7 @@ func (n *testNode) shutdownNow() {
 func (n *testNode) running() bool { return n.Node != nil }
 
 // eventually repeats do until it gives nil.
-func eventually(t *testing.T, what string, do func() error) {
+func eventually(t testing.TB, what string, do func() error) {
 	t.Helper()
 	deadline := time.NewTimer(patience)
 	defer deadline.Stop()
@@ -373,7 +373,7 @@ func names(nodes []*testNode) []string {
 	return out
 }
 
-func within(t *testing.T, d time.Duration) context.Context {
+func within(t testing.TB, d time.Duration) context.Context {
 	ctx, cancel := context.WithTimeout(context.Background(), d)
 	t.Cleanup(cancel)
 	return ctx

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/hashicorp/raft"
 
@@ -50,11 +51,15 @@ func (n *Node) settle() {
 			n.log.Info("this node is not in a cluster yet", "reason", d.reason)
 			last = d.reason
 		}
-		if !pause(n.ctx, n.timing.Probe) {
+		if !pause(n.ctx, min(n.timing.Probe, settleEvery)) {
 			return
 		}
 	}
 }
+
+// settleEvery is how often a node without a cluster looks around; it has nothing
+// else to do, and somebody waits for it.
+const settleEvery = 250 * time.Millisecond
 
 type foundingAction int
 

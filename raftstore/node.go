@@ -43,6 +43,7 @@ type Node struct {
 	bolt  *raftboltdb.BoltStore
 	store *guardedStore
 	layer *streamLayer // nil when in memory
+	trans raft.Transport
 	raft  *raft.Raft
 	peers *directory
 
@@ -125,7 +126,7 @@ func (n *Node) start() error {
 		ServerId: n.serverID, RaftAddress: string(trans.LocalAddr()),
 		GrpcAddress: n.opts.GRPCAddress, HttpAddress: n.opts.HTTPAddress, Version: n.opts.Version,
 	}, n.opts.Dial, n.state.Snapshot)
-	n.snapshots = snapshots
+	n.snapshots, n.trans = snapshots, trans
 	logs, err := raft.NewLogCache(cachedLogs, n.store)
 	if err != nil {
 		return fmt.Errorf("raftstore: %w", err)
@@ -344,9 +345,7 @@ func (n *Node) superviseStorage() {
 			// Heartbeats have goroutines of their own: closing the connections is
 			// what lets the others elect a new leader.
 			n.stopRaft()
-			if n.layer != nil {
-				_ = n.layer.Close()
-			}
+			closeTransport(n.trans)
 			return
 		case <-tick.C:
 			took := n.store.stalled()
