@@ -82,7 +82,11 @@ func Run(ctx context.Context, opts Options) error {
 	if opts.Serving != nil {
 		opts.Serving(ctx)
 	}
-	return group.Wait()
+	err = group.Wait()
+	// The transport to the API server is shared by all clients of one
+	// configuration, and its idle connections have goroutines.
+	m.probe.client.CloseIdleConnections()
+	return err
 }
 
 func newManager(opts Options) (*manager, error) {
@@ -282,11 +286,13 @@ func (m *manager) serveMetrics(ctx context.Context, listener net.Listener) error
 		return fmt.Errorf("serve metrics on %s: %w", listener.Addr(), err)
 	case <-ctx.Done():
 	}
-	stop, cancel := context.WithTimeout(context.Background(), shutdownTimeout)
+	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
 	defer cancel()
 	if err := httpServer.Shutdown(stop); err != nil {
 		_ = httpServer.Close()
 	}
-	<-ended
+	if err := <-ended; !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve metrics on %s: %w", listener.Addr(), err)
+	}
 	return nil
 }

@@ -24,6 +24,8 @@ const (
 	maxProbeBytes = 64 << 10
 )
 
+var errNotAsked = errors.New("not asked yet")
+
 // apiProbe asks the Kubernetes API server for its version every few seconds.
 // One small request that every server answers to every identity is enough to
 // tell a server that answers from one that is gone or hangs.
@@ -53,7 +55,7 @@ func newAPIProbe(config *rest.Config, log hclog.Logger, now func() time.Time) (*
 		client: &client,
 		log:    log,
 		now:    now,
-		state:  server.APIState{Err: errors.New("not asked yet")},
+		state:  server.APIState{Err: errNotAsked},
 	}, nil
 }
 
@@ -66,7 +68,6 @@ func (p *apiProbe) Observe() server.APIState {
 
 // run probes until ctx ends.
 func (p *apiProbe) run(ctx context.Context) {
-	defer p.client.CloseIdleConnections()
 	ticker := time.NewTicker(probeInterval)
 	defer ticker.Stop()
 	for {
@@ -93,7 +94,7 @@ func (p *apiProbe) probe(ctx context.Context) {
 	}
 	p.mu.Unlock()
 	switch {
-	case err != nil && (before.Ready || before.LastContact.IsZero()):
+	case err != nil && (before.Ready || errors.Is(before.Err, errNotAsked)):
 		p.log.Warn("the Kubernetes API server cannot be reached", "error", err)
 	case err == nil && !before.Ready:
 		p.log.Info("the Kubernetes API server answers", "version", text)

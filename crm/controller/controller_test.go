@@ -125,7 +125,7 @@ func TestDriftIsRepaired(t *testing.T) {
 		})
 		w.settled("record-1", v1alpha1.PhaseAvailable)
 	})
-	t.Run("an edited field is set again", func(t *testing.T) {
+	t.Run("an edited field is set again", func(*testing.T) {
 		change(w, &appsv1.Deployment{}, "record-1", func(d *appsv1.Deployment) {
 			d.Spec.Template.Spec.Containers[0].Image = "edited:1"
 		})

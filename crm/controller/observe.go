@@ -9,6 +9,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 
@@ -97,12 +98,11 @@ func (r *reconciler) refreshed(ctx context.Context, owner *v1alpha1.ClassRuntime
 	if fresh == nil {
 		return c, nil
 	}
-	err := r.live.Get(ctx, client.ObjectKeyFromObject(c.object), fresh)
-	if client.IgnoreNotFound(err) != nil {
-		return c, fmt.Errorf("read %s: %w", c.id, err)
-	}
-	if err != nil {
+	switch err := r.live.Get(ctx, client.ObjectKeyFromObject(c.object), fresh); {
+	case apierrors.IsNotFound(err):
 		return child{id: c.id}, nil
+	case err != nil:
+		return c, fmt.Errorf("read %s: %w", c.id, err)
 	}
 	return child{id: c.id, object: fresh}, nil
 }

@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"slices"
-	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -17,8 +16,12 @@ import (
 	"oaas.io/control-plane/proto/oaaspb"
 )
 
-// inventoryPage is how many objects one request of the inventory asks for.
-const inventoryPage = 500
+const (
+	// inventoryPage is how many objects one request of the inventory asks for.
+	inventoryPage = 500
+	// inventoryBudgets is how many times the budget of a call an inventory gets.
+	inventoryBudgets = 6
+)
 
 // agentService implements oaas.agent.AgentService.
 type agentService struct {
@@ -66,6 +69,11 @@ func (s *Server) clusterUID(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	return s.readUID(ctx, backend)
+}
+
+// readUID asks the API server and keeps the answer.
+func (s *Server) readUID(ctx context.Context, backend *attached) (string, error) {
 	namespace := &corev1.Namespace{}
 	if err := backend.Live.Get(ctx, types.NamespacedName{Name: "kube-system"}, namespace); err != nil {
 		return "", fromKubernetes(ctx, "read namespace kube-system", err)
@@ -102,6 +110,8 @@ func (s agentService) WatchRuntimes(request *oaaspb.WatchRuntimesRequest, stream
 // sendInventory lists from the API server, not from the cache: an object that
 // the cache has not seen yet must not look absent.
 func (s agentService) sendInventory(ctx context.Context, backend *attached, seen ledger, stream grpc.ServerStreamingServer[oaaspb.RuntimeEvent]) (uint32, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, inventoryBudgets*s.opts.CallBudget, errBudget)
+	defer cancel()
 	var count uint32
 	var resume string
 	for {
@@ -174,7 +184,6 @@ func (s *Server) event(c change) *oaaspb.RuntimeEvent {
 // nodeCount is what the cached nodes add up to.
 type nodeCount struct {
 	total, ready uint32
-	byName       []corev1.Node
 }
 
 // countNodes reads the cached nodes. It fails when the cache is not there yet or
@@ -188,11 +197,10 @@ func (s *Server) countNodes(ctx context.Context) (nodeCount, error) {
 		return nodeCount{}, status.Error(codes.PermissionDenied, "nodes cannot be read with this service account")
 	}
 	list := &corev1.NodeList{}
-	if err := backend.Client.List(ctx, list); err != nil {
+	if err := backend.Client.List(ctx, list, client.UnsafeDisableDeepCopy); err != nil {
 		return nodeCount{}, fromKubernetes(ctx, "list nodes", err)
 	}
-	count := nodeCount{byName: list.Items}
-	slices.SortFunc(count.byName, func(a, b corev1.Node) int { return strings.Compare(a.Name, b.Name) })
+	count := nodeCount{}
 	for i := range list.Items {
 		count.total++
 		if nodeReady(&list.Items[i]) {

@@ -87,13 +87,11 @@ func (s infoService) GetEnvHealth(ctx context.Context, request *oaaspb.CrmEnvReq
 		answer.Status = statusUnhealthy
 		answer.LastSeen = timestamp(probe.LastContact)
 	}
-	nodes, err := s.countNodes(ctx)
-	if err != nil || nodes.total == 0 {
-		return answer, nil
-	}
-	answer.NodeCount, answer.ReadyNodes = proto.Uint32(nodes.total), proto.Uint32(nodes.ready)
-	if nodes.ready == 0 {
-		answer.Status = statusUnhealthy
+	if nodes, err := s.countNodes(ctx); err == nil && nodes.total > 0 {
+		answer.NodeCount, answer.ReadyNodes = proto.Uint32(nodes.total), proto.Uint32(nodes.ready)
+		if nodes.ready == 0 {
+			answer.Status = statusUnhealthy
+		}
 	}
 	return answer, nil
 }

@@ -69,12 +69,6 @@ func (h *hub) end(reason error) {
 	}
 }
 
-func (h *hub) size() int {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return len(h.subscribers)
-}
-
 // subscriber is a queue in which each object has at most one place, so that a
 // slow reader gets the latest state of each instead of all its history.
 type subscriber struct {

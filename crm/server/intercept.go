@@ -111,6 +111,7 @@ func (s *Server) finish(ctx context.Context, method, correlation string, err err
 	switch code {
 	case codes.OK, codes.Canceled, codes.NotFound:
 		return
+	default:
 	}
 	s.log.Warn("call failed", "method", method, "code", code.String(), "error", status.Convert(err).Message(),
 		"correlation_id", correlation, "peer", peerAddress(ctx))

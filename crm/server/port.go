@@ -228,7 +228,7 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	}
 	_ = listener.Close()
 	s.endStreams()
-	s.drain(rpc, httpServer)
+	s.drain(context.WithoutCancel(ctx), rpc, httpServer)
 	for ; pending > 0; pending-- {
 		<-exits
 	}
@@ -241,8 +241,8 @@ type gracefulStopper interface {
 	Stop()
 }
 
-func (s *Server) drain(rpc gracefulStopper, httpServer *http.Server) {
-	ctx, cancel := context.WithTimeout(context.Background(), s.opts.GracePeriod)
+func (s *Server) drain(ctx context.Context, rpc gracefulStopper, httpServer *http.Server) {
+	ctx, cancel := context.WithTimeout(ctx, s.opts.GracePeriod)
 	defer cancel()
 	done := make(chan struct{})
 	go func() {

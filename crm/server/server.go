@@ -189,7 +189,7 @@ func (s *Server) Attach(ctx context.Context, backend Backend) (detach func(), er
 	}
 	s.health.SetServingStatus("", healthpb.HealthCheckResponse_SERVING)
 	// Known from now on, the UID can be told while the API server is away.
-	if _, err := s.clusterUID(ctx); err != nil {
+	if _, err := s.readUID(ctx, a); err != nil {
 		s.log.Warn("the cluster's UID cannot be read yet", "error", err)
 	}
 	return func() {
