@@ -2,6 +2,7 @@ package crm
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -58,12 +59,6 @@ func listen(t *testing.T) net.Listener {
 
 func start(t *testing.T, config *rest.Config, namespace string) *running {
 	t.Helper()
-	before := goleak.IgnoreCurrent()
-	t.Cleanup(func() {
-		http.DefaultClient.CloseIdleConnections()
-		// The cluster's own client keeps connections to its API server.
-		goleak.VerifyNone(t, before, goleak.IgnoreAnyFunction("golang.org/x/net/http2.(*clientConnReadLoop).run"))
-	})
 	grpcListener, metricsListener := listen(t), listen(t)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
@@ -149,7 +144,14 @@ func (r *running) available(id string, fence uint64) {
 // A unit's whole life, from an empty cluster to an empty cluster.
 func TestLifeOfAUnit(t *testing.T) {
 	cluster := localtest.Cluster(t)
-	r := start(t, cluster.RESTConfig(), "life-of-a-unit")
+	before := goleak.IgnoreCurrent()
+	t.Cleanup(func() {
+		http.DefaultClient.CloseIdleConnections()
+		// The test's own client keeps a connection to the API server.
+		goleak.VerifyNone(t, before, goleak.IgnoreAnyFunction("golang.org/x/net/http2.(*clientConnReadLoop).run"))
+	})
+	// Tombstones outlive a test, so each run has a namespace of its own.
+	r := start(t, cluster.RESTConfig(), fmt.Sprintf("life-%d", time.Now().UnixNano()))
 	r.eventually("the manager is ready", func() bool {
 		info, err := r.agent.GetClusterInfo(r.ctx(), &oaaspb.GetClusterInfoRequest{})
 		return err == nil && info.GetApiServerReady() && info.GetReadyNodes() > 0 && strings.HasPrefix(info.GetKubernetesVersion(), "v1.")
