@@ -16,7 +16,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/keepalive"
 
 	"oaas.io/control-plane/api"
 	"oaas.io/control-plane/cmd/internal/version"
@@ -29,6 +28,9 @@ import (
 
 // stopTimeout bounds how long a node may take to hand over and stop.
 const stopTimeout = 15 * time.Second
+
+// handOverTimeout bounds the wait for another node to take over.
+const handOverTimeout = 5 * time.Second
 
 // node is a running Package Manager: its parts in the order in which they are
 // started. They are stopped in the reverse order.
@@ -50,6 +52,9 @@ func run(ctx context.Context, opts *options) (err error) {
 	n := &node{opts: opts, log: newLogger(opts), metrics: prometheus.NewRegistry()}
 	n.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	warnIneffective(n.log, os.LookupEnv)
+	if err := raftstore.InstallTelemetry(n.metrics); err != nil {
+		return err
+	}
 	static, err := discovery.Static(os.Getenv)
 	if err != nil {
 		return fmt.Errorf("%w: %w", errUsage, err)
@@ -171,11 +176,25 @@ func (n *node) assemble(static *discovery.StaticConfig) error {
 
 // serve runs everything until ctx ends or a part fails.
 func (n *node) serve(ctx context.Context, lns *listeners) error {
-	internal := grpc.NewServer(grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: time.Second, PermitWithoutStream: true}))
+	internal := grpc.NewServer(raftstore.ServerOptions()...)
 	n.raft.RegisterServices(internal)
 	pmpb.RegisterForwardServiceServer(internal, api.NewForwardServer(n.api))
 
-	group, ctx := errgroup.WithContext(ctx)
+	// The parts outlive the signal by the time it takes to hand leadership over:
+	// until then the other nodes need this one's internal port.
+	asked := ctx.Done()
+	running, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	group, ctx := errgroup.WithContext(running)
+	group.Go(func() error {
+		select {
+		case <-asked:
+			n.handOver(ctx)
+			stop()
+		case <-ctx.Done():
+		}
+		return nil
+	})
 	group.Go(func() error { return n.api.Serve(ctx, lns.http) })
 	group.Go(func() error { return internal.Serve(lns.grpc) })
 	group.Go(func() error {
@@ -198,6 +217,19 @@ func (n *node) serve(ctx context.Context, lns *listeners) error {
 		return nil
 	}
 	return err
+}
+
+// handOver gives leadership to another node before this one stops, so that
+// clients notice a pause of an exchange or two rather than an election.
+func (n *node) handOver(ctx context.Context) {
+	if !n.raft.IsLeader() || len(n.raft.Servers()) < 2 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, handOverTimeout)
+	defer cancel()
+	if err := n.raft.TransferLeadership(ctx); err != nil {
+		n.log.Warn("leadership was not handed over; the other nodes will elect", "error", err)
+	}
 }
 
 // stopGRPC lets calls under way finish for a moment and then cuts them off.

@@ -46,7 +46,7 @@ func runBench(ctx context.Context, out io.Writer, options *benchOptions) error {
 	if err != nil {
 		return err
 	}
-	defer s.stop()
+	defer s.stop() //nolint:contextcheck // cleaning up must not end with the context that was interrupted
 	if err := s.startClusters(ctx, os.Stderr); err != nil {
 		return err
 	}

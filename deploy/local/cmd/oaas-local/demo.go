@@ -36,23 +36,23 @@ func demo(ctx context.Context, out io.Writer, options *stackOptions) error {
 	if err != nil {
 		return err
 	}
-	defer s.stop()
+	defer s.stop() //nolint:contextcheck // cleaning up must not end with the context that was interrupted
 
 	began := time.Now()
-	fmt.Fprintln(out, "Starting two Kubernetes clusters ...")
+	_, _ = fmt.Fprintln(out, "Starting two Kubernetes clusters ...")
 	if err := s.startClusters(ctx, os.Stderr); err != nil {
 		return err
 	}
 	for _, c := range s.clusters {
-		fmt.Fprintf(out, "  %s  %s\n", c.Name, c.Server)
+		_, _ = fmt.Fprintf(out, "  %s  %s\n", c.Name, c.Server)
 	}
-	fmt.Fprintln(out, "Starting three pmd, and a crm for each cluster; the clusters are found by gossip ...")
+	_, _ = fmt.Fprintln(out, "Starting three pmd, and a crm for each cluster; the clusters are found by gossip ...")
 	startCtx, cancel := context.WithTimeout(ctx, 90*time.Second)
 	defer cancel()
 	if err := s.startSystem(startCtx, options.dir); err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "Everything is up after %.1f s.\n\n", time.Since(began).Seconds())
+	_, _ = fmt.Fprintf(out, "Everything is up after %.1f s.\n\n", time.Since(began).Seconds())
 
 	if err := s.submitExamples(ctx, out); err != nil {
 		return err
@@ -61,7 +61,7 @@ func demo(ctx context.Context, out io.Writer, options *stackOptions) error {
 	if err := stay(ctx, s.check); err != nil {
 		return err
 	}
-	fmt.Fprintln(out, "\nStopping everything ...")
+	_, _ = fmt.Fprintln(out, "\nStopping everything ...")
 	return nil
 }
 
@@ -115,7 +115,7 @@ func (s *stack) servers() string {
 
 // cli runs pmctl and shows the command line.
 func (s *stack) cli(ctx context.Context, out io.Writer, args ...string) error {
-	fmt.Fprintf(out, "$ pmctl %s\n", strings.Join(args, " "))
+	_, _ = fmt.Fprintf(out, "$ pmctl %s\n", strings.Join(args, " "))
 	cmd := exec.CommandContext(ctx, s.system.CLI(), args...)
 	cmd.Env = append(os.Environ(), "PMCTL_SERVER="+s.servers())
 	cmd.Stdout, cmd.Stderr = out, os.Stderr
@@ -125,7 +125,7 @@ func (s *stack) cli(ctx context.Context, out io.Writer, args ...string) error {
 		}
 		return fmt.Errorf("pmctl %s: %w", strings.Join(args, " "), err)
 	}
-	fmt.Fprintln(out)
+	_, _ = fmt.Fprintln(out)
 	return nil
 }
 
@@ -140,21 +140,21 @@ func displayPath(path string) string {
 }
 
 func (s *stack) printTour(ctx context.Context, out io.Writer) {
-	fmt.Fprintln(out, "The Package Manager (any node answers for all of them):")
+	_, _ = fmt.Fprintln(out, "The Package Manager (any node answers for all of them):")
 	leader, err := s.system.Leader(ctx)
 	for _, pm := range s.system.PMs {
 		role := ""
 		if err == nil && pm == leader {
 			role = "  <- leader"
 		}
-		fmt.Fprintf(out, "  %s  %s  pid %d%s\n", pm.Name, pm.URL(), pm.PID(), role)
+		_, _ = fmt.Fprintf(out, "  %s  %s  pid %d%s\n", pm.Name, pm.URL(), pm.PID(), role)
 	}
-	fmt.Fprintln(out, "The clusters:")
+	_, _ = fmt.Fprintln(out, "The clusters:")
 	for _, crm := range s.system.CRMs {
-		fmt.Fprintf(out, "  %s  KUBECONFIG=%s\n", crm.Cluster.Name, crm.Cluster.Kubeconfig)
+		_, _ = fmt.Fprintf(out, "  %s  KUBECONFIG=%s\n", crm.Cluster.Name, crm.Cluster.Kubeconfig)
 	}
 	first, kubectl := s.clusters[0], s.clusters[0].KubectlPath
-	fmt.Fprintf(out, `Logs and data: %[1]s
+	_, _ = fmt.Fprintf(out, `Logs and data: %[1]s
 
 Try next, in another terminal:
   export PMCTL_SERVER=%[7]s
@@ -165,9 +165,9 @@ Try next, in another terminal:
   %[4]s --kubeconfig %[5]s -n %[6]s get classruntimes,deployments,pods
 `, s.system.Dir, s.system.PMs[0].URL(), s.system.CLI(), kubectl, first.Kubeconfig, s.system.Namespace, s.servers())
 	if err == nil {
-		fmt.Fprintf(out, "  kill -9 %d    # the leader: another node takes over, nothing is lost\n", leader.PID())
+		_, _ = fmt.Fprintf(out, "  kill -9 %d    # the leader: another node takes over, nothing is lost\n", leader.PID())
 	}
-	fmt.Fprintln(out, "\nStop everything with Ctrl-C.")
+	_, _ = fmt.Fprintln(out, "\nStop everything with Ctrl-C.")
 }
 
 // check tolerates the death of single processes, which the user is invited to kill, but not that nothing is left to show.

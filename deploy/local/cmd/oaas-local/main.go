@@ -58,7 +58,7 @@ func buildCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			fmt.Fprintln(cmd.OutOrStdout(), binaries.Dir)
+			_, _ = fmt.Fprintln(cmd.OutOrStdout(), binaries.Dir)
 			return nil
 		},
 	}
@@ -80,7 +80,7 @@ func upCommand() *cobra.Command {
 			defer stopClusters(started)
 			fmt.Fprintf(os.Stderr, "Ready in %.1f s. Stop with Ctrl-C.\n", time.Since(began).Seconds())
 			for _, c := range started {
-				fmt.Fprintf(cmd.OutOrStdout(), "export KUBECONFIG=%s  # %s\n", c.Kubeconfig, c.Name)
+				_, _ = fmt.Fprintf(cmd.OutOrStdout(), "export KUBECONFIG=%s  # %s\n", c.Kubeconfig, c.Name)
 			}
 			return stay(ctx, func() error { return whole(started) })
 		},

@@ -156,7 +156,10 @@ func (t *smokeTest) remove(ctx context.Context, key string) error {
 		}
 		for _, pm := range t.system.PMs {
 			if _, err := pm.Client().Deployment(ctx, key); !system.IsStatus(err, http.StatusNotFound) {
-				return fmt.Errorf("%s: want 404, got %v", pm.Name, err)
+				if err == nil {
+					return fmt.Errorf("%s still has it", pm.Name)
+				}
+				return fmt.Errorf("%s: want 404, got %w", pm.Name, err)
 			}
 		}
 		return nil

@@ -62,7 +62,7 @@ func smoke(ctx context.Context, out io.Writer, options *stackOptions) error {
 	if err != nil {
 		return err
 	}
-	defer s.stop()
+	defer s.stop() //nolint:contextcheck // cleaning up must not end with the context that was interrupted
 	ctx, cancel := context.WithTimeoutCause(ctx, smokeLimit, fmt.Errorf("the smoke test took longer than %s", smokeLimit))
 	defer cancel()
 	test := &smokeTest{stack: s, timeline: newTimeline(out)}
@@ -180,6 +180,6 @@ func (t *smokeTest) printLogs(out io.Writer) {
 		if !server.Running() {
 			state = "not running"
 		}
-		fmt.Fprintf(out, "--- %s (%s), end of its log:\n%s\n", server.Name, state, strings.TrimSpace(server.LogTail(15)))
+		_, _ = fmt.Fprintf(out, "--- %s (%s), end of its log:\n%s\n", server.Name, state, strings.TrimSpace(server.LogTail(15)))
 	}
 }

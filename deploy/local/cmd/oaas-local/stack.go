@@ -61,7 +61,7 @@ func newStack(ctx context.Context, options *stackOptions) (*stack, error) {
 	}
 	s := &stack{scratch: scratch}
 	if s.bin, err = options.programs(ctx, scratch.Path); err != nil {
-		s.stop()
+		s.stop() //nolint:contextcheck // cleaning up must not end with the context that was interrupted
 		return nil, err
 	}
 	return s, nil

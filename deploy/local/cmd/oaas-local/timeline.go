@@ -13,7 +13,7 @@ type timeline struct {
 }
 
 func newTimeline(out io.Writer) *timeline {
-	fmt.Fprintf(out, "%9s %9s\n", "AT ms", "TOOK ms")
+	_, _ = fmt.Fprintf(out, "%9s %9s\n", "AT ms", "TOOK ms")
 	return &timeline{out: out, began: time.Now()}
 }
 
@@ -33,5 +33,5 @@ func (t *timeline) step(what string, do func() error) error {
 
 func (t *timeline) print(began time.Time, what string) {
 	now := time.Now()
-	fmt.Fprintf(t.out, "%9d %9d  %s\n", now.Sub(t.began).Milliseconds(), now.Sub(began).Milliseconds(), what)
+	_, _ = fmt.Fprintf(t.out, "%9d %9d  %s\n", now.Sub(t.began).Milliseconds(), now.Sub(began).Milliseconds(), what)
 }
