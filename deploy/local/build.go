@@ -91,7 +91,7 @@ func Build(ctx context.Context, options BuildOptions) (*Binaries, error) {
 		return nil, fmt.Errorf("create cache: %w", err)
 	}
 	lock, err := filelock.Acquire(ctx, filepath.Join(cache, stamp+".lock"), func() {
-		fmt.Fprintln(progress, "Another process is building the local Kubernetes; waiting for it.")
+		_, _ = fmt.Fprintln(progress, "Another process is building the local Kubernetes; waiting for it.")
 	})
 	if err != nil {
 		return nil, fmt.Errorf("wait for the build lock: %w", err)
@@ -111,7 +111,7 @@ func compile(ctx context.Context, module string, binaries *Binaries, progress io
 		return fmt.Errorf("create build folder: %w", err)
 	}
 	defer os.RemoveAll(partial) //nolint:errcheck // a left-over folder only costs space
-	fmt.Fprintf(progress, "Building Kubernetes %s, etcd and kwok into %s. The first time takes about eight minutes on two cores.\n",
+	_, _ = fmt.Fprintf(progress, "Building Kubernetes %s, etcd and kwok into %s. The first time takes about eight minutes on two cores.\n",
 		binaries.Version, binaries.Dir)
 
 	flags := buildFlags(binaries.Version)
@@ -140,7 +140,7 @@ func compile(ctx context.Context, module string, binaries *Binaries, progress io
 	if err := os.Rename(partial, binaries.Dir); err != nil {
 		return fmt.Errorf("finish build: %w", err)
 	}
-	fmt.Fprintf(progress, "Built in %s.\n", time.Since(began).Round(time.Second))
+	_, _ = fmt.Fprintf(progress, "Built in %s.\n", time.Since(began).Round(time.Second))
 	return nil
 }
 
@@ -178,10 +178,10 @@ func stampOf(module, toolchain string) (stamp, version string, err error) {
 			}
 			version = string(found[1])
 		}
-		fmt.Fprintf(sum, "%s %d\n", name, len(content))
+		_, _ = fmt.Fprintf(sum, "%s %d\n", name, len(content))
 		sum.Write(content)
 	}
-	fmt.Fprintf(sum, "%s %s/%s\n", toolchain, runtime.GOOS, runtime.GOARCH)
+	_, _ = fmt.Fprintf(sum, "%s %s/%s\n", toolchain, runtime.GOOS, runtime.GOARCH)
 	return version + "-" + hex.EncodeToString(sum.Sum(nil))[:16], version, nil
 }
 

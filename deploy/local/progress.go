@@ -95,10 +95,10 @@ func (m *meter) print() {
 		text += ", now " + path.Base(m.last)
 	}
 	if m.terminal {
-		fmt.Fprintf(m.out, "\r\033[K%s", text)
+		_, _ = fmt.Fprintf(m.out, "\r\033[K%s", text)
 		return
 	}
-	fmt.Fprintln(m.out, text)
+	_, _ = fmt.Fprintln(m.out, text)
 }
 
 // finish joins the printing goroutine and leaves the terminal's line.
@@ -106,6 +106,6 @@ func (m *meter) finish() {
 	close(m.stop)
 	<-m.stopped
 	if m.terminal {
-		fmt.Fprint(m.out, "\r\033[K")
+		_, _ = fmt.Fprint(m.out, "\r\033[K")
 	}
 }
