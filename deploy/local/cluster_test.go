@@ -89,14 +89,15 @@ func TestBehaviors(t *testing.T) {
 			ctx := withTimeout(t, 45*time.Second)
 			namespace := localtest.Namespace(t, c)
 			kubectl(ctx, t, c, "--namespace="+namespace, "apply", "--filename="+write(t, strings.Replace(deployment, "BEHAVIOR", test.behavior, 1)))
-			// The first wait is for the pods to exist, which `kubectl wait` does not do for a selector.
+			// The first wait is for the pods to exist, which `kubectl wait` does not do for a selector; until then the path
+			// is an error.
 			for {
-				out := kubectl(ctx, t, c, "--namespace="+namespace, "get", "pods", "--selector=app=web", "--output=jsonpath="+test.path)
-				if out == test.want {
+				out, err := c.Kubectl(ctx, "--namespace="+namespace, "get", "pods", "--selector=app=web", "--output=jsonpath="+test.path)
+				if err == nil && strings.TrimSpace(string(out)) == test.want {
 					return
 				}
 				if ctx.Err() != nil {
-					t.Fatalf("got %q, want %q", out, test.want)
+					t.Fatalf("got %q (%v), want %q", out, err, test.want)
 				}
 			}
 		})
