@@ -63,6 +63,8 @@ type attempt struct {
 	epoch, fence uint64
 	failures     int
 	inFlight     bool
+	// refused is true when repeating the call cannot help.
+	refused bool
 	// notBefore is when the next call may start.
 	notBefore time.Time
 }

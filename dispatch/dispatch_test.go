@@ -61,7 +61,7 @@ type world struct {
 	stop     func()
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t *testing.T, edit ...func(*dispatch.Options)) *world {
 	t.Helper()
 	store, err := registrytest.New()
 	if err != nil {
@@ -73,15 +73,18 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	w := &world{t: t, store: store, registry: reg, found: &candidates{changed: make(chan struct{}, 64)}}
-	w.manager, err = dispatch.New(dispatch.Options{
+	opts := dispatch.Options{
 		Registry: reg, Candidates: w.found,
 		Dial: func(address string) (*grpc.ClientConn, error) {
 			return grpc.NewClient("passthrough:///"+address, grpc.WithTransportCredentials(insecure.NewCredentials()))
 		},
 		RetryMin: 5 * time.Millisecond, RetryMax: 50 * time.Millisecond, PollInterval: 20 * time.Millisecond,
 		UnreachableAfter: 50 * time.Millisecond, CallTimeout: 500 * time.Millisecond, BatchWindow: time.Millisecond,
-	})
-	if err != nil {
+	}
+	for _, e := range edit {
+		e(&opts)
+	}
+	if w.manager, err = dispatch.New(opts); err != nil {
 		t.Fatal(err)
 	}
 	w.lead(1)
@@ -320,6 +323,26 @@ func TestNoClusterDelaysAnother(t *testing.T) {
 	w.await("the timeout is shown", func(s *fsm.Snapshot) bool { return s.Unit(first).GetWaiting().GetCode() == dispatch.WaitTimeout })
 	slow.set(func() { slow.hang = false })
 	w.await("served after all", allAcked)
+}
+
+// TestAPIServerThatIsBackIsServedAtOnce makes the backoff longer than the test:
+// only the news that the API server is back can make the lane try again.
+func TestAPIServerThatIsBackIsServedAtOnce(t *testing.T) {
+	w := newWorld(t, func(o *dispatch.Options) { o.RetryMin, o.RetryMax = time.Hour, time.Hour })
+	m := newManager("oaas-1")
+	m.fail = status.Error(codes.Unavailable, "the API server cannot be reached")
+	addr, _ := m.serve(t, "127.0.0.1:0", false)
+	w.found.set(gossiped("oaas-1", addr))
+	w.awaitHealthy("oaas-1")
+	m.heartbeat(false)
+	w.await("degraded", func(s *fsm.Snapshot) bool {
+		return s.Cluster("oaas-1").GetHealth() == pmpb.ClusterHealth_CLUSTER_HEALTH_DEGRADED
+	})
+	out := w.deploy("cart:1", "oaas-1")
+	w.await("the reason is shown", func(s *fsm.Snapshot) bool { return s.Unit(out.UnitID).GetWaiting().GetCode() == dispatch.WaitUnavailable })
+	m.set(func() { m.fail = nil })
+	m.heartbeat(true)
+	w.await("served", allAcked)
 }
 
 func TestManagerWithoutStreamIsPolled(t *testing.T) {

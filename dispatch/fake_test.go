@@ -124,6 +124,12 @@ func (m *manager) DeleteDeployment(_ context.Context, req *oaaspb.DeleteDeployme
 	return &oaaspb.DeleteDeploymentResponse{}, nil
 }
 
+func (m *manager) heartbeat(ready bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.publish(&oaaspb.RuntimeEvent{Event: &oaaspb.RuntimeEvent_Heartbeat{Heartbeat: &oaaspb.Heartbeat{ApiServerReady: ready}}})
+}
+
 func (m *manager) removeLocked(id string) {
 	delete(m.objects, id)
 	m.publish(&oaaspb.RuntimeEvent{Event: &oaaspb.RuntimeEvent_Removed{Removed: &oaaspb.RuntimeRemoved{DeploymentUnitId: id}}})

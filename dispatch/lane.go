@@ -196,6 +196,7 @@ func (l *lane) fail(log hclog.Logger, a *attempt, o outcome) {
 		case o.soon:
 			l.delay(a, l.opts.RetryMin)
 		case o.waiting.GetPermanent():
+			a.refused = true
 			l.delay(a, l.opts.RetryRefused)
 		default:
 			l.delay(a, backoff(a.failures, l.opts.RetryMin, l.opts.RetryMax))
@@ -229,14 +230,31 @@ func (l *lane) take(snap *fsm.Snapshot, r report) {
 		if l.have == nil {
 			l.have = inventory{}
 		}
-		l.log.Info("inventory complete", "runtimes", len(l.have))
+		if !l.health.seen {
+			l.log.Info("inventory complete", "runtimes", len(l.have))
+			l.hurry()
+		}
 		l.health.up(true)
 	case r.alive != nil:
+		if *r.alive && !l.health.ready {
+			l.hurry()
+		}
 		l.health.up(*r.alive)
 	case r.down != nil:
 		l.log.Warn("session ended", "error", r.down)
 		l.have, l.arriving = nil, nil
 		l.health.down(r.down, l.opts.Now())
+	}
+}
+
+// hurry lets what failed while the manager or its API server was away be tried
+// again at once.
+// Refusals stay: nothing about them has changed.
+func (l *lane) hurry() {
+	for _, a := range l.attempts {
+		if !a.refused {
+			a.notBefore = time.Time{}
+		}
 	}
 }
 

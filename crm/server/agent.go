@@ -139,18 +139,36 @@ func (s agentService) sendInventory(ctx context.Context, backend *attached, seen
 	return count, stream.Send(complete)
 }
 
+// readinessInterval is how often a watch stream looks whether the API server
+// came or went.
+const readinessInterval = 500 * time.Millisecond
+
+// sendChanges sends what changes, a heartbeat after every silence, and one at
+// once when the API server goes or comes back: what waits for it is then sent
+// again without a pause.
 func (s agentService) sendChanges(ctx context.Context, subscription *subscriber, seen ledger, stream grpc.ServerStreamingServer[oaaspb.RuntimeEvent]) error {
 	silence := time.NewTimer(s.opts.HeartbeatInterval)
 	defer silence.Stop()
+	look := time.NewTicker(min(readinessInterval, s.opts.HeartbeatInterval))
+	defer look.Stop()
+	told := true
 	for {
 		select {
 		case <-ctx.Done():
 			return status.FromContextError(ctx.Err()).Err()
 		case <-s.closing:
 			return status.Error(codes.Unavailable, "the class runtime manager is shutting down")
+		case <-look.C:
+			if s.opts.API.Observe().Ready == told {
+				continue
+			}
+			told = !told
+			if err := stream.Send(heartbeat(told)); err != nil {
+				return err
+			}
 		case <-silence.C:
-			heartbeat := &oaaspb.Heartbeat{ApiServerReady: s.opts.API.Observe().Ready}
-			if err := stream.Send(&oaaspb.RuntimeEvent{Event: &oaaspb.RuntimeEvent_Heartbeat{Heartbeat: heartbeat}}); err != nil {
+			told = s.opts.API.Observe().Ready
+			if err := stream.Send(heartbeat(told)); err != nil {
 				return err
 			}
 		case <-subscription.wake:
@@ -169,6 +187,10 @@ func (s agentService) sendChanges(ctx context.Context, subscription *subscriber,
 		}
 		silence.Reset(s.opts.HeartbeatInterval)
 	}
+}
+
+func heartbeat(ready bool) *oaaspb.RuntimeEvent {
+	return &oaaspb.RuntimeEvent{Event: &oaaspb.RuntimeEvent_Heartbeat{Heartbeat: &oaaspb.Heartbeat{ApiServerReady: ready}}}
 }
 
 func (s *Server) event(c change) *oaaspb.RuntimeEvent {
