@@ -339,7 +339,9 @@ func TestAPIServerThatIsBackIsServedAtOnce(t *testing.T) {
 		return s.Cluster("oaas-1").GetHealth() == pmpb.ClusterHealth_CLUSTER_HEALTH_DEGRADED
 	})
 	out := w.deploy("cart:1", "oaas-1")
-	w.await("the reason is shown", func(s *fsm.Snapshot) bool { return s.Unit(out.UnitID).GetWaiting().GetCode() == dispatch.WaitUnavailable })
+	w.await("the reason is shown", func(s *fsm.Snapshot) bool {
+		return s.Unit(out.UnitID).GetWaiting().GetCode() == dispatch.WaitUnavailable
+	})
 	m.set(func() { m.fail = nil })
 	m.heartbeat(true)
 	w.await("served", allAcked)
