@@ -1,0 +1,23 @@
+package main
+
+import (
+	"maps"
+	"slices"
+	"testing"
+
+	"github.com/spf13/pflag"
+
+	"oaas.io/control-plane/cmd/internal/config"
+	"oaas.io/control-plane/cmd/internal/config/configtest"
+)
+
+func TestDocumentationIsComplete(t *testing.T) {
+	section := configtest.Section(t, "../../docs/configuration.md", "crm")
+	var o options
+	fs := pflag.NewFlagSet("crm", pflag.ContinueOnError)
+	config.AddFileFlag(fs)
+	o.bind(fs)
+	configtest.Flags(t, section, "CRM", fs)
+	configtest.Variables(t, section, slices.Concat(slices.Collect(maps.Values(legacy))...))
+	configtest.Variables(t, section, slices.Collect(maps.Keys(ineffective)))
+}
