@@ -53,7 +53,9 @@ func newPeers(t *testing.T, service func(*harness) pmpb.ForwardServiceServer) *p
 			t.Error(err)
 		}
 		p.grpc.Stop()
-		<-served
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
 	})
 	return p
 }

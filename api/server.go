@@ -69,7 +69,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	go func() { served <- httpServer.Serve(newLimitListener(ln, s.opts.MaxConnections)) }()
 	select {
 	case err := <-served:
-		return fmt.Errorf("api: serve: %w", err)
+		return errors.Join(fmt.Errorf("api: serve: %w", err), s.Close())
 	case <-ctx.Done():
 	}
 	s.stop()
@@ -80,7 +80,9 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 		s.log.Warn("requests still open at the end of the grace period are cut", "grace", s.opts.ShutdownTimeout)
 		err = httpServer.Close()
 	}
-	<-served
+	if serveErr := <-served; !errors.Is(serveErr, http.ErrServerClosed) {
+		err = errors.Join(err, serveErr)
+	}
 	if err != nil {
 		return fmt.Errorf("api: shut down: %w", err)
 	}

@@ -54,8 +54,9 @@ func (s *Server) write(r *http.Request, op operation) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	ri := registry.RequestInfo{RequestID: callOf(r.Context()).id, Precondition: pre, Idempotency: idem}
-	ans, err := s.onLeader(r, op.body, idem != nil, func() (*answer, error) { return s.runHere(r.Context(), ri, op) })
+	ctx := r.Context()
+	ri := registry.RequestInfo{RequestID: callOf(ctx).id, Precondition: pre, Idempotency: idem}
+	ans, err := s.onLeader(r, op.body, idem != nil, func() (*answer, error) { return s.runHere(ctx, ri, op) })
 	if err != nil && codeOf(err) == registry.OutcomeUnknown {
 		p := *problemOf(err)
 		retryable := idem != nil

@@ -54,14 +54,14 @@ func Quantile(samples []time.Duration, q float64) time.Duration {
 
 // WriteTable prints the results for people.
 func WriteTable(w io.Writer, results []Result) error {
-	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(tw, "NAME\tVALUE\tUNIT\tBOUND\tOK\tNOTE")
+	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0) // keeps what is written until Flush, which has the error
+	_, _ = fmt.Fprintln(tw, "NAME\tVALUE\tUNIT\tBOUND\tOK\tNOTE")
 	for _, r := range results {
 		verdict := "yes"
 		if !r.OK {
 			verdict = "NO"
 		}
-		fmt.Fprintf(tw, "%s\t%g\t%s\t%s\t%s\t%s\n", r.Name, r.Value, r.Unit, r.Bound, verdict, r.Note)
+		_, _ = fmt.Fprintf(tw, "%s\t%g\t%s\t%s\t%s\t%s\n", r.Name, r.Value, r.Unit, r.Bound, verdict, r.Note)
 	}
 	return tw.Flush()
 }

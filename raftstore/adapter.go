@@ -44,6 +44,7 @@ func (a *adapter) ApplyBatch(logs []*raft.Log) []any {
 			places = append(places, i)
 		case raft.LogConfiguration:
 			a.StoreConfiguration(l.Index, raft.DecodeConfiguration(l.Data))
+		default: // the library's own entries are none of the state machine's business
 		}
 	}
 	if len(entries) == 0 {
@@ -69,7 +70,7 @@ func (a *adapter) Snapshot() (raft.FSMSnapshot, error) {
 
 // Restore replaces the state by a snapshot and publishes its index.
 func (a *adapter) Restore(r io.ReadCloser) error {
-	defer r.Close()
+	defer func() { _ = r.Close() }() // only read
 	if err := a.state.Restore(r); err != nil {
 		return fmt.Errorf("raftstore: restoring a snapshot: %w", err)
 	}

@@ -201,7 +201,7 @@ func freeAddress(t testing.TB) string {
 	if err != nil {
 		l = listen(t, "127.0.0.1:0") // not every system has all of 127/8
 	}
-	defer l.Close()
+	defer func() { _ = l.Close() }()
 	return l.Addr().String()
 }
 

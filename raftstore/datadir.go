@@ -189,6 +189,6 @@ func syncDir(path string) error {
 	if err != nil {
 		return err
 	}
-	defer dir.Close()
+	defer func() { _ = dir.Close() }() // nothing is written through it
 	return dir.Sync()
 }

@@ -18,12 +18,12 @@ func openID(t *testing.T, path string, use func(logStore)) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer d.close()
+	defer func() { _ = d.close() }()
 	store, err := openBolt(d.logPath())
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer store.Close()
+	defer func() { _ = store.Close() }()
 	id, err := d.identify(store, hclog.NewNullLogger())
 	if err == nil && use != nil {
 		use(store)

@@ -149,7 +149,7 @@ func TestApplyOutcomeUnknown(t *testing.T) {
 		got := make(chan error, 1)
 		last := old.raft.LastIndex()
 		go func() {
-			_, err := old.Node.Apply(context.Background(), put("k", "maybe"))
+			_, err := old.Apply(context.Background(), put("k", "maybe"))
 			got <- err
 		}()
 		eventually(t, "the entry in the log", func() error {
@@ -271,7 +271,7 @@ func TestStorageErrorEndsTheNode(t *testing.T) {
 		f := c.others(c.leader())[0]
 		disks[f].failLogs.Store(true)
 		c.write("k", "w")
-		expectFatal(t, f, "StoreLogs")
+		_ = expectFatal(t, f, "StoreLogs")
 		// The disk works again, but the process has to end first.
 		disks[f].failLogs.Store(false)
 		eventually(t, "the node has stopped", func() error {
@@ -290,7 +290,7 @@ func TestStorageErrorEndsTheNode(t *testing.T) {
 		f := c.others(old)[0]
 		disks[f].failTerms.Store(true)
 		old.kill()
-		expectFatal(t, f, "SetUint64")
+		_ = expectFatal(t, f, "SetUint64")
 	})
 }
 
@@ -306,7 +306,7 @@ func TestStorageStallEndsTheNode(t *testing.T) {
 	if _, err := old.Apply(ctx, put("k", "hanging")); !errors.Is(err, ErrOutcomeUnknown) {
 		t.Errorf("apply = %v", err)
 	}
-	expectFatal(t, old, "write")
+	_ = expectFatal(t, old, "write")
 	mustApply(t, c.newLeader(old), put("k", "w"))
 	if _, err := old.ReadBarrier(within(t, 100*time.Millisecond)); err == nil {
 		t.Error("a node that has given up confirms reads")

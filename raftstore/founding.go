@@ -46,6 +46,7 @@ func (n *Node) settle() {
 			if err := n.joinThrough(n.ctx, d.members, ""); err != nil {
 				d.reason = err.Error()
 			}
+		case waitForPeers:
 		}
 		if d.reason != last && d.reason != "" {
 			n.log.Info("this node is not in a cluster yet", "reason", d.reason)

@@ -180,7 +180,7 @@ func (n *Node) RunWhileLeader(ctx context.Context, fn func(ctx context.Context, 
 func (n *Node) runOnce(ctx context.Context, t *term, fn func(context.Context, uint64) error) error {
 	fctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	unlink := context.AfterFunc(t.ctx, cancel)
+	unlink := context.AfterFunc(t.ctx, cancel) //nolint:contextcheck // the work ends with the caller's context and with the term
 	defer unlink()
 	err := fn(fctx, t.number)
 	if err != nil && fctx.Err() == nil {
@@ -209,7 +209,7 @@ func (n *Node) TransferLeadership(ctx context.Context) error {
 		return nil
 	}
 	if errors.Is(err, context.DeadlineExceeded) {
-		n.checkStuck()
+		n.checkStuck() //nolint:contextcheck // the caller's time is over, the node's is not
 	}
 	return fmt.Errorf("raftstore: leadership was not taken by %s: %w", target.ID, err)
 }

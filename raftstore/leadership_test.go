@@ -199,7 +199,7 @@ func TestStuckTransferEndsTheNode(t *testing.T) {
 		}
 		for range 10 { // not only until the last one is cleaned up
 			if err := stuck.raft.Barrier(0).Error(); !errors.Is(err, raft.ErrLeadershipTransferInProgress) {
-				return fmt.Errorf("barrier: %v", err)
+				return fmt.Errorf("barrier: %w", err)
 			}
 			pause(t.Context(), 10*time.Millisecond)
 		}

@@ -31,8 +31,11 @@ func TestSnapshotTruncationAndRejoin(t *testing.T) {
 	eventually(t, "the log is cut off", func() error {
 		for _, n := range c.others(away) {
 			first, err := n.store.FirstIndex()
-			if err != nil || first <= last+1 {
-				return fmt.Errorf("%s: first index %d, %v", n.name, first, err)
+			if err != nil {
+				return fmt.Errorf("%s: %w", n.name, err)
+			}
+			if first <= last+1 {
+				return fmt.Errorf("%s: first index %d", n.name, first)
 			}
 		}
 		return nil

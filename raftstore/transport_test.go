@@ -35,7 +35,7 @@ func TestHeartbeatsGoThroughTheMainLoop(t *testing.T) {
 	t.Cleanup(func() { closeTransport(ta); closeTransport(tb) })
 	tb.SetHeartbeatHandler(func(raft.RPC) { t.Error("the shortcut was taken") })
 	heartbeat := &raft.AppendEntriesRequest{
-		RPCHeader: raft.RPCHeader{ProtocolVersion: 3, ID: []byte("A"), Addr: []byte("a")}, Term: 1, Leader: []byte("a"),
+		RPCHeader: raft.RPCHeader{ProtocolVersion: 3, ID: []byte("A"), Addr: []byte("a")}, Term: 1,
 	}
 	sent := make(chan error, 1)
 	go func() {
@@ -102,7 +102,7 @@ func TestStreamLayerRefuses(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer conn.Close()
+			defer func() { _ = conn.Close() }()
 			_, _ = conn.Write(tc.sent)
 			_ = conn.(*net.TCPConn).CloseWrite()
 			_ = conn.SetReadDeadline(time.Now().Add(patience))
@@ -122,7 +122,7 @@ func TestStreamLayerRefuses(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer conn.Close()
+		defer func() { _ = conn.Close() }()
 		if _, err := conn.Write(greeting{cluster, "S"}.encode()); err != nil {
 			t.Fatal(err)
 		}
@@ -164,7 +164,7 @@ func TestStreamLayerBoundsConnections(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		defer conn.Close()
+		defer func() { _ = conn.Close() }()
 		_, _ = conn.Write(greeting{"", "S"}.encode())
 		select {
 		case c := <-s.accepted:

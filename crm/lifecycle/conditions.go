@@ -121,8 +121,9 @@ func (e *evaluation) keeps(t v1alpha1.ConditionType) bool {
 		return true
 	case v1alpha1.ConditionTelemetryConfigured, v1alpha1.ConditionTelemetryDegraded:
 		return !e.o.Deleted.IsZero()
+	default:
+		return false
 	}
-	return false
 }
 
 func (e *evaluation) condition(t v1alpha1.ConditionType, s statement, old *v1alpha1.Condition) v1alpha1.Condition {

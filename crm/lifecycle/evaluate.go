@@ -204,8 +204,9 @@ func (e *evaluation) orphansInTheWay() bool {
 	switch e.top.fault.Reason {
 	case v1alpha1.ReasonInsufficientCapacity, v1alpha1.ReasonQuotaExceeded, v1alpha1.ReasonProgressDeadlineExceeded:
 		return true
+	default:
+		return false
 	}
-	return false
 }
 
 // schedule decides when to look again.

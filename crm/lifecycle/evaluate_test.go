@@ -111,7 +111,7 @@ func condition(t *testing.T, s v1alpha1.ClassRuntimeStatus, typ v1alpha1.Conditi
 
 type want struct {
 	phase    v1alpha1.Phase
-	true_    string // the conditions that are True, in order
+	holds    string // the conditions that are True, in order
 	reason   v1alpha1.Reason
 	message  string // part of status.message
 	actions  []lifecycle.Action
@@ -403,8 +403,8 @@ func check(t *testing.T, v lifecycle.Verdict, w want) {
 			yes = append(yes, string(c.Type))
 		}
 	}
-	if got := strings.Join(yes, ","); got != w.true_ {
-		t.Errorf("True are %s, want %s", got, w.true_)
+	if got := strings.Join(yes, ","); got != w.holds {
+		t.Errorf("True are %s, want %s", got, w.holds)
 	}
 	about := v1alpha1.ConditionProgressing
 	if v1alpha1.IsConditionTrue(s.Conditions, v1alpha1.ConditionDegraded) {

@@ -125,8 +125,9 @@ func (e *evaluation) grace(reason v1alpha1.Reason) time.Duration {
 		return e.options.FaultGrace
 	case v1alpha1.ReasonProbeFailed:
 		return e.options.ProbeGrace
+	default:
+		return 0
 	}
-	return 0
 }
 
 // severities rank the reasons by their place in the documented table.

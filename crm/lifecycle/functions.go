@@ -203,8 +203,9 @@ func (e *evaluation) summary() string {
 		return clip(e.applyState())
 	case v1alpha1.PhaseProgressing:
 		return clip(e.counts() + "; waiting for " + e.firstUnready())
+	default:
+		return e.counts()
 	}
-	return e.counts()
 }
 
 func (e *evaluation) counts() string {

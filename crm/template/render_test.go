@@ -191,7 +191,7 @@ func checkObjects(t *rapid.T, in template.Input, r *template.Rendered) {
 		if !in.Spec.Functions[i].IsWASM() {
 			containers++
 		}
-		if services[e.Service] == nil && !(e.WASM && r.ODGM == "") {
+		if services[e.Service] == nil && (!e.WASM || r.ODGM != "") {
 			t.Fatalf("endpoint %+v has no Service", e)
 		}
 	}

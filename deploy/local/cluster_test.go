@@ -93,7 +93,7 @@ func TestBehaviors(t *testing.T) {
 			// is an error.
 			for {
 				out, err := c.Kubectl(ctx, "--namespace="+namespace, "get", "pods", "--selector=app=web", "--output=jsonpath="+test.path)
-				if err == nil && strings.TrimSpace(string(out)) == test.want {
+				if err == nil && strings.TrimSpace(out) == test.want {
 					return
 				}
 				if ctx.Err() != nil {
