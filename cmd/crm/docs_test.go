@@ -21,3 +21,12 @@ func TestDocumentationIsComplete(t *testing.T) {
 	configtest.Variables(t, section, slices.Concat(slices.Collect(maps.Values(legacy))...))
 	configtest.Variables(t, section, slices.Collect(maps.Keys(ineffective)))
 }
+
+func TestDocumentedExamplesAreAccepted(t *testing.T) {
+	section := configtest.Section(t, "../../docs/configuration.md", "crm")
+	for _, file := range configtest.Examples(t, section) {
+		if _, err := parse([]string{"--config=" + file}, nil); err != nil {
+			t.Error(err)
+		}
+	}
+}

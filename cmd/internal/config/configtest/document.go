@@ -3,6 +3,7 @@ package configtest
 
 import (
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -64,4 +65,22 @@ func Variables(t testing.TB, section string, names []string) {
 			t.Errorf("variable %s is not documented", name)
 		}
 	}
+}
+
+// Examples writes the YAML examples of the section to files and gives their names.
+func Examples(t testing.TB, section string) []string {
+	t.Helper()
+	var files []string
+	for _, part := range strings.Split(section, "\n```yaml\n")[1:] {
+		text, _, _ := strings.Cut(part, "\n```")
+		file := filepath.Join(t.TempDir(), "example.yaml")
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, file)
+	}
+	if len(files) == 0 {
+		t.Fatal("the section has no example")
+	}
+	return files
 }
