@@ -3,6 +3,7 @@ package dispatch_test
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -386,6 +387,32 @@ func TestImpostorIsNotRegistered(t *testing.T) {
 	}
 	if snap.Cluster("oaas-2") != nil {
 		t.Error("a manager that says it is oaas-9 was registered as oaas-2")
+	}
+}
+
+// TestStrangerAtAKnownAddressGetsNothing lets another cluster's manager answer
+// at the address of a configured one, as after an address was reused.
+func TestStrangerAtAKnownAddressGetsNothing(t *testing.T) {
+	w := newWorld(t)
+	m := newManager("oaas-1")
+	addr, stop := m.serve(t, "127.0.0.1:0", false)
+	w.found.set(discovery.Candidate{Name: "oaas-1", Address: addr, Source: discovery.SourceStatic})
+	w.awaitHealthy("oaas-1")
+	w.await("identified", func(s *fsm.Snapshot) bool { return s.Cluster("oaas-1").GetUid() != "" })
+	stop()
+	stranger := newManager("oaas-1")
+	stranger.uid = "uid-of-another-cluster"
+	stranger.serve(t, addr, false)
+	w.await("refused, with the reason", func(s *fsm.Snapshot) bool {
+		c := s.Cluster("oaas-1")
+		return c.GetHealth() == pmpb.ClusterHealth_CLUSTER_HEALTH_UNREACHABLE && strings.Contains(c.GetHealthMessage(), "another cluster")
+	})
+	out := w.deploy("cart:1", "oaas-1")
+	w.await("the unit waits", func(s *fsm.Snapshot) bool {
+		return s.Unit(out.UnitID).GetWaiting().GetCode() == dispatch.WaitUnreachable
+	})
+	if deploys, _ := stranger.counts(); deploys != 0 {
+		t.Errorf("the stranger was sent %d deploys", deploys)
 	}
 }
 

@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -20,12 +21,14 @@ type health struct {
 	seen bool
 	// ready is what the manager says of its API server.
 	ready bool
+	// heard is when the manager last answered.
+	heard time.Time
 	// cause is why there is no session, nil while there is one.
 	cause error
 }
 
-func (h *health) up(ready bool) {
-	h.seen, h.ready, h.cause = true, ready, nil
+func (h *health) up(ready bool, now time.Time) {
+	h.seen, h.ready, h.cause, h.heard = true, ready, nil, now
 }
 
 func (h *health) down(cause error, now time.Time) {
@@ -51,10 +54,15 @@ func (h *health) verdict(now time.Time, patience time.Duration) (pmpb.ClusterHea
 
 // judge commits the cluster's health when it changed. Only the state counts as
 // changed: the text of an unreachable cluster's last error may vary by attempt.
+// That a stranger answers is told all the same, since a person has to act.
 func (l *lane) judge(ctx context.Context, snap *fsm.Snapshot, now time.Time) {
 	verdict, message := l.health.verdict(now, l.opts.UnreachableAfter)
 	row := snap.Cluster(l.name)
-	if verdict == pmpb.ClusterHealth_CLUSTER_HEALTH_UNSPECIFIED || row == nil || row.GetHealth() == verdict {
+	if verdict == pmpb.ClusterHealth_CLUSTER_HEALTH_UNSPECIFIED || row == nil {
+		return
+	}
+	news := errors.Is(l.health.cause, errOtherCluster) && row.GetHealthMessage() != message
+	if row.GetHealth() == verdict && !news {
 		return
 	}
 	err := l.opts.Registry.PutCluster(ctx, l.term, l.name, func(row *pmpb.Cluster) error {
@@ -62,8 +70,8 @@ func (l *lane) judge(ctx context.Context, snap *fsm.Snapshot, now time.Time) {
 			return fmt.Errorf("cluster %s moved to %s", l.name, row.GetAddress())
 		}
 		row.Health, row.HealthMessage, row.HealthSince = verdict, message, timestamppb.New(now)
-		if verdict == pmpb.ClusterHealth_CLUSTER_HEALTH_HEALTHY {
-			row.LastSeen = timestamppb.New(now)
+		if !l.health.heard.IsZero() {
+			row.LastSeen = timestamppb.New(l.health.heard)
 		}
 		return nil
 	})

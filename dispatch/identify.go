@@ -90,6 +90,16 @@ func (l *lane) describe(ctx context.Context) {
 	}
 }
 
+// verify refuses an address that belongs to another cluster than the registered
+// one: it must not be sent what is meant for that one. A manager that cannot
+// say who it is just now is not refused; its session will tell how it is.
+func (l *lane) verify(ctx context.Context) error {
+	if err := l.describeOnce(ctx); errors.Is(err, errOtherCluster) {
+		return err
+	}
+	return nil
+}
+
 func (l *lane) describeOnce(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, l.opts.CallTimeout)
 	defer cancel()

@@ -65,7 +65,7 @@ func newLane(m *Manager, term uint64, name, address string, conn *grpc.ClientCon
 func (l *lane) run(ctx context.Context) {
 	var session sync.WaitGroup
 	session.Go(func() {
-		(&follower{conn: l.conn, controlPlane: l.controlPlane, opts: l.opts, emit: func(r report) bool {
+		(&follower{conn: l.conn, controlPlane: l.controlPlane, verify: l.verify, opts: l.opts, emit: func(r report) bool {
 			select {
 			case l.reports <- r:
 				return true
@@ -234,12 +234,12 @@ func (l *lane) take(snap *fsm.Snapshot, r report) {
 			l.log.Info("inventory complete", "runtimes", len(l.have))
 			l.hurry()
 		}
-		l.health.up(true)
+		l.health.up(true, l.opts.Now())
 	case r.alive != nil:
 		if *r.alive && !l.health.ready {
 			l.hurry()
 		}
-		l.health.up(*r.alive)
+		l.health.up(*r.alive, l.opts.Now())
 	case r.down != nil:
 		l.log.Warn("session ended", "error", r.down)
 		l.have, l.arriving = nil, nil

@@ -36,15 +36,20 @@ var errSilent = errors.New("no message from the cluster's manager, not even a he
 type follower struct {
 	conn         *grpc.ClientConn
 	controlPlane func() string
-	opts         *Options
-	emit         func(report) bool
+	// verify asks who answers at the address. A stranger gets no session.
+	verify func(context.Context) error
+	opts   *Options
+	emit   func(report) bool
 }
 
 func (s *follower) run(ctx context.Context) {
 	failures := 0
 	for ctx.Err() == nil {
 		started := s.opts.Now()
-		err := s.stream(ctx)
+		err := s.verify(ctx)
+		if err == nil {
+			err = s.stream(ctx)
+		}
 		if status.Code(err) == codes.Unimplemented {
 			err = s.poll(ctx)
 		}

@@ -97,7 +97,7 @@ func checkImages(specs []model.FunctionDeploymentSpec, pkg *model.OPackage) erro
 		if fn == nil || (fn.FunctionType != model.FunctionCustom && fn.FunctionType != model.FunctionWASM) {
 			continue
 		}
-		if p := specs[i].ProvisionConfig; p == nil || (blank(p.ContainerImage) && blank(p.WasmModuleURL)) {
+		if !runnable(&specs[i]) {
 			return errorf(InvalidArgument, "Function %s has nothing to run: set provision_config.container_image or provision_config.wasm_module_url", specs[i].FunctionKey)
 		}
 	}

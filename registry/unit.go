@@ -87,7 +87,9 @@ func buildUnit(uid, env string, dep *model.OClassDeployment, cls *model.OClass) 
 		Telemetry:   telemetrySpec(dep.Telemetry),
 	}
 	for i := range dep.Functions {
-		unit.Functions = append(unit.Functions, functionSpec(&dep.Functions[i], dep.NFRRequirements))
+		if runnable(&dep.Functions[i]) {
+			unit.Functions = append(unit.Functions, functionSpec(&dep.Functions[i], dep.NFRRequirements))
+		}
 	}
 	for i := range cls.FunctionBindings {
 		unit.FunctionBindings = append(unit.FunctionBindings, functionBinding(&cls.FunctionBindings[i]))
@@ -99,6 +101,12 @@ func buildUnit(uid, env string, dep *model.OClassDeployment, cls *model.OClass) 
 		unit.SelectedTemplate = &name
 	}
 	return unit
+}
+
+// runnable reports that a cluster has something to run for a function. Built-in,
+// macro and logical functions need not have.
+func runnable(f *model.FunctionDeploymentSpec) bool {
+	return f.ProvisionConfig != nil && (!blank(f.ProvisionConfig.ContainerImage) || !blank(f.ProvisionConfig.WasmModuleURL))
 }
 
 func functionSpec(f *model.FunctionDeploymentSpec, nfr model.NFRRequirements) *oaaspb.FunctionDeploymentSpec {
@@ -206,7 +214,7 @@ func shardTable(spec *model.ODGMDataSpec, members []uint64) []*oaaspb.ShardAssig
 	return table
 }
 
-// invocations has a route per binding whose function is part of the deployment.
+// invocations has a route per binding whose function runs in the clusters.
 // The cluster fills in the URLs.
 func invocations(dep *model.OClassDeployment, cls *model.OClass) *oaaspb.InvocationRoutes {
 	if len(cls.FunctionBindings) == 0 {
@@ -214,7 +222,7 @@ func invocations(dep *model.OClassDeployment, cls *model.OClass) *oaaspb.Invocat
 	}
 	present := map[string]bool{}
 	for i := range dep.Functions {
-		present[dep.Functions[i].FunctionKey] = true
+		present[dep.Functions[i].FunctionKey] = runnable(&dep.Functions[i])
 	}
 	routes := map[string]*oaaspb.FunctionRoute{}
 	for _, b := range cls.FunctionBindings {

@@ -95,7 +95,7 @@ func TestBuildUnit(t *testing.T) {
 		Functions: []model.FunctionDeploymentSpec{{
 			FunctionKey: "Cart.add", Config: map[string]string{"K": "v"},
 			ProvisionConfig: &model.ProvisionConfig{ContainerImage: &image, Port: &port, MinScale: &minScale},
-		}},
+		}, {FunctionKey: "Cart.gone"}}, // a macro: nothing runs in the cluster
 		ODGM: &model.ODGMDataSpec{
 			Collections: []string{"shop.Cart"}, ReplicaCount: &two,
 			EnvNodeIDs: map[string][]uint64{"oaas-1": {101}, "oaas-2": {202}},

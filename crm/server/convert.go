@@ -143,7 +143,8 @@ func provisionOf(p *oaaspb.ProvisionConfig, field string) (*v1alpha1.ProvisionCo
 			return nil, fieldError(field+"."+quantity.name, "%q is no Kubernetes quantity such as 250m or 64Mi", quantity.text)
 		}
 	}
-	if p.MinScale != nil && p.MaxScale != nil && p.GetMaxScale() < p.GetMinScale() {
+	// A max_scale of 0 means no upper bound.
+	if p.MinScale != nil && p.GetMaxScale() > 0 && p.GetMaxScale() < p.GetMinScale() {
 		return nil, fieldError(field+".max_scale", "%d is lower than min_scale %d", p.GetMaxScale(), p.GetMinScale())
 	}
 	provision := &v1alpha1.ProvisionConfig{

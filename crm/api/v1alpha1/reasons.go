@@ -121,7 +121,7 @@ var reasonDocs = []ReasonDoc{
 
 	{Reason: ReasonApplyFailed, Meaning: "Writing a child failed, for a cause that may pass.", Recovery: "None at first; it is retried. If it lasts, look at the API server.", Degrades: true},
 	{Reason: ReasonForbidden, Meaning: "The manager may not write a child.", Recovery: "Grant the manager's service account the right that the message names.", Degrades: true},
-	{Reason: ReasonFieldConflict, Meaning: "Another manager owns a field that the class defines.", Recovery: "Remove the other manager's claim, or allow takeover by annotation.", Degrades: true},
+	{Reason: ReasonFieldConflict, Meaning: "Another manager owns a field that the class defines.", Recovery: "Remove the other manager's claim, or stop it from writing the field.", Degrades: true},
 	{Reason: ReasonNameTaken, Meaning: "An object of the child's name exists and belongs to someone else.", Recovery: "Delete or rename that object.", Degrades: true},
 	{Reason: ReasonQuotaExceeded, Meaning: "A quota of the namespace refuses a child or its pods.", Recovery: "Raise the quota or lower requests or replicas.", Degrades: true},
 	{Reason: ReasonNamespaceTerminating, Meaning: "The namespace is being deleted, so nothing new can be written.", Recovery: "None; deploy into another namespace.", Degrades: true},
