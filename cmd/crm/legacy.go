@@ -1,12 +1,5 @@
 package main
 
-import (
-	"maps"
-	"slices"
-
-	"github.com/hashicorp/go-hclog"
-)
-
 // legacy are the variables of oaas-rs that keep their names and meaning, by flag.
 var legacy = map[string][]string{
 	"http-port":         {"HTTP_PORT"},
@@ -32,7 +25,7 @@ var legacy = map[string][]string{
 var foreign = []string{"CRM_CLUSTER", "CRM_DEFAULT_", "CRM_HEALTH_", "CRM_CIRCUIT_BREAKER_"}
 
 // ineffective are the variables of oaas-rs that are accepted and have no effect,
-// with the reason. A migrating operator is told rather than left to wonder.
+// with the reason.
 var ineffective = func() map[string]string {
 	const (
 		later   = "not supported yet"
@@ -60,12 +53,3 @@ var ineffective = func() map[string]string {
 	}
 	return out
 }()
-
-// warnIneffective says which variables are set in vain.
-func warnIneffective(log hclog.Logger, lookup func(string) (string, bool)) {
-	for _, name := range slices.Sorted(maps.Keys(ineffective)) {
-		if _, set := lookup(name); set {
-			log.Warn("variable has no effect", "variable", name, "reason", ineffective[name])
-		}
-	}
-}

@@ -1,40 +1,19 @@
 package main
 
 import (
-	"context"
-	"errors"
-	"fmt"
 	"os"
-	"os/signal"
-	"syscall"
 
 	"github.com/spf13/cobra"
 
 	"oaas.io/control-plane/cmd/internal/config"
-	"oaas.io/control-plane/cmd/internal/version"
+	"oaas.io/control-plane/cmd/internal/daemon"
 )
 
-// errUsage marks errors that a different command line would avoid.
-var errUsage = errors.New("usage")
-
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	err := command().ExecuteContext(ctx)
-	stop()
-	switch {
-	case err == nil:
-	case errors.Is(err, errUsage):
-		fmt.Fprintln(os.Stderr, "crm:", err)
-		os.Exit(2)
-	default:
-		fmt.Fprintln(os.Stderr, "crm:", err)
-		os.Exit(1)
-	}
-}
+func main() { os.Exit(daemon.Run(command(), os.Stderr)) }
 
 func command() *cobra.Command {
 	var opts options
-	cmd := &cobra.Command{
+	cmd := daemon.Prepare(&cobra.Command{
 		Use:   "crm",
 		Short: "Class Runtime Manager: runs classes in one Kubernetes cluster",
 		Long: `crm runs the classes that a package manager sends to one Kubernetes cluster.
@@ -48,23 +27,18 @@ Every flag can also be given as CRM_<NAME> in the environment (CRM_GRPC_ADDR for
 --grpc-addr) or as <name> in the YAML file of --config. The variables of oaas-rs
 (HTTP_PORT, OPRC_CRM_*, OPRC_ENV_*, OPRC_MOCK_CLUSTER_AVAILABILITY, RUST_LOG,
 LOG_FORMAT) keep their names and meaning.`,
-		Version:       version.Version,
-		Args:          cobra.NoArgs,
-		SilenceUsage:  true,
-		SilenceErrors: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			source := config.Source{EnvPrefix: "CRM", Legacy: legacy, Foreign: foreign}
 			if err := config.Load(cmd.Flags(), source); err != nil {
-				return fmt.Errorf("%w: %w", errUsage, err)
+				return daemon.Usage(err)
 			}
 			opts.resolve(cmd.Flags())
 			if err := opts.Validate(); err != nil {
-				return fmt.Errorf("%w: %w", errUsage, err)
+				return daemon.Usage(err)
 			}
 			return run(cmd.Context(), &opts)
 		},
-	}
-	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fmt.Errorf("%w: %w", errUsage, err) })
+	})
 	config.AddFileFlag(cmd.Flags())
 	opts.bind(cmd.Flags())
 	return cmd

@@ -6,11 +6,11 @@ import (
 	"math"
 	"net"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/spf13/pflag"
 
+	"oaas.io/control-plane/cmd/internal/daemon"
 	"oaas.io/control-plane/crm"
 	"oaas.io/control-plane/discovery"
 )
@@ -51,12 +51,10 @@ type options struct {
 	GossipAdvertise string
 	GossipKey       string
 
-	LogLevel  string
-	LogFormat string
+	Log daemon.Logging
 
 	// These exist for the variables of the older system only.
 	HTTPPort         uint16
-	LogFilter        string
 	HardwareClass    string
 	MockAvailability string
 }
@@ -95,14 +93,12 @@ func (o *options) bind(fs *pflag.FlagSet) {
 	fs.StringVar(&o.GossipAdvertise, "gossip-advertise", "", "host or host:port at which gossip is reached (default: the one it binds to, or a private one)")
 	fs.StringVar(&o.GossipKey, "gossip-key", "", "base64 of 16, 24 or 32 bytes that encrypt gossip, the same everywhere; further keys after commas are only accepted, for rotation")
 
-	fs.StringVar(&o.LogLevel, "log-level", "info", "trace, debug, info, warn or error")
-	fs.StringVar(&o.LogFormat, "log-format", "plain", "plain or json")
+	o.Log.Bind(fs)
 
 	fs.Uint16Var(&o.HTTPPort, "http-port", 0, "port of --grpc-addr on all addresses; --grpc-addr wins")
-	fs.StringVar(&o.LogFilter, "log-filter", "", "older form of --log-level: the first level word in it counts")
 	fs.StringVar(&o.HardwareClass, "hardware-class", "", "older form of --labels hardware-class=...")
 	fs.StringVar(&o.MockAvailability, "mock-availability", "", "older form of --availability: clamped to 0..1, ignored when it is no number")
-	for _, name := range []string{"http-port", "log-filter", "hardware-class", "mock-availability"} {
+	for _, name := range []string{"http-port", "hardware-class", "mock-availability"} {
 		fs.Lookup(name).Hidden = true
 	}
 }
@@ -113,9 +109,7 @@ func (o *options) resolve(fs *pflag.FlagSet) {
 	if o.HTTPPort != 0 && !fs.Changed("grpc-addr") {
 		o.GRPCAddr = net.JoinHostPort("", strconv.Itoa(int(o.HTTPPort)))
 	}
-	if o.LogFilter != "" && !fs.Changed("log-level") {
-		o.LogLevel = firstLevel(o.LogFilter)
-	}
+	o.Log.Resolve(fs)
 	if value, err := strconv.ParseFloat(o.MockAvailability, 64); err == nil && !math.IsNaN(value) && !fs.Changed("availability") {
 		o.Availability = min(max(value, 0), 1)
 	}
@@ -159,15 +153,7 @@ func (o *options) Validate() error {
 	if _, err := discovery.ParseKeys(o.GossipKey); err != nil {
 		bad("gossip-key", "%v", err)
 	}
-	switch o.LogLevel {
-	case "trace", "debug", "info", "warn", "error":
-	default:
-		bad("log-level", "%q is none of trace, debug, info, warn, error", o.LogLevel)
-	}
-	if f := strings.ToLower(o.LogFormat); f != "plain" && f != "json" {
-		bad("log-format", "%q is neither plain nor json", o.LogFormat)
-	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, o.Log.Validate())...)
 }
 
 // declared is the availability that was declared, nil for none.
@@ -176,15 +162,4 @@ func (o *options) declared() *float64 {
 		return nil
 	}
 	return &o.Availability
-}
-
-// firstLevel finds the first level word in a filter such as "info,crm=debug".
-func firstLevel(filter string) string {
-	for _, word := range strings.FieldsFunc(filter, func(r rune) bool { return r == ',' || r == '=' || r == ' ' }) {
-		switch w := strings.ToLower(word); w {
-		case "trace", "debug", "info", "warn", "error":
-			return w
-		}
-	}
-	return "info"
 }

@@ -50,7 +50,7 @@ func TestLegacyVariables(t *testing.T) {
 		t.Fatal(err)
 	}
 	if o.GRPCAddr != ":9000" || o.Name != "oaas-1" || *o.declared() != 1 || !o.Edge || o.ODGM || o.Profile != "full" ||
-		o.LogLevel != "warn" || o.LogFormat != "json" || o.Region != "eu" {
+		o.Log.Level != "warn" || o.Log.Format != "json" || o.Region != "eu" {
 		t.Errorf("%+v", o)
 	}
 	if diff := cmp.Diff(map[string]string{"hardware-class": "gpu"}, o.Labels); diff != "" {

@@ -14,6 +14,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
+	"oaas.io/control-plane/cmd/internal/daemon"
 	"oaas.io/control-plane/cmd/internal/version"
 	"oaas.io/control-plane/crm"
 	"oaas.io/control-plane/crm/template"
@@ -26,11 +27,11 @@ const leaveTimeout = 3 * time.Second
 // run starts a manager and returns when ctx ended and everything has stopped, or
 // when a part failed.
 func run(ctx context.Context, opts *options) error {
-	log := newLogger(opts)
-	warnIneffective(log, os.LookupEnv)
+	log := opts.Log.Logger("crm", os.Stderr)
+	daemon.WarnIneffective(log, ineffective, os.LookupEnv)
 	restConfig, err := kubernetes(opts)
 	if err != nil {
-		return fmt.Errorf("%w: %w", errUsage, err)
+		return daemon.Usage(err)
 	}
 	listener, metrics, err := listen(opts)
 	if err != nil {
@@ -83,15 +84,6 @@ func kubernetes(opts *options) (*rest.Config, error) {
 		return nil, fmt.Errorf("find the Kubernetes cluster: %w", err)
 	}
 	return restConfig, nil
-}
-
-func newLogger(opts *options) hclog.Logger {
-	return hclog.New(&hclog.LoggerOptions{
-		Name:       "crm",
-		Level:      hclog.LevelFromString(opts.LogLevel),
-		JSONFormat: strings.EqualFold(opts.LogFormat, "json"),
-		Output:     os.Stderr,
-	})
 }
 
 // gossip announces the cluster, if it is told where.

@@ -1,7 +1,5 @@
 package main
 
-import "github.com/hashicorp/go-hclog"
-
 // legacy are the variables of oaas-rs that keep their names and meaning, by
 // flag. Those that configure clusters are read by discovery.
 var legacy = map[string][]string{
@@ -16,7 +14,7 @@ var legacy = map[string][]string{
 }
 
 // ineffective are the variables of oaas-rs that have no effect here, with the
-// reason. A migrating operator is told rather than left to wonder.
+// reason.
 var ineffective = map[string]string{
 	"SERVER_HOST":               "use --http-addr",
 	"SERVER_WORKERS":            "the number of threads follows the processors",
@@ -28,13 +26,4 @@ var ineffective = map[string]string{
 	"DEPLOY_MAX_RETRIES":        "units are sent until the cluster has them",
 	"OPRC_COMPILER_URL":         "scripts are not supported yet",
 	"OPRC_ARTIFACT_DIR":         "scripts are not supported yet",
-}
-
-// warnIneffective says which variables are set in vain.
-func warnIneffective(log hclog.Logger, lookup func(string) (string, bool)) {
-	for name, why := range ineffective {
-		if _, set := lookup(name); set {
-			log.Warn("variable has no effect", "variable", name, "reason", why)
-		}
-	}
 }

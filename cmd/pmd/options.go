@@ -6,12 +6,13 @@ import (
 	"net"
 	"os"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/spf13/pflag"
 
+	"oaas.io/control-plane/cmd/internal/daemon"
 	"oaas.io/control-plane/discovery"
+	"oaas.io/control-plane/raftstore"
 )
 
 // options are the settings of a node. Each is a flag, a variable and a key of
@@ -40,11 +41,10 @@ type options struct {
 	GatewayTimeout time.Duration
 	DeleteCascade  bool
 
-	LogLevel  string
-	LogFormat string
-	// ServerPort and LogFilter only exist for the variables of the older system.
+	Log daemon.Logging
+
+	// ServerPort only exists for the variable of the older system.
 	ServerPort uint16
-	LogFilter  string
 }
 
 func (o *options) bind(fs *pflag.FlagSet) {
@@ -57,7 +57,7 @@ func (o *options) bind(fs *pflag.FlagSet) {
 	fs.StringVar(&o.GossipAddr, "gossip-addr", ":7946", "address on which clusters announce themselves (TCP and UDP); empty turns gossip off")
 	fs.StringVar(&o.AdvertiseHost, "advertise-host", "", "host name or address at which the other nodes reach this one; a stable DNS name is best (default: the host of --raft-addr, else the host's name)")
 	fs.StringSliceVar(&o.Peers, "peers", nil, "internal gRPC addresses of all nodes that found the cluster together, this one included")
-	fs.StringVar(&o.Profile, "profile", "standard", "Raft timing: standard (1 s heartbeat timeout) or fast (500 ms, for low-latency networks)")
+	fs.StringVar(&o.Profile, "profile", "standard", "Raft timing: standard (1 s heartbeat timeout), fast (500 ms, for low-latency networks) or slow-disk (3 s)")
 
 	fs.StringSliceVar(&o.GossipJoin, "gossip-join", nil, "gossip addresses of the other nodes (default: the hosts of --peers with the port of --gossip-addr)")
 	fs.StringVar(&o.GossipKey, "gossip-key", "", "base64 of 16, 24 or 32 bytes that encrypt gossip, the same everywhere; further keys after commas are only accepted, for rotation")
@@ -68,28 +68,22 @@ func (o *options) bind(fs *pflag.FlagSet) {
 	fs.DurationVar(&o.RequestTimeout, "request-timeout", 30*time.Second, "time that a request may take; ?wait= extends it")
 	fs.StringVar(&o.StaticDir, "static-dir", "", "directory of the web interface's files; empty serves none")
 	fs.StringVar(&o.GatewayURL, "gateway-url", "", "base URL of the data plane's gateway behind /api/gateway; empty turns the proxy off")
-	fs.Var((*seconds)(&o.GatewayTimeout), "gateway-timeout", "time that a proxied request may take; a plain number means seconds")
 	o.GatewayTimeout = 30 * time.Second
+	fs.Var((*seconds)(&o.GatewayTimeout), "gateway-timeout", "time that a proxied request may take; a plain number means seconds")
 	fs.BoolVar(&o.DeleteCascade, "delete-cascade", false, "deleting a package deletes its deployments first")
 
-	fs.StringVar(&o.LogLevel, "log-level", "info", "trace, debug, info, warn or error")
-	fs.StringVar(&o.LogFormat, "log-format", "plain", "plain or json")
+	o.Log.Bind(fs)
 	fs.Uint16Var(&o.ServerPort, "server-port", 0, "port of the REST API on all addresses; --http-addr wins")
-	fs.StringVar(&o.LogFilter, "log-filter", "", "older form of --log-level: the first level word in it counts")
-	for _, hidden := range []string{"server-port", "log-filter"} {
-		fs.Lookup(hidden).Hidden = true
-	}
+	fs.Lookup("server-port").Hidden = true
 }
 
-// devDefaults moves the listeners to loopback in a development node, where they
-// were not set otherwise, and resolves the older settings.
-func (o *options) devDefaults(fs *pflag.FlagSet) {
+// resolve gives the older settings their place, where the newer ones do not say
+// otherwise, and moves the listeners of a development node to loopback.
+func (o *options) resolve(fs *pflag.FlagSet) {
 	if o.ServerPort != 0 && !fs.Changed("http-addr") {
 		o.HTTPAddr = net.JoinHostPort("", strconv.Itoa(int(o.ServerPort)))
 	}
-	if o.LogFilter != "" && !fs.Changed("log-level") {
-		o.LogLevel = firstLevel(o.LogFilter)
-	}
+	o.Log.Resolve(fs)
 	if !o.Dev {
 		return
 	}
@@ -128,16 +122,20 @@ func (o *options) Validate() error {
 			bad(flag, "%q is not host:port", addr)
 		}
 	}
-	for _, p := range append(append([]string{}, o.Peers...), o.GossipJoin...) {
-		if host, _, err := net.SplitHostPort(p); err != nil || host == "" {
-			bad("peers", "%q is not host:port", p)
+	for flag, addrs := range map[string][]string{"peers": o.Peers, "gossip-join": o.GossipJoin} {
+		for _, addr := range addrs {
+			if host, _, err := net.SplitHostPort(addr); err != nil || host == "" {
+				bad(flag, "%q is not host:port", addr)
+			}
 		}
 	}
 	if n := len(o.Peers); n > 1 && n%2 == 0 {
 		bad("peers", "%d nodes tolerate no more failures than %d; name an odd number", n, n-1)
 	}
-	if o.Profile != "standard" && o.Profile != "fast" {
-		bad("profile", "%q is neither standard nor fast", o.Profile)
+	switch raftstore.Profile(o.Profile) {
+	case raftstore.Standard, raftstore.Fast, raftstore.SlowDisk:
+	default:
+		bad("profile", "%q is none of standard, fast, slow-disk", o.Profile)
 	}
 	if _, err := discovery.ParseKeys(o.GossipKey); err != nil {
 		bad("gossip-key", "%v", err)
@@ -148,15 +146,7 @@ func (o *options) Validate() error {
 	if o.RequestTimeout <= 0 {
 		bad("request-timeout", "must be positive")
 	}
-	switch o.LogLevel {
-	case "trace", "debug", "info", "warn", "error":
-	default:
-		bad("log-level", "%q is none of trace, debug, info, warn, error", o.LogLevel)
-	}
-	if f := strings.ToLower(o.LogFormat); f != "plain" && f != "json" {
-		bad("log-format", "%q is neither plain nor json", o.LogFormat)
-	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, o.Log.Validate())...)
 }
 
 // advertise gives the address at which others reach a listener.
@@ -196,17 +186,6 @@ func (o *options) gossipPeers() []string {
 		out = append(out, net.JoinHostPort(host, port))
 	}
 	return out
-}
-
-// firstLevel finds the first level word in a filter such as "info,pm=debug".
-func firstLevel(filter string) string {
-	for _, word := range strings.FieldsFunc(filter, func(r rune) bool { return r == ',' || r == '=' || r == ' ' }) {
-		switch w := strings.ToLower(word); w {
-		case "trace", "debug", "info", "warn", "error":
-			return w
-		}
-	}
-	return "info"
 }
 
 // seconds is a duration whose plain numbers are seconds.

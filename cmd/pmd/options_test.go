@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"oaas.io/control-plane/cmd/internal/config"
+	"oaas.io/control-plane/cmd/internal/daemon"
 )
 
 // parse reads settings as the command does, up to their validation.
@@ -26,7 +27,7 @@ func parse(args, environ []string) (*options, error) {
 	if err := config.Load(fs, config.Source{EnvPrefix: "PMD", Legacy: legacy, Environ: func() []string { return environ }}); err != nil {
 		return nil, err
 	}
-	o.devDefaults(fs)
+	o.resolve(fs)
 	return &o, o.Validate()
 }
 
@@ -54,7 +55,7 @@ func TestLegacyVariables(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if o.HTTPAddr != "127.0.0.1:9090" || o.GatewayTimeout != 7*time.Second || o.GatewayURL != "http://gw" || !o.DeleteCascade || o.LogLevel != "warn" || o.LogFormat != "json" {
+	if o.HTTPAddr != "127.0.0.1:9090" || o.GatewayTimeout != 7*time.Second || o.GatewayURL != "http://gw" || !o.DeleteCascade || o.Log.Level != "warn" || o.Log.Format != "json" {
 		t.Errorf("%+v", o)
 	}
 }
@@ -67,7 +68,8 @@ func TestRefusals(t *testing.T) {
 		"durable without a directory": {nil, nil, "--data-dir: is required"},
 		"dev with a directory":        {[]string{"--dev", "--data-dir=x"}, nil, "--dev"},
 		"even number of peers":        {[]string{"--data-dir=x", "--peers=a:1,b:1"}, nil, "name an odd number"},
-		"peer without a port":         {[]string{"--data-dir=x", "--peers=a"}, nil, `"a" is not host:port`},
+		"peer without a port":         {[]string{"--data-dir=x", "--peers=a"}, nil, `--peers: "a" is not host:port`},
+		"join without a port":         {[]string{"--dev", "--gossip-join=a"}, nil, `--gossip-join: "a" is not host:port`},
 		"bad address":                 {[]string{"--dev", "--http-addr=8080"}, nil, "--http-addr"},
 		"bad profile":                 {[]string{"--dev", "--profile=turbo"}, nil, "--profile"},
 		"bad key":                     {[]string{"--dev", "--gossip-key=c2hvcnQ="}, nil, "--gossip-key"},
@@ -93,10 +95,10 @@ func TestEveryFlagIsDocumented(t *testing.T) {
 }
 
 func TestWrongUsageIsTold(t *testing.T) {
-	for _, args := range [][]string{{"--no-such-flag"}, {"--dev", "--data-dir=x"}} {
+	for _, args := range [][]string{{"--no-such-flag"}, {"an-argument"}, {"--dev", "--data-dir=x"}} {
 		cmd := command()
 		cmd.SetArgs(args)
-		if err := cmd.Execute(); !errors.Is(err, errUsage) {
+		if err := cmd.Execute(); !errors.Is(err, daemon.ErrUsage) {
 			t.Errorf("pmd %v: %v is not a usage error", args, err)
 		}
 	}

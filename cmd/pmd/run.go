@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/url"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -18,6 +17,7 @@ import (
 	"google.golang.org/grpc"
 
 	"oaas.io/control-plane/api"
+	"oaas.io/control-plane/cmd/internal/daemon"
 	"oaas.io/control-plane/cmd/internal/version"
 	"oaas.io/control-plane/discovery"
 	"oaas.io/control-plane/dispatch"
@@ -49,15 +49,15 @@ type node struct {
 // run starts a node and returns when ctx ended and everything has stopped, or
 // when a part failed.
 func run(ctx context.Context, opts *options) (err error) {
-	n := &node{opts: opts, log: newLogger(opts), metrics: prometheus.NewRegistry()}
+	n := &node{opts: opts, log: opts.Log.Logger("pmd", os.Stderr).With("node", opts.nodeName()), metrics: prometheus.NewRegistry()}
 	n.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	warnIneffective(n.log, os.LookupEnv)
+	daemon.WarnIneffective(n.log, ineffective, os.LookupEnv)
 	if err := raftstore.InstallTelemetry(n.metrics); err != nil {
 		return err
 	}
 	static, err := discovery.Static(os.Getenv)
 	if err != nil {
-		return fmt.Errorf("%w: %w", errUsage, err)
+		return daemon.Usage(err)
 	}
 	for _, w := range static.Warnings {
 		n.log.Warn(w)
@@ -109,7 +109,7 @@ func (n *node) startGossip(ctx context.Context) error {
 	}
 	keys, err := discovery.ParseKeys(n.opts.GossipKey)
 	if err != nil {
-		return fmt.Errorf("%w: --gossip-key: %w", errUsage, err)
+		return daemon.Usage(fmt.Errorf("--gossip-key: %w", err))
 	}
 	n.observer, err = discovery.NewObserver(ctx, discovery.Options{
 		Name:             n.opts.nodeName(),
@@ -167,7 +167,7 @@ func (n *node) assemble(static *discovery.StaticConfig) error {
 	}
 	if n.opts.GatewayURL != "" {
 		if apiOpts.GatewayURL, err = url.Parse(n.opts.GatewayURL); err != nil {
-			return fmt.Errorf("%w: --gateway-url: %w", errUsage, err)
+			return daemon.Usage(fmt.Errorf("--gateway-url: %w", err))
 		}
 	}
 	n.api, err = api.New(apiOpts)
@@ -266,10 +266,4 @@ func (l *listeners) close() {
 			_ = ln.Close() // an error only says that its server was faster
 		}
 	}
-}
-
-func newLogger(opts *options) hclog.Logger {
-	return hclog.New(&hclog.LoggerOptions{
-		Name: "pmd", Level: hclog.LevelFromString(opts.LogLevel), JSONFormat: strings.EqualFold(opts.LogFormat, "json"), Output: os.Stderr,
-	}).With("node", opts.nodeName())
 }
