@@ -53,12 +53,12 @@ func Load(fs *pflag.FlagSet, src Source) error {
 	if err := loadEnv(k, fs, src); err != nil {
 		return err
 	}
-	for _, name := range k.Keys() {
+	for name, value := range k.Raw() {
 		flag := fs.Lookup(name)
 		if flag.Changed {
 			continue
 		}
-		if err := set(fs, name, k.Get(name)); err != nil {
+		if err := set(fs, name, value); err != nil {
 			return fmt.Errorf("setting %s: %w", name, err)
 		}
 	}
@@ -76,7 +76,7 @@ func loadFile(k *koanf.Koanf, fs *pflag.FlagSet, src Source) error {
 	if err := k.Load(file.Provider(path), yaml.Parser()); err != nil {
 		return fmt.Errorf("read configuration file %s: %w", path, err)
 	}
-	for _, key := range k.Keys() {
+	for key := range k.Raw() {
 		if fs.Lookup(key) == nil || key == FileFlag {
 			return fmt.Errorf("configuration file %s: unknown key %q%s", path, key, didYouMean(fs, key))
 		}
@@ -142,9 +142,17 @@ func foreign(src Source, key string) bool {
 	return serviceLink.MatchString(strings.TrimPrefix(key, src.EnvPrefix+"_"))
 }
 
-// set gives a flag a value of the file or the environment. Lists of the file
-// replace the flag's value as a whole.
+// set gives a flag a value of the file or the environment. Lists and maps of the
+// file replace the flag's value as a whole.
 func set(fs *pflag.FlagSet, name string, value any) error {
+	if entries, ok := value.(map[string]any); ok {
+		parts := make([]string, 0, len(entries))
+		for k, v := range entries {
+			parts = append(parts, fmt.Sprintf("%s=%v", k, v))
+		}
+		slices.Sort(parts)
+		return fs.Set(name, strings.Join(parts, ","))
+	}
 	list, ok := value.([]any)
 	if !ok {
 		return fs.Set(name, fmt.Sprint(value))

@@ -16,6 +16,7 @@ type settings struct {
 	Wait  time.Duration
 	Peers []string
 	Dev   bool
+	Tags  map[string]string
 }
 
 func flags(s *settings) *pflag.FlagSet {
@@ -24,6 +25,7 @@ func flags(s *settings) *pflag.FlagSet {
 	fs.DurationVar(&s.Wait, "wait", time.Second, "")
 	fs.StringSliceVar(&s.Peers, "peers", nil, "")
 	fs.BoolVar(&s.Dev, "dev", false, "")
+	fs.StringToStringVar(&s.Tags, "tags", nil, "")
 	AddFileFlag(fs)
 	return fs
 }
@@ -60,6 +62,10 @@ func TestLoad(t *testing.T) {
 		"foreign variables that share the prefix": {
 			environ: []string{"PMD_CLUSTERS_JSON=x", "PMD_SERVICE_HOST=10.0.0.1", "PMD_PORT_8080_TCP_ADDR=10.0.0.1", "PMD_PORT=tcp://10.0.0.1:8080"},
 			want:    settings{Addr: ":8080", Wait: time.Second},
+		},
+		"map": {
+			file: "tags: {rack: a, tier: 1}\n",
+			want: settings{Addr: ":8080", Wait: time.Second, Tags: map[string]string{"rack": "a", "tier": "1"}},
 		},
 		"unknown key":      {file: "http_addr: ':1'\n", wantErr: `unknown key "http_addr" (did you mean "http-addr"?)`},
 		"unknown variable": {environ: []string{"PMD_HTP_ADDR=x"}, wantErr: "PMD_HTP_ADDR"},
