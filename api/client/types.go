@@ -77,6 +77,17 @@ type ClassRuntime struct {
 	CreatedAt         string         `json:"created_at"`
 	UpdatedAt         string         `json:"updated_at"`
 	PartitionCount    uint32         `json:"partition_count"`
+	// Conditions are the Kubernetes conditions of the object; none with older servers.
+	Conditions []RuntimeCondition `json:"conditions,omitempty"`
+}
+
+// RuntimeCondition is a Kubernetes condition of a ClassRuntime.
+type RuntimeCondition struct {
+	Type               string `json:"type"`
+	Status             string `json:"status"`
+	Reason             string `json:"reason"`
+	Message            string `json:"message"`
+	LastTransitionTime string `json:"last_transition_time"`
 }
 
 // RuntimeStatus is the state of a ClassRuntime.
@@ -191,7 +202,12 @@ type Member struct {
 
 // Health is the state of the node that answered.
 type Health struct {
-	Status  string `json:"status"`
-	Service string `json:"service"`
-	Version string `json:"version"`
+	Status    string `json:"status"`
+	Service   string `json:"service"`
+	Version   string `json:"version"`
+	Timestamp string `json:"timestamp"`
+	Storage   struct {
+		Status  string `json:"status"`
+		Message string `json:"message,omitempty"`
+	} `json:"storage"`
 }
