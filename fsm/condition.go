@@ -94,14 +94,6 @@ func DeploymentCondition(units []*pmpb.Unit) model.DeploymentCondition {
 	}
 }
 
-// Worse gives the more severe of two conditions, a when they are equally severe.
-func Worse(a, b model.DeploymentCondition) model.DeploymentCondition {
-	if severity(b) > severity(a) {
-		return b
-	}
-	return a
-}
-
 func severity(c model.DeploymentCondition) int {
 	switch c {
 	case model.ConditionDown, model.ConditionDeleted:

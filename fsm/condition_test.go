@@ -92,6 +92,4 @@ func TestDeploymentCondition(t *testing.T) {
 	if fsm.Acknowledged(&pmpb.Unit{}) || fsm.Acknowledged(nil) {
 		t.Error("what nobody acknowledged is acknowledged")
 	}
-	equal(t, "worse", fsm.Worse(model.ConditionRunning, model.ConditionDown), model.ConditionDown)
-	equal(t, "worse of equals", fsm.Worse(model.ConditionDeleted, model.ConditionDown), model.ConditionDeleted)
 }

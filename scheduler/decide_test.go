@@ -410,7 +410,11 @@ func bruteForce(ps []float64, current []string, target float64) (fewest, moves i
 				}
 			}
 		}
-		a := availability.MajorityOf(chosen)
+		d := availability.NewDistribution(len(chosen))
+		for _, p := range chosen {
+			d.Add(p)
+		}
+		a := d.AtLeast(availability.Majority(len(chosen)))
 		best = max(best, a)
 		if a < target {
 			continue

@@ -84,38 +84,3 @@ func (d *Distribution) AtLeast(q int) float64 {
 	}
 	return math.Min(sum, 1)
 }
-
-// Quorum is the probability that at least q of the independent members with
-// the availabilities ps are up. No members are never available: the result is
-// then 0 for every q.
-func Quorum(ps []float64, q int) float64 {
-	return of(ps).AtLeast(q)
-}
-
-// QuorumLoss is 1-Quorum without its cancellation.
-func QuorumLoss(ps []float64, q int) float64 {
-	return of(ps).Loss(q)
-}
-
-// MajorityOf is Quorum for the majority of ps.
-func MajorityOf(ps []float64) float64 {
-	return Quorum(ps, Majority(len(ps)))
-}
-
-// KOfN is the probability that at least k of n independent members are up that
-// all have the availability p.
-func KOfN(p float64, k, n int) float64 {
-	d := NewDistribution(n)
-	for range n {
-		d.Add(p)
-	}
-	return d.AtLeast(k)
-}
-
-func of(ps []float64) *Distribution {
-	d := NewDistribution(len(ps))
-	for _, p := range ps {
-		d.Add(p)
-	}
-	return d
-}

@@ -11,6 +11,18 @@ import (
 	"oaas.io/control-plane/scheduler/availability"
 )
 
+func of(ps []float64) *availability.Distribution {
+	d := availability.NewDistribution(len(ps))
+	for _, p := range ps {
+		d.Add(p)
+	}
+	return d
+}
+
+func quorum(ps []float64, q int) float64     { return of(ps).AtLeast(q) }
+func quorumLoss(ps []float64, q int) float64 { return of(ps).Loss(q) }
+func majorityOf(ps []float64) float64        { return quorum(ps, availability.Majority(len(ps))) }
+
 func repeat(p float64, n int) []float64 {
 	ps := make([]float64, n)
 	for i := range ps {
@@ -44,7 +56,7 @@ func TestMajorityVectors(t *testing.T) {
 		{"Q9", repeat(0.5, 5), 0.5},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			near(t, availability.MajorityOf(tc.ps), tc.want, 1e-12)
+			near(t, majorityOf(tc.ps), tc.want, 1e-12)
 		})
 	}
 }
@@ -71,8 +83,8 @@ func TestQuorumVectors(t *testing.T) {
 		{"never", []float64{0, 0, 0}, 2, 0},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			near(t, availability.Quorum(tc.ps, tc.q), tc.want, 5e-13)
-			near(t, availability.QuorumLoss(tc.ps, tc.q), 1-tc.want, 5e-13)
+			near(t, quorum(tc.ps, tc.q), tc.want, 5e-13)
+			near(t, quorumLoss(tc.ps, tc.q), 1-tc.want, 5e-13)
 		})
 	}
 }
@@ -92,9 +104,7 @@ func TestMajorityTable(t *testing.T) {
 		{0.999, 1, 0.999, 12}, {0.999, 2, 0.998001, 12}, {0.999, 3, 0.999997, 6},
 	} {
 		t.Run(fmt.Sprintf("%g of %d", tc.p, tc.n), func(t *testing.T) {
-			got := availability.KOfN(tc.p, availability.Majority(tc.n), tc.n)
-			near(t, got, tc.want, 0.51*math.Pow(10, -float64(tc.digits)))
-			near(t, got, availability.MajorityOf(repeat(tc.p, tc.n)), 0)
+			near(t, majorityOf(repeat(tc.p, tc.n)), tc.want, 0.51*math.Pow(10, -float64(tc.digits)))
 		})
 	}
 }
@@ -127,7 +137,7 @@ func TestLossKeepsItsDigits(t *testing.T) {
 	// 3u²-2u³. 1-2^-20 is exact in binary, so no error comes from the input.
 	u := math.Ldexp(1, -20)
 	want := 3*u*u - 2*u*u*u
-	got := availability.QuorumLoss(repeat(1-u, 3), 2)
+	got := quorumLoss(repeat(1-u, 3), 2)
 	if rel := math.Abs(got-want) / want; rel > 1e-12 {
 		t.Errorf("loss %g, want %g: relative error %g", got, want, rel)
 	}
@@ -176,10 +186,10 @@ func TestQuorumEqualsBruteForce(t *testing.T) {
 		ps := probabilities(0, 9).Draw(t, "ps")
 		q := rapid.IntRange(-1, 10).Draw(t, "q")
 		want := bruteForce(ps, q)
-		if got := availability.Quorum(ps, q); math.Abs(got-want) > 1e-12 {
+		if got := quorum(ps, q); math.Abs(got-want) > 1e-12 {
 			t.Fatalf("Quorum = %.17g, brute force %.17g", got, want)
 		}
-		if got := availability.QuorumLoss(ps, q); math.Abs(got-(1-want)) > 1e-12 {
+		if got := quorumLoss(ps, q); math.Abs(got-(1-want)) > 1e-12 {
 			t.Fatalf("QuorumLoss = %.17g, brute force %.17g", got, 1-want)
 		}
 	})
@@ -189,9 +199,9 @@ func TestMonotoneInEachMember(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		ps := probabilities(1, 12).Draw(t, "ps")
 		i := rapid.IntRange(0, len(ps)-1).Draw(t, "i")
-		before := availability.MajorityOf(ps)
+		before := majorityOf(ps)
 		ps[i] += (1 - ps[i]) * rapid.Float64Range(0, 1).Draw(t, "gain")
-		if after := availability.MajorityOf(ps); after < before-1e-12 {
+		if after := majorityOf(ps); after < before-1e-12 {
 			t.Fatalf("raising member %d lowered %.17g to %.17g", i, before, after)
 		}
 	})
@@ -203,10 +213,10 @@ func TestEvenCountsNeverPay(t *testing.T) {
 		if len(ps)%2 == 1 {
 			ps = ps[1:]
 		}
-		even := availability.MajorityOf(ps)
+		even := majorityOf(ps)
 		i := rapid.IntRange(0, len(ps)-1).Draw(t, "dropped")
 		odd := append(append([]float64{}, ps[:i]...), ps[i+1:]...)
-		if got := availability.MajorityOf(odd); got < even-1e-12 {
+		if got := majorityOf(odd); got < even-1e-12 {
 			t.Fatalf("%d members have %.17g, without one %.17g", len(ps), even, got)
 		}
 	})

@@ -294,21 +294,11 @@ func (s *System) Follower(leader *PM) *PM {
 	return nil
 }
 
-// CRM returns that of a cluster, or nil.
-func (s *System) CRM(cluster string) *CRM {
-	for _, crm := range s.CRMs {
-		if crm.Cluster.Name == cluster {
-			return crm
-		}
-	}
-	return nil
-}
-
 // CLI is the path of pmctl.
 func (s *System) CLI() string { return filepath.Join(s.bin, programCLI) }
 
-// Err returns the end of a process that was not asked to end, by comparing with nothing but the process itself: call it only
-// while all processes should run.
+// Err says how a process has ended, nil while all run. It does not know which were asked to end: call it only while all should
+// run.
 func (s *System) Err() error {
 	for _, server := range s.Servers() {
 		if err := server.Err(); err != nil {
