@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/encoding/protojson"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -18,6 +19,7 @@ import (
 
 	"oaas.io/control-plane/crm/api/v1alpha1"
 	"oaas.io/control-plane/crm/template"
+	"oaas.io/control-plane/proto/oprcpb"
 )
 
 func TestInvalidSpecsNameTheField(t *testing.T) {
@@ -214,8 +216,22 @@ func checkPods(t *rapid.T, d appsv1.Deployment) {
 		if len(names) != len(c.Env) {
 			t.Fatalf("a variable of %s occurs twice: %v", d.Name, c.Env)
 		}
-		if collections, ok := envOf(c)["ODGM_COLLECTION"]; ok && !json.Valid([]byte(collections)) {
-			t.Fatalf("no JSON: %s", collections)
+		if collections, ok := envOf(c)["ODGM_COLLECTION"]; ok {
+			checkCollections(t, collections)
+		}
+	}
+}
+
+// checkCollections reads the collections as the object store's own message: a
+// member with another name or type than there is an error.
+func checkCollections(t *rapid.T, text string) {
+	var collections []json.RawMessage
+	if err := json.Unmarshal([]byte(text), &collections); err != nil {
+		t.Fatalf("%v: %s", err, text)
+	}
+	for _, c := range collections {
+		if err := protojson.Unmarshal(c, &oprcpb.CreateCollectionRequest{}); err != nil {
+			t.Fatalf("%v: %s", err, c)
 		}
 	}
 }
