@@ -86,7 +86,7 @@ func (d *dataDir) noteCluster(id string) error {
 // does not, and is empty, the server is a new one.
 func (d *dataDir) identify(store logStore, log hclog.Logger) (string, error) {
 	have, err := store.Get(keyServerID)
-	if err != nil && err.Error() != raftboltdb.ErrKeyNotFound.Error() {
+	if err != nil && !errors.Is(err, raftboltdb.ErrKeyNotFound) {
 		return "", fmt.Errorf("raftstore: reading the log: %w", err)
 	}
 	id := string(have)

@@ -1,6 +1,7 @@
 // Package registry holds every operation on the replicated state, once: the
 // REST API and the leader's background loops both call it, and nothing else
-// writes commands.
+// writes commands, but for those by which package raftstore records the nodes
+// of its own cluster.
 //
 // # Flow of a write
 //

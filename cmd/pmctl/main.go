@@ -1,5 +1,3 @@
-// Command pmctl is the command line for users and operators of the OaaS control
-// plane. See package command.
 package main
 
 import (

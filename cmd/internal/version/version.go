@@ -1,4 +1,3 @@
-// Package version holds the version that the programs report.
 package version
 
 // Version is set by the linker when a release is built.

@@ -1,4 +1,4 @@
-// oaas-local runs Kubernetes clusters, and the whole product on top of them, on this machine.
+// Command oaas-local runs Kubernetes clusters, and the whole product on top of them, on this machine.
 //
 // Purpose: the first look (demo), the end-to-end check (smoke), and clusters to develop against (build, up).
 //

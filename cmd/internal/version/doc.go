@@ -1,0 +1,2 @@
+// Package version holds the version that the programs report.
+package version
