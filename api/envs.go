@@ -1,7 +1,6 @@
 package api
 
 import (
-	"context"
 	"net/http"
 	"time"
 
@@ -78,22 +77,7 @@ func (s *Server) getEnvHealth(w http.ResponseWriter, r *http.Request) error {
 
 // removeEnv forgets an environment that nothing is deployed to.
 func (s *Server) removeEnv(w http.ResponseWriter, r *http.Request) error {
-	if err := noDryRun(r); err != nil {
-		return err
-	}
-	name := pathVar(r, "name")
-	ans, err := s.write(r, operation{
-		run: func(ctx context.Context, ri registry.RequestInfo) (any, uint64, error) {
-			index, err := s.opts.Registry.RemoveCluster(ctx, ri, name)
-			return nil, index, err
-		},
-		reply: func(any) (int, []byte) { return http.StatusNoContent, nil },
-	})
-	if err != nil {
-		return err
-	}
-	ans.send(w)
-	return nil
+	return s.removeNamed(w, r, s.opts.Registry.RemoveCluster)
 }
 
 // healthOf tells what is known of a cluster. Numbers are those of the last

@@ -144,22 +144,7 @@ func (s *Server) packageTagAt(name string) func(index uint64) string {
 }
 
 func (s *Server) deletePackage(w http.ResponseWriter, r *http.Request) error {
-	if err := noDryRun(r); err != nil {
-		return err
-	}
-	name := pathVar(r, "name")
-	ans, err := s.write(r, operation{
-		run: func(ctx context.Context, ri registry.RequestInfo) (any, uint64, error) {
-			index, err := s.opts.Registry.DeletePackage(ctx, ri, name)
-			return nil, index, err
-		},
-		reply: func(any) (int, []byte) { return http.StatusNoContent, nil },
-	})
-	if err != nil {
-		return err
-	}
-	ans.send(w)
-	return nil
+	return s.removeNamed(w, r, s.opts.Registry.DeletePackage)
 }
 
 // flat drops the static type of an outcome. A typed nil must not become a non-nil any.

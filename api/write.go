@@ -66,6 +66,29 @@ func (s *Server) write(r *http.Request, op operation) (*answer, error) {
 	return ans, err
 }
 
+// removeNamed runs the removal of what the path names, which has no outcome but
+// that it is gone.
+func (s *Server) removeNamed(
+	w http.ResponseWriter, r *http.Request, remove func(ctx context.Context, ri registry.RequestInfo, name string) (index uint64, err error),
+) error {
+	if err := noDryRun(r); err != nil {
+		return err
+	}
+	name := pathVar(r, "name")
+	ans, err := s.write(r, operation{
+		run: func(ctx context.Context, ri registry.RequestInfo) (any, uint64, error) {
+			index, err := remove(ctx, ri, name)
+			return nil, index, err
+		},
+		reply: func(any) (int, []byte) { return http.StatusNoContent, nil },
+	})
+	if err != nil {
+		return err
+	}
+	ans.send(w)
+	return nil
+}
+
 // runHere runs an operation on this node.
 func (s *Server) runHere(ctx context.Context, ri registry.RequestInfo, op operation) (*answer, error) {
 	outcome, index, err := op.run(ctx, ri)
