@@ -39,6 +39,8 @@ func Prepare(cmd *cobra.Command) *cobra.Command {
 func Run(cmd *cobra.Command, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
+	// A second signal ends the process at once: the first one gave up its handler.
+	defer context.AfterFunc(ctx, stop)()
 	err := cmd.ExecuteContext(ctx)
 	if err == nil {
 		return 0
