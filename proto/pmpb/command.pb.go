@@ -33,6 +33,8 @@ const (
 	Guard_TABLE_DEPLOYMENT  Guard_Table = 2
 	Guard_TABLE_CLUSTER     Guard_Table = 3
 	Guard_TABLE_UNIT        Guard_Table = 4
+	// Has one row; the key is "autopilot".
+	Guard_TABLE_AUTOPILOT Guard_Table = 5
 )
 
 // Enum value maps for Guard_Table.
@@ -43,6 +45,7 @@ var (
 		2: "TABLE_DEPLOYMENT",
 		3: "TABLE_CLUSTER",
 		4: "TABLE_UNIT",
+		5: "TABLE_AUTOPILOT",
 	}
 	Guard_Table_value = map[string]int32{
 		"TABLE_UNSPECIFIED": 0,
@@ -50,6 +53,7 @@ var (
 		"TABLE_DEPLOYMENT":  2,
 		"TABLE_CLUSTER":     3,
 		"TABLE_UNIT":        4,
+		"TABLE_AUTOPILOT":   5,
 	}
 )
 
@@ -108,6 +112,13 @@ type Command struct {
 	//	*Command_RemoveCluster
 	//	*Command_PutMember
 	//	*Command_RemoveMember
+	//	*Command_PutAutopilot
+	//	*Command_UpdateAlarms
+	//	*Command_RaiseFeatureLevel
+	//	*Command_StageRestore
+	//	*Command_CommitRestore
+	//	*Command_AbortRestore
+	//	*Command_RaiseEpoch
 	Op            isCommand_Op `protobuf_oneof:"op"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -289,6 +300,69 @@ func (x *Command) GetRemoveMember() *RemoveMember {
 	return nil
 }
 
+func (x *Command) GetPutAutopilot() *PutAutopilot {
+	if x != nil {
+		if x, ok := x.Op.(*Command_PutAutopilot); ok {
+			return x.PutAutopilot
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetUpdateAlarms() *UpdateAlarms {
+	if x != nil {
+		if x, ok := x.Op.(*Command_UpdateAlarms); ok {
+			return x.UpdateAlarms
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetRaiseFeatureLevel() *RaiseFeatureLevel {
+	if x != nil {
+		if x, ok := x.Op.(*Command_RaiseFeatureLevel); ok {
+			return x.RaiseFeatureLevel
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetStageRestore() *StageRestore {
+	if x != nil {
+		if x, ok := x.Op.(*Command_StageRestore); ok {
+			return x.StageRestore
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetCommitRestore() *CommitRestore {
+	if x != nil {
+		if x, ok := x.Op.(*Command_CommitRestore); ok {
+			return x.CommitRestore
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetAbortRestore() *AbortRestore {
+	if x != nil {
+		if x, ok := x.Op.(*Command_AbortRestore); ok {
+			return x.AbortRestore
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetRaiseEpoch() *RaiseEpoch {
+	if x != nil {
+		if x, ok := x.Op.(*Command_RaiseEpoch); ok {
+			return x.RaiseEpoch
+		}
+	}
+	return nil
+}
+
 type isCommand_Op interface {
 	isCommand_Op()
 }
@@ -333,6 +407,35 @@ type Command_RemoveMember struct {
 	RemoveMember *RemoveMember `protobuf:"bytes,29,opt,name=remove_member,json=removeMember,proto3,oneof"`
 }
 
+type Command_PutAutopilot struct {
+	// From here on: feature level 2.
+	PutAutopilot *PutAutopilot `protobuf:"bytes,30,opt,name=put_autopilot,json=putAutopilot,proto3,oneof"`
+}
+
+type Command_UpdateAlarms struct {
+	UpdateAlarms *UpdateAlarms `protobuf:"bytes,31,opt,name=update_alarms,json=updateAlarms,proto3,oneof"`
+}
+
+type Command_RaiseFeatureLevel struct {
+	RaiseFeatureLevel *RaiseFeatureLevel `protobuf:"bytes,32,opt,name=raise_feature_level,json=raiseFeatureLevel,proto3,oneof"`
+}
+
+type Command_StageRestore struct {
+	StageRestore *StageRestore `protobuf:"bytes,33,opt,name=stage_restore,json=stageRestore,proto3,oneof"`
+}
+
+type Command_CommitRestore struct {
+	CommitRestore *CommitRestore `protobuf:"bytes,34,opt,name=commit_restore,json=commitRestore,proto3,oneof"`
+}
+
+type Command_AbortRestore struct {
+	AbortRestore *AbortRestore `protobuf:"bytes,35,opt,name=abort_restore,json=abortRestore,proto3,oneof"`
+}
+
+type Command_RaiseEpoch struct {
+	RaiseEpoch *RaiseEpoch `protobuf:"bytes,36,opt,name=raise_epoch,json=raiseEpoch,proto3,oneof"`
+}
+
 func (*Command_Found) isCommand_Op() {}
 
 func (*Command_PutPackage) isCommand_Op() {}
@@ -352,6 +455,20 @@ func (*Command_RemoveCluster) isCommand_Op() {}
 func (*Command_PutMember) isCommand_Op() {}
 
 func (*Command_RemoveMember) isCommand_Op() {}
+
+func (*Command_PutAutopilot) isCommand_Op() {}
+
+func (*Command_UpdateAlarms) isCommand_Op() {}
+
+func (*Command_RaiseFeatureLevel) isCommand_Op() {}
+
+func (*Command_StageRestore) isCommand_Op() {}
+
+func (*Command_CommitRestore) isCommand_Op() {}
+
+func (*Command_AbortRestore) isCommand_Op() {}
+
+func (*Command_RaiseEpoch) isCommand_Op() {}
 
 // Guard holds when the row's modify index is the given one; 0 means absent.
 type Guard struct {
@@ -1273,12 +1390,385 @@ func (x *RemoveMember) GetServerId() string {
 	return ""
 }
 
+// PutAutopilot replaces the settings of autopilot. Indexes in it are ignored.
+type PutAutopilot struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Autopilot     *Autopilot             `protobuf:"bytes,1,opt,name=autopilot,proto3" json:"autopilot,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PutAutopilot) Reset() {
+	*x = PutAutopilot{}
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PutAutopilot) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PutAutopilot) ProtoMessage() {}
+
+func (x *PutAutopilot) ProtoReflect() protoreflect.Message {
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PutAutopilot.ProtoReflect.Descriptor instead.
+func (*PutAutopilot) Descriptor() ([]byte, []int) {
+	return file_oaas_pm_v1_command_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *PutAutopilot) GetAutopilot() *Autopilot {
+	if x != nil {
+		return x.Autopilot
+	}
+	return nil
+}
+
+// UpdateAlarms raises and clears alarms. Raising one that is raised keeps its time.
+type UpdateAlarms struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Raise         []*Alarm               `protobuf:"bytes,1,rep,name=raise,proto3" json:"raise,omitempty"`
+	Clear         []*AlarmKey            `protobuf:"bytes,2,rep,name=clear,proto3" json:"clear,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateAlarms) Reset() {
+	*x = UpdateAlarms{}
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateAlarms) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateAlarms) ProtoMessage() {}
+
+func (x *UpdateAlarms) ProtoReflect() protoreflect.Message {
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateAlarms.ProtoReflect.Descriptor instead.
+func (*UpdateAlarms) Descriptor() ([]byte, []int) {
+	return file_oaas_pm_v1_command_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *UpdateAlarms) GetRaise() []*Alarm {
+	if x != nil {
+		return x.Raise
+	}
+	return nil
+}
+
+func (x *UpdateAlarms) GetClear() []*AlarmKey {
+	if x != nil {
+		return x.Clear
+	}
+	return nil
+}
+
+// RaiseFeatureLevel lets commands of a higher level be proposed. It has no
+// effect when the level is reached already; there is no way back.
+type RaiseFeatureLevel struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Level         uint32                 `protobuf:"varint,1,opt,name=level,proto3" json:"level,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RaiseFeatureLevel) Reset() {
+	*x = RaiseFeatureLevel{}
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RaiseFeatureLevel) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RaiseFeatureLevel) ProtoMessage() {}
+
+func (x *RaiseFeatureLevel) ProtoReflect() protoreflect.Message {
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RaiseFeatureLevel.ProtoReflect.Descriptor instead.
+func (*RaiseFeatureLevel) Descriptor() ([]byte, []int) {
+	return file_oaas_pm_v1_command_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *RaiseFeatureLevel) GetLevel() uint32 {
+	if x != nil {
+		return x.Level
+	}
+	return 0
+}
+
+// StageRestore carries one piece of a snapshot file. The pieces of a restore are
+// numbered from 0 and come in order; piece 0 drops whatever was staged before.
+type StageRestore struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	RestoreId     string                 `protobuf:"bytes,1,opt,name=restore_id,json=restoreId,proto3" json:"restore_id,omitempty"`
+	Sequence      uint32                 `protobuf:"varint,2,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	Data          []byte                 `protobuf:"bytes,3,opt,name=data,proto3" json:"data,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StageRestore) Reset() {
+	*x = StageRestore{}
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StageRestore) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StageRestore) ProtoMessage() {}
+
+func (x *StageRestore) ProtoReflect() protoreflect.Message {
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StageRestore.ProtoReflect.Descriptor instead.
+func (*StageRestore) Descriptor() ([]byte, []int) {
+	return file_oaas_pm_v1_command_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *StageRestore) GetRestoreId() string {
+	if x != nil {
+		return x.RestoreId
+	}
+	return ""
+}
+
+func (x *StageRestore) GetSequence() uint32 {
+	if x != nil {
+		return x.Sequence
+	}
+	return 0
+}
+
+func (x *StageRestore) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+// CommitRestore replaces the contents of the state by those of the staged
+// snapshot: packages, deployments, plans, clusters, deletions and replies. The
+// epoch rises, and every unit gets it together with the command's index as its
+// fence. Units that exist now and not in the snapshot become tombstones.
+type CommitRestore struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	RestoreId string                 `protobuf:"bytes,1,opt,name=restore_id,json=restoreId,proto3" json:"restore_id,omitempty"`
+	// Number of pieces.
+	Pieces uint32 `protobuf:"varint,2,opt,name=pieces,proto3" json:"pieces,omitempty"`
+	// SHA-256 of the whole file.
+	Sha256        []byte `protobuf:"bytes,3,opt,name=sha256,proto3" json:"sha256,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CommitRestore) Reset() {
+	*x = CommitRestore{}
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CommitRestore) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CommitRestore) ProtoMessage() {}
+
+func (x *CommitRestore) ProtoReflect() protoreflect.Message {
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CommitRestore.ProtoReflect.Descriptor instead.
+func (*CommitRestore) Descriptor() ([]byte, []int) {
+	return file_oaas_pm_v1_command_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *CommitRestore) GetRestoreId() string {
+	if x != nil {
+		return x.RestoreId
+	}
+	return ""
+}
+
+func (x *CommitRestore) GetPieces() uint32 {
+	if x != nil {
+		return x.Pieces
+	}
+	return 0
+}
+
+func (x *CommitRestore) GetSha256() []byte {
+	if x != nil {
+		return x.Sha256
+	}
+	return nil
+}
+
+// AbortRestore drops what is staged. An empty id means any restore.
+type AbortRestore struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	RestoreId     string                 `protobuf:"bytes,1,opt,name=restore_id,json=restoreId,proto3" json:"restore_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AbortRestore) Reset() {
+	*x = AbortRestore{}
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AbortRestore) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AbortRestore) ProtoMessage() {}
+
+func (x *AbortRestore) ProtoReflect() protoreflect.Message {
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AbortRestore.ProtoReflect.Descriptor instead.
+func (*AbortRestore) Descriptor() ([]byte, []int) {
+	return file_oaas_pm_v1_command_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *AbortRestore) GetRestoreId() string {
+	if x != nil {
+		return x.RestoreId
+	}
+	return ""
+}
+
+// RaiseEpoch starts a new incarnation, after a recovery that may have lost
+// acknowledged writes: every unit gets the new epoch and the command's index as
+// its fence. A second command with the same recovery id has no effect.
+type RaiseEpoch struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	RecoveryId    string                 `protobuf:"bytes,1,opt,name=recovery_id,json=recoveryId,proto3" json:"recovery_id,omitempty"`
+	Reason        string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RaiseEpoch) Reset() {
+	*x = RaiseEpoch{}
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RaiseEpoch) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RaiseEpoch) ProtoMessage() {}
+
+func (x *RaiseEpoch) ProtoReflect() protoreflect.Message {
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RaiseEpoch.ProtoReflect.Descriptor instead.
+func (*RaiseEpoch) Descriptor() ([]byte, []int) {
+	return file_oaas_pm_v1_command_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *RaiseEpoch) GetRecoveryId() string {
+	if x != nil {
+		return x.RecoveryId
+	}
+	return ""
+}
+
+func (x *RaiseEpoch) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 var File_oaas_pm_v1_command_proto protoreflect.FileDescriptor
 
 const file_oaas_pm_v1_command_proto_rawDesc = "" +
 	"\n" +
 	"\x18oaas/pm/v1/command.proto\x12\n" +
-	"oaas.pm.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a&oaas/deployment/deployment_types.proto\x1a\x17oaas/pm/v1/record.proto\x1a\x1aoaas/runtime/runtime.proto\"\xa8\a\n" +
+	"oaas.pm.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a&oaas/deployment/deployment_types.proto\x1a\x17oaas/pm/v1/record.proto\x1a\x1aoaas/runtime/runtime.proto\"\xfc\n" +
+	"\n" +
 	"\aCommand\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x1d\n" +
 	"\n" +
@@ -1301,19 +1791,28 @@ const file_oaas_pm_v1_command_proto_rawDesc = "" +
 	"\x0eremove_cluster\x18\x1b \x01(\v2\x19.oaas.pm.v1.RemoveClusterH\x00R\rremoveCluster\x126\n" +
 	"\n" +
 	"put_member\x18\x1c \x01(\v2\x15.oaas.pm.v1.PutMemberH\x00R\tputMember\x12?\n" +
-	"\rremove_member\x18\x1d \x01(\v2\x18.oaas.pm.v1.RemoveMemberH\x00R\fremoveMemberB\x04\n" +
-	"\x02op\"\xd7\x01\n" +
+	"\rremove_member\x18\x1d \x01(\v2\x18.oaas.pm.v1.RemoveMemberH\x00R\fremoveMember\x12?\n" +
+	"\rput_autopilot\x18\x1e \x01(\v2\x18.oaas.pm.v1.PutAutopilotH\x00R\fputAutopilot\x12?\n" +
+	"\rupdate_alarms\x18\x1f \x01(\v2\x18.oaas.pm.v1.UpdateAlarmsH\x00R\fupdateAlarms\x12O\n" +
+	"\x13raise_feature_level\x18  \x01(\v2\x1d.oaas.pm.v1.RaiseFeatureLevelH\x00R\x11raiseFeatureLevel\x12?\n" +
+	"\rstage_restore\x18! \x01(\v2\x18.oaas.pm.v1.StageRestoreH\x00R\fstageRestore\x12B\n" +
+	"\x0ecommit_restore\x18\" \x01(\v2\x19.oaas.pm.v1.CommitRestoreH\x00R\rcommitRestore\x12?\n" +
+	"\rabort_restore\x18# \x01(\v2\x18.oaas.pm.v1.AbortRestoreH\x00R\fabortRestore\x129\n" +
+	"\vraise_epoch\x18$ \x01(\v2\x16.oaas.pm.v1.RaiseEpochH\x00R\n" +
+	"raiseEpochB\x04\n" +
+	"\x02op\"\xec\x01\n" +
 	"\x05Guard\x12-\n" +
 	"\x05table\x18\x01 \x01(\x0e2\x17.oaas.pm.v1.Guard.TableR\x05table\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\tR\x03key\x12!\n" +
-	"\fmodify_index\x18\x03 \x01(\x04R\vmodifyIndex\"j\n" +
+	"\fmodify_index\x18\x03 \x01(\x04R\vmodifyIndex\"\x7f\n" +
 	"\x05Table\x12\x15\n" +
 	"\x11TABLE_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rTABLE_PACKAGE\x10\x01\x12\x14\n" +
 	"\x10TABLE_DEPLOYMENT\x10\x02\x12\x11\n" +
 	"\rTABLE_CLUSTER\x10\x03\x12\x0e\n" +
 	"\n" +
-	"TABLE_UNIT\x10\x04\"n\n" +
+	"TABLE_UNIT\x10\x04\x12\x13\n" +
+	"\x0fTABLE_AUTOPILOT\x10\x05\"n\n" +
 	"\vIdempotency\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12!\n" +
 	"\frequest_hash\x18\x02 \x01(\fR\vrequestHash\x12\x16\n" +
@@ -1365,7 +1864,32 @@ const file_oaas_pm_v1_command_proto_rawDesc = "" +
 	"\tPutMember\x12*\n" +
 	"\x06member\x18\x01 \x01(\v2\x12.oaas.pm.v1.MemberR\x06member\"+\n" +
 	"\fRemoveMember\x12\x1b\n" +
-	"\tserver_id\x18\x01 \x01(\tR\bserverIdB'Z%oaas.io/control-plane/proto/pmpb;pmpbb\x06proto3"
+	"\tserver_id\x18\x01 \x01(\tR\bserverId\"C\n" +
+	"\fPutAutopilot\x123\n" +
+	"\tautopilot\x18\x01 \x01(\v2\x15.oaas.pm.v1.AutopilotR\tautopilot\"c\n" +
+	"\fUpdateAlarms\x12'\n" +
+	"\x05raise\x18\x01 \x03(\v2\x11.oaas.pm.v1.AlarmR\x05raise\x12*\n" +
+	"\x05clear\x18\x02 \x03(\v2\x14.oaas.pm.v1.AlarmKeyR\x05clear\")\n" +
+	"\x11RaiseFeatureLevel\x12\x14\n" +
+	"\x05level\x18\x01 \x01(\rR\x05level\"]\n" +
+	"\fStageRestore\x12\x1d\n" +
+	"\n" +
+	"restore_id\x18\x01 \x01(\tR\trestoreId\x12\x1a\n" +
+	"\bsequence\x18\x02 \x01(\rR\bsequence\x12\x12\n" +
+	"\x04data\x18\x03 \x01(\fR\x04data\"^\n" +
+	"\rCommitRestore\x12\x1d\n" +
+	"\n" +
+	"restore_id\x18\x01 \x01(\tR\trestoreId\x12\x16\n" +
+	"\x06pieces\x18\x02 \x01(\rR\x06pieces\x12\x16\n" +
+	"\x06sha256\x18\x03 \x01(\fR\x06sha256\"-\n" +
+	"\fAbortRestore\x12\x1d\n" +
+	"\n" +
+	"restore_id\x18\x01 \x01(\tR\trestoreId\"E\n" +
+	"\n" +
+	"RaiseEpoch\x12\x1f\n" +
+	"\vrecovery_id\x18\x01 \x01(\tR\n" +
+	"recoveryId\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reasonB'Z%oaas.io/control-plane/proto/pmpb;pmpbb\x06proto3"
 
 var (
 	file_oaas_pm_v1_command_proto_rawDescOnce sync.Once
@@ -1380,7 +1904,7 @@ func file_oaas_pm_v1_command_proto_rawDescGZIP() []byte {
 }
 
 var file_oaas_pm_v1_command_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_oaas_pm_v1_command_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_oaas_pm_v1_command_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_oaas_pm_v1_command_proto_goTypes = []any{
 	(Guard_Table)(0),                   // 0: oaas.pm.v1.Guard.Table
 	(*Command)(nil),                    // 1: oaas.pm.v1.Command
@@ -1400,16 +1924,26 @@ var file_oaas_pm_v1_command_proto_goTypes = []any{
 	(*RemoveCluster)(nil),              // 15: oaas.pm.v1.RemoveCluster
 	(*PutMember)(nil),                  // 16: oaas.pm.v1.PutMember
 	(*RemoveMember)(nil),               // 17: oaas.pm.v1.RemoveMember
-	(*timestamppb.Timestamp)(nil),      // 18: google.protobuf.Timestamp
-	(*oaaspb.DeploymentUnit)(nil),      // 19: oaas.deployment.DeploymentUnit
-	(*Ack)(nil),                        // 20: oaas.pm.v1.Ack
-	(*oaaspb.ClassRuntimeSummary)(nil), // 21: oaas.runtime.ClassRuntimeSummary
-	(*Waiting)(nil),                    // 22: oaas.pm.v1.Waiting
-	(*Cluster)(nil),                    // 23: oaas.pm.v1.Cluster
-	(*Member)(nil),                     // 24: oaas.pm.v1.Member
+	(*PutAutopilot)(nil),               // 18: oaas.pm.v1.PutAutopilot
+	(*UpdateAlarms)(nil),               // 19: oaas.pm.v1.UpdateAlarms
+	(*RaiseFeatureLevel)(nil),          // 20: oaas.pm.v1.RaiseFeatureLevel
+	(*StageRestore)(nil),               // 21: oaas.pm.v1.StageRestore
+	(*CommitRestore)(nil),              // 22: oaas.pm.v1.CommitRestore
+	(*AbortRestore)(nil),               // 23: oaas.pm.v1.AbortRestore
+	(*RaiseEpoch)(nil),                 // 24: oaas.pm.v1.RaiseEpoch
+	(*timestamppb.Timestamp)(nil),      // 25: google.protobuf.Timestamp
+	(*oaaspb.DeploymentUnit)(nil),      // 26: oaas.deployment.DeploymentUnit
+	(*Ack)(nil),                        // 27: oaas.pm.v1.Ack
+	(*oaaspb.ClassRuntimeSummary)(nil), // 28: oaas.runtime.ClassRuntimeSummary
+	(*Waiting)(nil),                    // 29: oaas.pm.v1.Waiting
+	(*Cluster)(nil),                    // 30: oaas.pm.v1.Cluster
+	(*Member)(nil),                     // 31: oaas.pm.v1.Member
+	(*Autopilot)(nil),                  // 32: oaas.pm.v1.Autopilot
+	(*Alarm)(nil),                      // 33: oaas.pm.v1.Alarm
+	(*AlarmKey)(nil),                   // 34: oaas.pm.v1.AlarmKey
 }
 var file_oaas_pm_v1_command_proto_depIdxs = []int32{
-	18, // 0: oaas.pm.v1.Command.leader_time:type_name -> google.protobuf.Timestamp
+	25, // 0: oaas.pm.v1.Command.leader_time:type_name -> google.protobuf.Timestamp
 	2,  // 1: oaas.pm.v1.Command.guards:type_name -> oaas.pm.v1.Guard
 	3,  // 2: oaas.pm.v1.Command.idempotency:type_name -> oaas.pm.v1.Idempotency
 	4,  // 3: oaas.pm.v1.Command.found:type_name -> oaas.pm.v1.Found
@@ -1422,22 +1956,32 @@ var file_oaas_pm_v1_command_proto_depIdxs = []int32{
 	15, // 10: oaas.pm.v1.Command.remove_cluster:type_name -> oaas.pm.v1.RemoveCluster
 	16, // 11: oaas.pm.v1.Command.put_member:type_name -> oaas.pm.v1.PutMember
 	17, // 12: oaas.pm.v1.Command.remove_member:type_name -> oaas.pm.v1.RemoveMember
-	0,  // 13: oaas.pm.v1.Guard.table:type_name -> oaas.pm.v1.Guard.Table
-	8,  // 14: oaas.pm.v1.CommitDeployment.units:type_name -> oaas.pm.v1.PlannedUnit
-	19, // 15: oaas.pm.v1.PlannedUnit.desired:type_name -> oaas.deployment.DeploymentUnit
-	11, // 16: oaas.pm.v1.UpdateUnits.updates:type_name -> oaas.pm.v1.UnitUpdate
-	20, // 17: oaas.pm.v1.UnitUpdate.acked:type_name -> oaas.pm.v1.Ack
-	21, // 18: oaas.pm.v1.UnitUpdate.runtime:type_name -> oaas.runtime.ClassRuntimeSummary
-	22, // 19: oaas.pm.v1.UnitUpdate.waiting:type_name -> oaas.pm.v1.Waiting
-	12, // 20: oaas.pm.v1.UnitUpdate.gone:type_name -> oaas.pm.v1.Gone
-	13, // 21: oaas.pm.v1.UnitUpdate.lost:type_name -> oaas.pm.v1.Lost
-	23, // 22: oaas.pm.v1.PutCluster.cluster:type_name -> oaas.pm.v1.Cluster
-	24, // 23: oaas.pm.v1.PutMember.member:type_name -> oaas.pm.v1.Member
-	24, // [24:24] is the sub-list for method output_type
-	24, // [24:24] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	18, // 13: oaas.pm.v1.Command.put_autopilot:type_name -> oaas.pm.v1.PutAutopilot
+	19, // 14: oaas.pm.v1.Command.update_alarms:type_name -> oaas.pm.v1.UpdateAlarms
+	20, // 15: oaas.pm.v1.Command.raise_feature_level:type_name -> oaas.pm.v1.RaiseFeatureLevel
+	21, // 16: oaas.pm.v1.Command.stage_restore:type_name -> oaas.pm.v1.StageRestore
+	22, // 17: oaas.pm.v1.Command.commit_restore:type_name -> oaas.pm.v1.CommitRestore
+	23, // 18: oaas.pm.v1.Command.abort_restore:type_name -> oaas.pm.v1.AbortRestore
+	24, // 19: oaas.pm.v1.Command.raise_epoch:type_name -> oaas.pm.v1.RaiseEpoch
+	0,  // 20: oaas.pm.v1.Guard.table:type_name -> oaas.pm.v1.Guard.Table
+	8,  // 21: oaas.pm.v1.CommitDeployment.units:type_name -> oaas.pm.v1.PlannedUnit
+	26, // 22: oaas.pm.v1.PlannedUnit.desired:type_name -> oaas.deployment.DeploymentUnit
+	11, // 23: oaas.pm.v1.UpdateUnits.updates:type_name -> oaas.pm.v1.UnitUpdate
+	27, // 24: oaas.pm.v1.UnitUpdate.acked:type_name -> oaas.pm.v1.Ack
+	28, // 25: oaas.pm.v1.UnitUpdate.runtime:type_name -> oaas.runtime.ClassRuntimeSummary
+	29, // 26: oaas.pm.v1.UnitUpdate.waiting:type_name -> oaas.pm.v1.Waiting
+	12, // 27: oaas.pm.v1.UnitUpdate.gone:type_name -> oaas.pm.v1.Gone
+	13, // 28: oaas.pm.v1.UnitUpdate.lost:type_name -> oaas.pm.v1.Lost
+	30, // 29: oaas.pm.v1.PutCluster.cluster:type_name -> oaas.pm.v1.Cluster
+	31, // 30: oaas.pm.v1.PutMember.member:type_name -> oaas.pm.v1.Member
+	32, // 31: oaas.pm.v1.PutAutopilot.autopilot:type_name -> oaas.pm.v1.Autopilot
+	33, // 32: oaas.pm.v1.UpdateAlarms.raise:type_name -> oaas.pm.v1.Alarm
+	34, // 33: oaas.pm.v1.UpdateAlarms.clear:type_name -> oaas.pm.v1.AlarmKey
+	34, // [34:34] is the sub-list for method output_type
+	34, // [34:34] is the sub-list for method input_type
+	34, // [34:34] is the sub-list for extension type_name
+	34, // [34:34] is the sub-list for extension extendee
+	0,  // [0:34] is the sub-list for field type_name
 }
 
 func init() { file_oaas_pm_v1_command_proto_init() }
@@ -1457,6 +2001,13 @@ func file_oaas_pm_v1_command_proto_init() {
 		(*Command_RemoveCluster)(nil),
 		(*Command_PutMember)(nil),
 		(*Command_RemoveMember)(nil),
+		(*Command_PutAutopilot)(nil),
+		(*Command_UpdateAlarms)(nil),
+		(*Command_RaiseFeatureLevel)(nil),
+		(*Command_StageRestore)(nil),
+		(*Command_CommitRestore)(nil),
+		(*Command_AbortRestore)(nil),
+		(*Command_RaiseEpoch)(nil),
 	}
 	file_oaas_pm_v1_command_proto_msgTypes[10].OneofWrappers = []any{
 		(*UnitUpdate_Acked)(nil),
@@ -1471,7 +2022,7 @@ func file_oaas_pm_v1_command_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_oaas_pm_v1_command_proto_rawDesc), len(file_oaas_pm_v1_command_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   17,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

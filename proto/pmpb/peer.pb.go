@@ -11,6 +11,8 @@ package pmpb
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
+	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -76,7 +78,25 @@ type IdentifyResponse struct {
 	Peers        []string `protobuf:"bytes,10,rep,name=peers,proto3" json:"peers,omitempty"`
 	LastLogIndex uint64   `protobuf:"varint,11,opt,name=last_log_index,json=lastLogIndex,proto3" json:"last_log_index,omitempty"`
 	// Index of the last command that the node's state machine applied.
-	AppliedIndex  uint64 `protobuf:"varint,12,opt,name=applied_index,json=appliedIndex,proto3" json:"applied_index,omitempty"`
+	AppliedIndex uint64 `protobuf:"varint,12,opt,name=applied_index,json=appliedIndex,proto3" json:"applied_index,omitempty"`
+	Zone         string `protobuf:"bytes,13,opt,name=zone,proto3" json:"zone,omitempty"`
+	// Highest feature level that the node knows. 0 is level 1.
+	FeatureLevel uint32 `protobuf:"varint,14,opt,name=feature_level,json=featureLevel,proto3" json:"feature_level,omitempty"`
+	// Bytes of the file system that holds the data directory; 0 when not known.
+	DiskFree  uint64 `protobuf:"varint,15,opt,name=disk_free,json=diskFree,proto3" json:"disk_free,omitempty"`
+	DiskTotal uint64 `protobuf:"varint,16,opt,name=disk_total,json=diskTotal,proto3" json:"disk_total,omitempty"`
+	// Age of the last message from the leader; 0 on the leader.
+	LastContact *durationpb.Duration `protobuf:"bytes,17,opt,name=last_contact,json=lastContact,proto3" json:"last_contact,omitempty"`
+	Name        string               `protobuf:"bytes,18,opt,name=name,proto3" json:"name,omitempty"`
+	// The node's clock when it answered.
+	Time *timestamppb.Timestamp `protobuf:"bytes,19,opt,name=time,proto3" json:"time,omitempty"`
+	// 99th percentile of recent log writes; missing when there were none.
+	DiskWriteP99  *durationpb.Duration `protobuf:"bytes,20,opt,name=disk_write_p99,json=diskWriteP99,proto3" json:"disk_write_p99,omitempty"`
+	CommitIndex   uint64               `protobuf:"varint,21,opt,name=commit_index,json=commitIndex,proto3" json:"commit_index,omitempty"`
+	SnapshotIndex uint64               `protobuf:"varint,22,opt,name=snapshot_index,json=snapshotIndex,proto3" json:"snapshot_index,omitempty"`
+	// Term of the last log entry.
+	LastLogTerm   uint64                 `protobuf:"varint,23,opt,name=last_log_term,json=lastLogTerm,proto3" json:"last_log_term,omitempty"`
+	StartedAt     *timestamppb.Timestamp `protobuf:"bytes,24,opt,name=started_at,json=startedAt,proto3" json:"started_at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -193,6 +213,90 @@ func (x *IdentifyResponse) GetAppliedIndex() uint64 {
 		return x.AppliedIndex
 	}
 	return 0
+}
+
+func (x *IdentifyResponse) GetZone() string {
+	if x != nil {
+		return x.Zone
+	}
+	return ""
+}
+
+func (x *IdentifyResponse) GetFeatureLevel() uint32 {
+	if x != nil {
+		return x.FeatureLevel
+	}
+	return 0
+}
+
+func (x *IdentifyResponse) GetDiskFree() uint64 {
+	if x != nil {
+		return x.DiskFree
+	}
+	return 0
+}
+
+func (x *IdentifyResponse) GetDiskTotal() uint64 {
+	if x != nil {
+		return x.DiskTotal
+	}
+	return 0
+}
+
+func (x *IdentifyResponse) GetLastContact() *durationpb.Duration {
+	if x != nil {
+		return x.LastContact
+	}
+	return nil
+}
+
+func (x *IdentifyResponse) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *IdentifyResponse) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *IdentifyResponse) GetDiskWriteP99() *durationpb.Duration {
+	if x != nil {
+		return x.DiskWriteP99
+	}
+	return nil
+}
+
+func (x *IdentifyResponse) GetCommitIndex() uint64 {
+	if x != nil {
+		return x.CommitIndex
+	}
+	return 0
+}
+
+func (x *IdentifyResponse) GetSnapshotIndex() uint64 {
+	if x != nil {
+		return x.SnapshotIndex
+	}
+	return 0
+}
+
+func (x *IdentifyResponse) GetLastLogTerm() uint64 {
+	if x != nil {
+		return x.LastLogTerm
+	}
+	return 0
+}
+
+func (x *IdentifyResponse) GetStartedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.StartedAt
+	}
+	return nil
 }
 
 type CurrentTermRequest struct {
@@ -398,6 +502,9 @@ type JoinRequest struct {
 	// Empty when the node has never been a member.
 	ClusterId     string `protobuf:"bytes,5,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
 	Version       string `protobuf:"bytes,6,opt,name=version,proto3" json:"version,omitempty"`
+	Zone          string `protobuf:"bytes,7,opt,name=zone,proto3" json:"zone,omitempty"`
+	FeatureLevel  uint32 `protobuf:"varint,8,opt,name=feature_level,json=featureLevel,proto3" json:"feature_level,omitempty"`
+	Name          string `protobuf:"bytes,9,opt,name=name,proto3" json:"name,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -474,6 +581,201 @@ func (x *JoinRequest) GetVersion() string {
 	return ""
 }
 
+func (x *JoinRequest) GetZone() string {
+	if x != nil {
+		return x.Zone
+	}
+	return ""
+}
+
+func (x *JoinRequest) GetFeatureLevel() uint32 {
+	if x != nil {
+		return x.FeatureLevel
+	}
+	return 0
+}
+
+func (x *JoinRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type ChainRequest struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	ClusterId string                 `protobuf:"bytes,1,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
+	// At most 64 command indexes. Empty: the newest that the node has.
+	Indexes       []uint64 `protobuf:"varint,2,rep,packed,name=indexes,proto3" json:"indexes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChainRequest) Reset() {
+	*x = ChainRequest{}
+	mi := &file_oaas_pm_v1_peer_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChainRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChainRequest) ProtoMessage() {}
+
+func (x *ChainRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_oaas_pm_v1_peer_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChainRequest.ProtoReflect.Descriptor instead.
+func (*ChainRequest) Descriptor() ([]byte, []int) {
+	return file_oaas_pm_v1_peer_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *ChainRequest) GetClusterId() string {
+	if x != nil {
+		return x.ClusterId
+	}
+	return ""
+}
+
+func (x *ChainRequest) GetIndexes() []uint64 {
+	if x != nil {
+		return x.Indexes
+	}
+	return nil
+}
+
+type ChainResponse struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	ServerId string                 `protobuf:"bytes,1,opt,name=server_id,json=serverId,proto3" json:"server_id,omitempty"`
+	// Those of the indexes that the node still remembers.
+	Points        []*ChainPoint `protobuf:"bytes,2,rep,name=points,proto3" json:"points,omitempty"`
+	OldestIndex   uint64        `protobuf:"varint,3,opt,name=oldest_index,json=oldestIndex,proto3" json:"oldest_index,omitempty"`
+	NewestIndex   uint64        `protobuf:"varint,4,opt,name=newest_index,json=newestIndex,proto3" json:"newest_index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChainResponse) Reset() {
+	*x = ChainResponse{}
+	mi := &file_oaas_pm_v1_peer_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChainResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChainResponse) ProtoMessage() {}
+
+func (x *ChainResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_oaas_pm_v1_peer_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChainResponse.ProtoReflect.Descriptor instead.
+func (*ChainResponse) Descriptor() ([]byte, []int) {
+	return file_oaas_pm_v1_peer_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *ChainResponse) GetServerId() string {
+	if x != nil {
+		return x.ServerId
+	}
+	return ""
+}
+
+func (x *ChainResponse) GetPoints() []*ChainPoint {
+	if x != nil {
+		return x.Points
+	}
+	return nil
+}
+
+func (x *ChainResponse) GetOldestIndex() uint64 {
+	if x != nil {
+		return x.OldestIndex
+	}
+	return 0
+}
+
+func (x *ChainResponse) GetNewestIndex() uint64 {
+	if x != nil {
+		return x.NewestIndex
+	}
+	return 0
+}
+
+type ChainPoint struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Index         uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
+	Hash          []byte                 `protobuf:"bytes,2,opt,name=hash,proto3" json:"hash,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChainPoint) Reset() {
+	*x = ChainPoint{}
+	mi := &file_oaas_pm_v1_peer_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChainPoint) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChainPoint) ProtoMessage() {}
+
+func (x *ChainPoint) ProtoReflect() protoreflect.Message {
+	mi := &file_oaas_pm_v1_peer_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChainPoint.ProtoReflect.Descriptor instead.
+func (*ChainPoint) Descriptor() ([]byte, []int) {
+	return file_oaas_pm_v1_peer_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *ChainPoint) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *ChainPoint) GetHash() []byte {
+	if x != nil {
+		return x.Hash
+	}
+	return nil
+}
+
 type JoinResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ClusterId     string                 `protobuf:"bytes,1,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
@@ -483,7 +785,7 @@ type JoinResponse struct {
 
 func (x *JoinResponse) Reset() {
 	*x = JoinResponse{}
-	mi := &file_oaas_pm_v1_peer_proto_msgTypes[7]
+	mi := &file_oaas_pm_v1_peer_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -495,7 +797,7 @@ func (x *JoinResponse) String() string {
 func (*JoinResponse) ProtoMessage() {}
 
 func (x *JoinResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_peer_proto_msgTypes[7]
+	mi := &file_oaas_pm_v1_peer_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -508,7 +810,7 @@ func (x *JoinResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinResponse.ProtoReflect.Descriptor instead.
 func (*JoinResponse) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_peer_proto_rawDescGZIP(), []int{7}
+	return file_oaas_pm_v1_peer_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *JoinResponse) GetClusterId() string {
@@ -528,7 +830,7 @@ type Header struct {
 
 func (x *Header) Reset() {
 	*x = Header{}
-	mi := &file_oaas_pm_v1_peer_proto_msgTypes[8]
+	mi := &file_oaas_pm_v1_peer_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -540,7 +842,7 @@ func (x *Header) String() string {
 func (*Header) ProtoMessage() {}
 
 func (x *Header) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_peer_proto_msgTypes[8]
+	mi := &file_oaas_pm_v1_peer_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -553,7 +855,7 @@ func (x *Header) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Header.ProtoReflect.Descriptor instead.
 func (*Header) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_peer_proto_rawDescGZIP(), []int{8}
+	return file_oaas_pm_v1_peer_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Header) GetName() string {
@@ -587,7 +889,7 @@ type ForwardRequest struct {
 
 func (x *ForwardRequest) Reset() {
 	*x = ForwardRequest{}
-	mi := &file_oaas_pm_v1_peer_proto_msgTypes[9]
+	mi := &file_oaas_pm_v1_peer_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -599,7 +901,7 @@ func (x *ForwardRequest) String() string {
 func (*ForwardRequest) ProtoMessage() {}
 
 func (x *ForwardRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_peer_proto_msgTypes[9]
+	mi := &file_oaas_pm_v1_peer_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -612,7 +914,7 @@ func (x *ForwardRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForwardRequest.ProtoReflect.Descriptor instead.
 func (*ForwardRequest) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_peer_proto_rawDescGZIP(), []int{9}
+	return file_oaas_pm_v1_peer_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ForwardRequest) GetMethod() string {
@@ -675,7 +977,7 @@ type ForwardResponse struct {
 
 func (x *ForwardResponse) Reset() {
 	*x = ForwardResponse{}
-	mi := &file_oaas_pm_v1_peer_proto_msgTypes[10]
+	mi := &file_oaas_pm_v1_peer_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -687,7 +989,7 @@ func (x *ForwardResponse) String() string {
 func (*ForwardResponse) ProtoMessage() {}
 
 func (x *ForwardResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_peer_proto_msgTypes[10]
+	mi := &file_oaas_pm_v1_peer_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -700,7 +1002,7 @@ func (x *ForwardResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForwardResponse.ProtoReflect.Descriptor instead.
 func (*ForwardResponse) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_peer_proto_rawDescGZIP(), []int{10}
+	return file_oaas_pm_v1_peer_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ForwardResponse) GetStatus() uint32 {
@@ -724,13 +1026,113 @@ func (x *ForwardResponse) GetBody() []byte {
 	return nil
 }
 
+type RelayMessage struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Message:
+	//
+	//	*RelayMessage_Request
+	//	*RelayMessage_Response
+	//	*RelayMessage_Body
+	Message       isRelayMessage_Message `protobuf_oneof:"message"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RelayMessage) Reset() {
+	*x = RelayMessage{}
+	mi := &file_oaas_pm_v1_peer_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RelayMessage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RelayMessage) ProtoMessage() {}
+
+func (x *RelayMessage) ProtoReflect() protoreflect.Message {
+	mi := &file_oaas_pm_v1_peer_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RelayMessage.ProtoReflect.Descriptor instead.
+func (*RelayMessage) Descriptor() ([]byte, []int) {
+	return file_oaas_pm_v1_peer_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *RelayMessage) GetMessage() isRelayMessage_Message {
+	if x != nil {
+		return x.Message
+	}
+	return nil
+}
+
+func (x *RelayMessage) GetRequest() *ForwardRequest {
+	if x != nil {
+		if x, ok := x.Message.(*RelayMessage_Request); ok {
+			return x.Request
+		}
+	}
+	return nil
+}
+
+func (x *RelayMessage) GetResponse() *ForwardResponse {
+	if x != nil {
+		if x, ok := x.Message.(*RelayMessage_Response); ok {
+			return x.Response
+		}
+	}
+	return nil
+}
+
+func (x *RelayMessage) GetBody() []byte {
+	if x != nil {
+		if x, ok := x.Message.(*RelayMessage_Body); ok {
+			return x.Body
+		}
+	}
+	return nil
+}
+
+type isRelayMessage_Message interface {
+	isRelayMessage_Message()
+}
+
+type RelayMessage_Request struct {
+	// First message of the caller.
+	Request *ForwardRequest `protobuf:"bytes,1,opt,name=request,proto3,oneof"`
+}
+
+type RelayMessage_Response struct {
+	// First message of the answer. Its body is empty.
+	Response *ForwardResponse `protobuf:"bytes,2,opt,name=response,proto3,oneof"`
+}
+
+type RelayMessage_Body struct {
+	Body []byte `protobuf:"bytes,3,opt,name=body,proto3,oneof"`
+}
+
+func (*RelayMessage_Request) isRelayMessage_Message() {}
+
+func (*RelayMessage_Response) isRelayMessage_Message() {}
+
+func (*RelayMessage_Body) isRelayMessage_Message() {}
+
 var File_oaas_pm_v1_peer_proto protoreflect.FileDescriptor
 
 const file_oaas_pm_v1_peer_proto_rawDesc = "" +
 	"\n" +
 	"\x15oaas/pm/v1/peer.proto\x12\n" +
-	"oaas.pm.v1\"\x11\n" +
-	"\x0fIdentifyRequest\"\xfb\x02\n" +
+	"oaas.pm.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x11\n" +
+	"\x0fIdentifyRequest\"\xdc\x06\n" +
 	"\x10IdentifyResponse\x12\x1b\n" +
 	"\tserver_id\x18\x01 \x01(\tR\bserverId\x12!\n" +
 	"\fraft_address\x18\x02 \x01(\tR\vraftAddress\x12!\n" +
@@ -745,7 +1147,21 @@ const file_oaas_pm_v1_peer_proto_rawDesc = "" +
 	"\x05peers\x18\n" +
 	" \x03(\tR\x05peers\x12$\n" +
 	"\x0elast_log_index\x18\v \x01(\x04R\flastLogIndex\x12#\n" +
-	"\rapplied_index\x18\f \x01(\x04R\fappliedIndex\"3\n" +
+	"\rapplied_index\x18\f \x01(\x04R\fappliedIndex\x12\x12\n" +
+	"\x04zone\x18\r \x01(\tR\x04zone\x12#\n" +
+	"\rfeature_level\x18\x0e \x01(\rR\ffeatureLevel\x12\x1b\n" +
+	"\tdisk_free\x18\x0f \x01(\x04R\bdiskFree\x12\x1d\n" +
+	"\n" +
+	"disk_total\x18\x10 \x01(\x04R\tdiskTotal\x12<\n" +
+	"\flast_contact\x18\x11 \x01(\v2\x19.google.protobuf.DurationR\vlastContact\x12\x12\n" +
+	"\x04name\x18\x12 \x01(\tR\x04name\x12.\n" +
+	"\x04time\x18\x13 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12?\n" +
+	"\x0edisk_write_p99\x18\x14 \x01(\v2\x19.google.protobuf.DurationR\fdiskWriteP99\x12!\n" +
+	"\fcommit_index\x18\x15 \x01(\x04R\vcommitIndex\x12%\n" +
+	"\x0esnapshot_index\x18\x16 \x01(\x04R\rsnapshotIndex\x12\"\n" +
+	"\rlast_log_term\x18\x17 \x01(\x04R\vlastLogTerm\x129\n" +
+	"\n" +
+	"started_at\x18\x18 \x01(\v2\x1a.google.protobuf.TimestampR\tstartedAt\"3\n" +
 	"\x12CurrentTermRequest\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\"F\n" +
@@ -757,7 +1173,7 @@ const file_oaas_pm_v1_peer_proto_rawDesc = "" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\"=\n" +
 	"\x11ReadIndexResponse\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x12\n" +
-	"\x04term\x18\x02 \x01(\x04R\x04term\"\xcc\x01\n" +
+	"\x04term\x18\x02 \x01(\x04R\x04term\"\x99\x02\n" +
 	"\vJoinRequest\x12\x1b\n" +
 	"\tserver_id\x18\x01 \x01(\tR\bserverId\x12!\n" +
 	"\fraft_address\x18\x02 \x01(\tR\vraftAddress\x12!\n" +
@@ -765,7 +1181,23 @@ const file_oaas_pm_v1_peer_proto_rawDesc = "" +
 	"\fhttp_address\x18\x04 \x01(\tR\vhttpAddress\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x05 \x01(\tR\tclusterId\x12\x18\n" +
-	"\aversion\x18\x06 \x01(\tR\aversion\"-\n" +
+	"\aversion\x18\x06 \x01(\tR\aversion\x12\x12\n" +
+	"\x04zone\x18\a \x01(\tR\x04zone\x12#\n" +
+	"\rfeature_level\x18\b \x01(\rR\ffeatureLevel\x12\x12\n" +
+	"\x04name\x18\t \x01(\tR\x04name\"G\n" +
+	"\fChainRequest\x12\x1d\n" +
+	"\n" +
+	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x18\n" +
+	"\aindexes\x18\x02 \x03(\x04R\aindexes\"\xa2\x01\n" +
+	"\rChainResponse\x12\x1b\n" +
+	"\tserver_id\x18\x01 \x01(\tR\bserverId\x12.\n" +
+	"\x06points\x18\x02 \x03(\v2\x16.oaas.pm.v1.ChainPointR\x06points\x12!\n" +
+	"\foldest_index\x18\x03 \x01(\x04R\voldestIndex\x12!\n" +
+	"\fnewest_index\x18\x04 \x01(\x04R\vnewestIndex\"6\n" +
+	"\n" +
+	"ChainPoint\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x12\n" +
+	"\x04hash\x18\x02 \x01(\fR\x04hash\"-\n" +
 	"\fJoinResponse\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\"4\n" +
@@ -784,14 +1216,21 @@ const file_oaas_pm_v1_peer_proto_rawDesc = "" +
 	"\x0fForwardResponse\x12\x16\n" +
 	"\x06status\x18\x01 \x01(\rR\x06status\x12,\n" +
 	"\aheaders\x18\x02 \x03(\v2\x12.oaas.pm.v1.HeaderR\aheaders\x12\x12\n" +
-	"\x04body\x18\x03 \x01(\fR\x04body2\xa9\x02\n" +
+	"\x04body\x18\x03 \x01(\fR\x04body\"\xa2\x01\n" +
+	"\fRelayMessage\x126\n" +
+	"\arequest\x18\x01 \x01(\v2\x1a.oaas.pm.v1.ForwardRequestH\x00R\arequest\x129\n" +
+	"\bresponse\x18\x02 \x01(\v2\x1b.oaas.pm.v1.ForwardResponseH\x00R\bresponse\x12\x14\n" +
+	"\x04body\x18\x03 \x01(\fH\x00R\x04bodyB\t\n" +
+	"\amessage2\xe7\x02\n" +
 	"\vPeerService\x12E\n" +
 	"\bIdentify\x12\x1b.oaas.pm.v1.IdentifyRequest\x1a\x1c.oaas.pm.v1.IdentifyResponse\x12N\n" +
 	"\vCurrentTerm\x12\x1e.oaas.pm.v1.CurrentTermRequest\x1a\x1f.oaas.pm.v1.CurrentTermResponse\x12H\n" +
 	"\tReadIndex\x12\x1c.oaas.pm.v1.ReadIndexRequest\x1a\x1d.oaas.pm.v1.ReadIndexResponse\x129\n" +
-	"\x04Join\x12\x17.oaas.pm.v1.JoinRequest\x1a\x18.oaas.pm.v1.JoinResponse2T\n" +
+	"\x04Join\x12\x17.oaas.pm.v1.JoinRequest\x1a\x18.oaas.pm.v1.JoinResponse\x12<\n" +
+	"\x05Chain\x12\x18.oaas.pm.v1.ChainRequest\x1a\x19.oaas.pm.v1.ChainResponse2\x95\x01\n" +
 	"\x0eForwardService\x12B\n" +
-	"\aForward\x12\x1a.oaas.pm.v1.ForwardRequest\x1a\x1b.oaas.pm.v1.ForwardResponseB'Z%oaas.io/control-plane/proto/pmpb;pmpbb\x06proto3"
+	"\aForward\x12\x1a.oaas.pm.v1.ForwardRequest\x1a\x1b.oaas.pm.v1.ForwardResponse\x12?\n" +
+	"\x05Relay\x12\x18.oaas.pm.v1.RelayMessage\x1a\x18.oaas.pm.v1.RelayMessage(\x010\x01B'Z%oaas.io/control-plane/proto/pmpb;pmpbb\x06proto3"
 
 var (
 	file_oaas_pm_v1_peer_proto_rawDescOnce sync.Once
@@ -805,38 +1244,55 @@ func file_oaas_pm_v1_peer_proto_rawDescGZIP() []byte {
 	return file_oaas_pm_v1_peer_proto_rawDescData
 }
 
-var file_oaas_pm_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_oaas_pm_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_oaas_pm_v1_peer_proto_goTypes = []any{
-	(*IdentifyRequest)(nil),     // 0: oaas.pm.v1.IdentifyRequest
-	(*IdentifyResponse)(nil),    // 1: oaas.pm.v1.IdentifyResponse
-	(*CurrentTermRequest)(nil),  // 2: oaas.pm.v1.CurrentTermRequest
-	(*CurrentTermResponse)(nil), // 3: oaas.pm.v1.CurrentTermResponse
-	(*ReadIndexRequest)(nil),    // 4: oaas.pm.v1.ReadIndexRequest
-	(*ReadIndexResponse)(nil),   // 5: oaas.pm.v1.ReadIndexResponse
-	(*JoinRequest)(nil),         // 6: oaas.pm.v1.JoinRequest
-	(*JoinResponse)(nil),        // 7: oaas.pm.v1.JoinResponse
-	(*Header)(nil),              // 8: oaas.pm.v1.Header
-	(*ForwardRequest)(nil),      // 9: oaas.pm.v1.ForwardRequest
-	(*ForwardResponse)(nil),     // 10: oaas.pm.v1.ForwardResponse
+	(*IdentifyRequest)(nil),       // 0: oaas.pm.v1.IdentifyRequest
+	(*IdentifyResponse)(nil),      // 1: oaas.pm.v1.IdentifyResponse
+	(*CurrentTermRequest)(nil),    // 2: oaas.pm.v1.CurrentTermRequest
+	(*CurrentTermResponse)(nil),   // 3: oaas.pm.v1.CurrentTermResponse
+	(*ReadIndexRequest)(nil),      // 4: oaas.pm.v1.ReadIndexRequest
+	(*ReadIndexResponse)(nil),     // 5: oaas.pm.v1.ReadIndexResponse
+	(*JoinRequest)(nil),           // 6: oaas.pm.v1.JoinRequest
+	(*ChainRequest)(nil),          // 7: oaas.pm.v1.ChainRequest
+	(*ChainResponse)(nil),         // 8: oaas.pm.v1.ChainResponse
+	(*ChainPoint)(nil),            // 9: oaas.pm.v1.ChainPoint
+	(*JoinResponse)(nil),          // 10: oaas.pm.v1.JoinResponse
+	(*Header)(nil),                // 11: oaas.pm.v1.Header
+	(*ForwardRequest)(nil),        // 12: oaas.pm.v1.ForwardRequest
+	(*ForwardResponse)(nil),       // 13: oaas.pm.v1.ForwardResponse
+	(*RelayMessage)(nil),          // 14: oaas.pm.v1.RelayMessage
+	(*durationpb.Duration)(nil),   // 15: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 16: google.protobuf.Timestamp
 }
 var file_oaas_pm_v1_peer_proto_depIdxs = []int32{
-	8,  // 0: oaas.pm.v1.ForwardRequest.headers:type_name -> oaas.pm.v1.Header
-	8,  // 1: oaas.pm.v1.ForwardResponse.headers:type_name -> oaas.pm.v1.Header
-	0,  // 2: oaas.pm.v1.PeerService.Identify:input_type -> oaas.pm.v1.IdentifyRequest
-	2,  // 3: oaas.pm.v1.PeerService.CurrentTerm:input_type -> oaas.pm.v1.CurrentTermRequest
-	4,  // 4: oaas.pm.v1.PeerService.ReadIndex:input_type -> oaas.pm.v1.ReadIndexRequest
-	6,  // 5: oaas.pm.v1.PeerService.Join:input_type -> oaas.pm.v1.JoinRequest
-	9,  // 6: oaas.pm.v1.ForwardService.Forward:input_type -> oaas.pm.v1.ForwardRequest
-	1,  // 7: oaas.pm.v1.PeerService.Identify:output_type -> oaas.pm.v1.IdentifyResponse
-	3,  // 8: oaas.pm.v1.PeerService.CurrentTerm:output_type -> oaas.pm.v1.CurrentTermResponse
-	5,  // 9: oaas.pm.v1.PeerService.ReadIndex:output_type -> oaas.pm.v1.ReadIndexResponse
-	7,  // 10: oaas.pm.v1.PeerService.Join:output_type -> oaas.pm.v1.JoinResponse
-	10, // 11: oaas.pm.v1.ForwardService.Forward:output_type -> oaas.pm.v1.ForwardResponse
-	7,  // [7:12] is the sub-list for method output_type
-	2,  // [2:7] is the sub-list for method input_type
-	2,  // [2:2] is the sub-list for extension type_name
-	2,  // [2:2] is the sub-list for extension extendee
-	0,  // [0:2] is the sub-list for field type_name
+	15, // 0: oaas.pm.v1.IdentifyResponse.last_contact:type_name -> google.protobuf.Duration
+	16, // 1: oaas.pm.v1.IdentifyResponse.time:type_name -> google.protobuf.Timestamp
+	15, // 2: oaas.pm.v1.IdentifyResponse.disk_write_p99:type_name -> google.protobuf.Duration
+	16, // 3: oaas.pm.v1.IdentifyResponse.started_at:type_name -> google.protobuf.Timestamp
+	9,  // 4: oaas.pm.v1.ChainResponse.points:type_name -> oaas.pm.v1.ChainPoint
+	11, // 5: oaas.pm.v1.ForwardRequest.headers:type_name -> oaas.pm.v1.Header
+	11, // 6: oaas.pm.v1.ForwardResponse.headers:type_name -> oaas.pm.v1.Header
+	12, // 7: oaas.pm.v1.RelayMessage.request:type_name -> oaas.pm.v1.ForwardRequest
+	13, // 8: oaas.pm.v1.RelayMessage.response:type_name -> oaas.pm.v1.ForwardResponse
+	0,  // 9: oaas.pm.v1.PeerService.Identify:input_type -> oaas.pm.v1.IdentifyRequest
+	2,  // 10: oaas.pm.v1.PeerService.CurrentTerm:input_type -> oaas.pm.v1.CurrentTermRequest
+	4,  // 11: oaas.pm.v1.PeerService.ReadIndex:input_type -> oaas.pm.v1.ReadIndexRequest
+	6,  // 12: oaas.pm.v1.PeerService.Join:input_type -> oaas.pm.v1.JoinRequest
+	7,  // 13: oaas.pm.v1.PeerService.Chain:input_type -> oaas.pm.v1.ChainRequest
+	12, // 14: oaas.pm.v1.ForwardService.Forward:input_type -> oaas.pm.v1.ForwardRequest
+	14, // 15: oaas.pm.v1.ForwardService.Relay:input_type -> oaas.pm.v1.RelayMessage
+	1,  // 16: oaas.pm.v1.PeerService.Identify:output_type -> oaas.pm.v1.IdentifyResponse
+	3,  // 17: oaas.pm.v1.PeerService.CurrentTerm:output_type -> oaas.pm.v1.CurrentTermResponse
+	5,  // 18: oaas.pm.v1.PeerService.ReadIndex:output_type -> oaas.pm.v1.ReadIndexResponse
+	10, // 19: oaas.pm.v1.PeerService.Join:output_type -> oaas.pm.v1.JoinResponse
+	8,  // 20: oaas.pm.v1.PeerService.Chain:output_type -> oaas.pm.v1.ChainResponse
+	13, // 21: oaas.pm.v1.ForwardService.Forward:output_type -> oaas.pm.v1.ForwardResponse
+	14, // 22: oaas.pm.v1.ForwardService.Relay:output_type -> oaas.pm.v1.RelayMessage
+	16, // [16:23] is the sub-list for method output_type
+	9,  // [9:16] is the sub-list for method input_type
+	9,  // [9:9] is the sub-list for extension type_name
+	9,  // [9:9] is the sub-list for extension extendee
+	0,  // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_oaas_pm_v1_peer_proto_init() }
@@ -844,13 +1300,18 @@ func file_oaas_pm_v1_peer_proto_init() {
 	if File_oaas_pm_v1_peer_proto != nil {
 		return
 	}
+	file_oaas_pm_v1_peer_proto_msgTypes[14].OneofWrappers = []any{
+		(*RelayMessage_Request)(nil),
+		(*RelayMessage_Response)(nil),
+		(*RelayMessage_Body)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_oaas_pm_v1_peer_proto_rawDesc), len(file_oaas_pm_v1_peer_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   11,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

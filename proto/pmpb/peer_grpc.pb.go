@@ -25,6 +25,7 @@ const (
 	PeerService_CurrentTerm_FullMethodName = "/oaas.pm.v1.PeerService/CurrentTerm"
 	PeerService_ReadIndex_FullMethodName   = "/oaas.pm.v1.PeerService/ReadIndex"
 	PeerService_Join_FullMethodName        = "/oaas.pm.v1.PeerService/Join"
+	PeerService_Chain_FullMethodName       = "/oaas.pm.v1.PeerService/Chain"
 )
 
 // PeerServiceClient is the client API for PeerService service.
@@ -39,6 +40,8 @@ type PeerServiceClient interface {
 	ReadIndex(ctx context.Context, in *ReadIndexRequest, opts ...grpc.CallOption) (*ReadIndexResponse, error)
 	// Join asks the leader to add the node to the cluster.
 	Join(ctx context.Context, in *JoinRequest, opts ...grpc.CallOption) (*JoinResponse, error)
+	// Chain answers with the node's chain hashes at given command indexes.
+	Chain(ctx context.Context, in *ChainRequest, opts ...grpc.CallOption) (*ChainResponse, error)
 }
 
 type peerServiceClient struct {
@@ -89,6 +92,16 @@ func (c *peerServiceClient) Join(ctx context.Context, in *JoinRequest, opts ...g
 	return out, nil
 }
 
+func (c *peerServiceClient) Chain(ctx context.Context, in *ChainRequest, opts ...grpc.CallOption) (*ChainResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ChainResponse)
+	err := c.cc.Invoke(ctx, PeerService_Chain_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // PeerServiceServer is the server API for PeerService service.
 // All implementations must embed UnimplementedPeerServiceServer
 // for forward compatibility.
@@ -101,6 +114,8 @@ type PeerServiceServer interface {
 	ReadIndex(context.Context, *ReadIndexRequest) (*ReadIndexResponse, error)
 	// Join asks the leader to add the node to the cluster.
 	Join(context.Context, *JoinRequest) (*JoinResponse, error)
+	// Chain answers with the node's chain hashes at given command indexes.
+	Chain(context.Context, *ChainRequest) (*ChainResponse, error)
 	mustEmbedUnimplementedPeerServiceServer()
 }
 
@@ -122,6 +137,9 @@ func (UnimplementedPeerServiceServer) ReadIndex(context.Context, *ReadIndexReque
 }
 func (UnimplementedPeerServiceServer) Join(context.Context, *JoinRequest) (*JoinResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Join not implemented")
+}
+func (UnimplementedPeerServiceServer) Chain(context.Context, *ChainRequest) (*ChainResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Chain not implemented")
 }
 func (UnimplementedPeerServiceServer) mustEmbedUnimplementedPeerServiceServer() {}
 func (UnimplementedPeerServiceServer) testEmbeddedByValue()                     {}
@@ -216,6 +234,24 @@ func _PeerService_Join_Handler(srv interface{}, ctx context.Context, dec func(in
 	return interceptor(ctx, in, info, handler)
 }
 
+func _PeerService_Chain_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ChainRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PeerServiceServer).Chain(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PeerService_Chain_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PeerServiceServer).Chain(ctx, req.(*ChainRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // PeerService_ServiceDesc is the grpc.ServiceDesc for PeerService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -239,6 +275,10 @@ var PeerService_ServiceDesc = grpc.ServiceDesc{
 			MethodName: "Join",
 			Handler:    _PeerService_Join_Handler,
 		},
+		{
+			MethodName: "Chain",
+			Handler:    _PeerService_Chain_Handler,
+		},
 	},
 	Streams:  []grpc.StreamDesc{},
 	Metadata: "oaas/pm/v1/peer.proto",
@@ -246,6 +286,7 @@ var PeerService_ServiceDesc = grpc.ServiceDesc{
 
 const (
 	ForwardService_Forward_FullMethodName = "/oaas.pm.v1.ForwardService/Forward"
+	ForwardService_Relay_FullMethodName   = "/oaas.pm.v1.ForwardService/Relay"
 )
 
 // ForwardServiceClient is the client API for ForwardService service.
@@ -254,6 +295,9 @@ const (
 type ForwardServiceClient interface {
 	// Forward carries one API request from a follower to the leader. It is never forwarded again.
 	Forward(ctx context.Context, in *ForwardRequest, opts ...grpc.CallOption) (*ForwardResponse, error)
+	// Relay carries one request to the node that it names, with bodies of any
+	// length in both directions. The first message of either side is the head.
+	Relay(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[RelayMessage, RelayMessage], error)
 }
 
 type forwardServiceClient struct {
@@ -274,12 +318,28 @@ func (c *forwardServiceClient) Forward(ctx context.Context, in *ForwardRequest, 
 	return out, nil
 }
 
+func (c *forwardServiceClient) Relay(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[RelayMessage, RelayMessage], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &ForwardService_ServiceDesc.Streams[0], ForwardService_Relay_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[RelayMessage, RelayMessage]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ForwardService_RelayClient = grpc.BidiStreamingClient[RelayMessage, RelayMessage]
+
 // ForwardServiceServer is the server API for ForwardService service.
 // All implementations must embed UnimplementedForwardServiceServer
 // for forward compatibility.
 type ForwardServiceServer interface {
 	// Forward carries one API request from a follower to the leader. It is never forwarded again.
 	Forward(context.Context, *ForwardRequest) (*ForwardResponse, error)
+	// Relay carries one request to the node that it names, with bodies of any
+	// length in both directions. The first message of either side is the head.
+	Relay(grpc.BidiStreamingServer[RelayMessage, RelayMessage]) error
 	mustEmbedUnimplementedForwardServiceServer()
 }
 
@@ -292,6 +352,9 @@ type UnimplementedForwardServiceServer struct{}
 
 func (UnimplementedForwardServiceServer) Forward(context.Context, *ForwardRequest) (*ForwardResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Forward not implemented")
+}
+func (UnimplementedForwardServiceServer) Relay(grpc.BidiStreamingServer[RelayMessage, RelayMessage]) error {
+	return status.Error(codes.Unimplemented, "method Relay not implemented")
 }
 func (UnimplementedForwardServiceServer) mustEmbedUnimplementedForwardServiceServer() {}
 func (UnimplementedForwardServiceServer) testEmbeddedByValue()                        {}
@@ -332,6 +395,13 @@ func _ForwardService_Forward_Handler(srv interface{}, ctx context.Context, dec f
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ForwardService_Relay_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(ForwardServiceServer).Relay(&grpc.GenericServerStream[RelayMessage, RelayMessage]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ForwardService_RelayServer = grpc.BidiStreamingServer[RelayMessage, RelayMessage]
+
 // ForwardService_ServiceDesc is the grpc.ServiceDesc for ForwardService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -344,6 +414,13 @@ var ForwardService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _ForwardService_Forward_Handler,
 		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "Relay",
+			Handler:       _ForwardService_Relay_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
+		},
+	},
 	Metadata: "oaas/pm/v1/peer.proto",
 }

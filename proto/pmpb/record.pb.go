@@ -13,6 +13,7 @@ package pmpb
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	oaaspb "oaas.io/control-plane/proto/oaaspb"
 	reflect "reflect"
@@ -132,6 +133,57 @@ func (ClusterHealth) EnumDescriptor() ([]byte, []int) {
 	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{1}
 }
 
+type AlarmKey_Kind int32
+
+const (
+	AlarmKey_KIND_UNSPECIFIED AlarmKey_Kind = 0
+	// The disk of a server is nearly full.
+	AlarmKey_KIND_NO_SPACE AlarmKey_Kind = 1
+	// The servers do not agree on the log, and no majority tells who is right.
+	AlarmKey_KIND_DIVERGED AlarmKey_Kind = 2
+)
+
+// Enum value maps for AlarmKey_Kind.
+var (
+	AlarmKey_Kind_name = map[int32]string{
+		0: "KIND_UNSPECIFIED",
+		1: "KIND_NO_SPACE",
+		2: "KIND_DIVERGED",
+	}
+	AlarmKey_Kind_value = map[string]int32{
+		"KIND_UNSPECIFIED": 0,
+		"KIND_NO_SPACE":    1,
+		"KIND_DIVERGED":    2,
+	}
+)
+
+func (x AlarmKey_Kind) Enum() *AlarmKey_Kind {
+	p := new(AlarmKey_Kind)
+	*p = x
+	return p
+}
+
+func (x AlarmKey_Kind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (AlarmKey_Kind) Descriptor() protoreflect.EnumDescriptor {
+	return file_oaas_pm_v1_record_proto_enumTypes[2].Descriptor()
+}
+
+func (AlarmKey_Kind) Type() protoreflect.EnumType {
+	return &file_oaas_pm_v1_record_proto_enumTypes[2]
+}
+
+func (x AlarmKey_Kind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use AlarmKey_Kind.Descriptor instead.
+func (AlarmKey_Kind) EnumDescriptor() ([]byte, []int) {
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{13, 0}
+}
+
 // SnapshotRecord is one row of a snapshot.
 type SnapshotRecord struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -146,6 +198,9 @@ type SnapshotRecord struct {
 	//	*SnapshotRecord_Member
 	//	*SnapshotRecord_Deletion
 	//	*SnapshotRecord_Reply
+	//	*SnapshotRecord_Autopilot
+	//	*SnapshotRecord_Alarm
+	//	*SnapshotRecord_StagedPiece
 	Record        isSnapshotRecord_Record `protobuf_oneof:"record"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -269,6 +324,33 @@ func (x *SnapshotRecord) GetReply() *Reply {
 	return nil
 }
 
+func (x *SnapshotRecord) GetAutopilot() *Autopilot {
+	if x != nil {
+		if x, ok := x.Record.(*SnapshotRecord_Autopilot); ok {
+			return x.Autopilot
+		}
+	}
+	return nil
+}
+
+func (x *SnapshotRecord) GetAlarm() *Alarm {
+	if x != nil {
+		if x, ok := x.Record.(*SnapshotRecord_Alarm); ok {
+			return x.Alarm
+		}
+	}
+	return nil
+}
+
+func (x *SnapshotRecord) GetStagedPiece() *StagedPiece {
+	if x != nil {
+		if x, ok := x.Record.(*SnapshotRecord_StagedPiece); ok {
+			return x.StagedPiece
+		}
+	}
+	return nil
+}
+
 type isSnapshotRecord_Record interface {
 	isSnapshotRecord_Record()
 }
@@ -309,6 +391,19 @@ type SnapshotRecord_Reply struct {
 	Reply *Reply `protobuf:"bytes,9,opt,name=reply,proto3,oneof"`
 }
 
+type SnapshotRecord_Autopilot struct {
+	// From here on: snapshot format 2.
+	Autopilot *Autopilot `protobuf:"bytes,10,opt,name=autopilot,proto3,oneof"`
+}
+
+type SnapshotRecord_Alarm struct {
+	Alarm *Alarm `protobuf:"bytes,11,opt,name=alarm,proto3,oneof"`
+}
+
+type SnapshotRecord_StagedPiece struct {
+	StagedPiece *StagedPiece `protobuf:"bytes,12,opt,name=staged_piece,json=stagedPiece,proto3,oneof"`
+}
+
 func (*SnapshotRecord_Meta) isSnapshotRecord_Record() {}
 
 func (*SnapshotRecord_Package) isSnapshotRecord_Record() {}
@@ -327,6 +422,12 @@ func (*SnapshotRecord_Deletion) isSnapshotRecord_Record() {}
 
 func (*SnapshotRecord_Reply) isSnapshotRecord_Record() {}
 
+func (*SnapshotRecord_Autopilot) isSnapshotRecord_Record() {}
+
+func (*SnapshotRecord_Alarm) isSnapshotRecord_Record() {}
+
+func (*SnapshotRecord_StagedPiece) isSnapshotRecord_Record() {}
+
 // Meta is the state's single row about itself.
 type Meta struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -342,7 +443,11 @@ type Meta struct {
 	// Number of applied commands.
 	AppliedCount uint64 `protobuf:"varint,6,opt,name=applied_count,json=appliedCount,proto3" json:"applied_count,omitempty"`
 	// Leader time of the last applied command; the state's own clock.
-	Time          *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=time,proto3" json:"time,omitempty"`
+	Time *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=time,proto3" json:"time,omitempty"`
+	// Commands above this level are not proposed. 0 is level 1.
+	FeatureLevel uint32 `protobuf:"varint,8,opt,name=feature_level,json=featureLevel,proto3" json:"feature_level,omitempty"`
+	// Recovery that last raised the epoch, see RaiseEpoch.
+	RecoveryId    string `protobuf:"bytes,9,opt,name=recovery_id,json=recoveryId,proto3" json:"recovery_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -424,6 +529,20 @@ func (x *Meta) GetTime() *timestamppb.Timestamp {
 		return x.Time
 	}
 	return nil
+}
+
+func (x *Meta) GetFeatureLevel() uint32 {
+	if x != nil {
+		return x.FeatureLevel
+	}
+	return 0
+}
+
+func (x *Meta) GetRecoveryId() string {
+	if x != nil {
+		return x.RecoveryId
+	}
+	return ""
 }
 
 type Package struct {
@@ -1172,13 +1291,19 @@ func (x *Cluster) GetModifyIndex() uint64 {
 
 // Member is where a package manager node can be reached by its peers.
 type Member struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	ServerId      string                 `protobuf:"bytes,1,opt,name=server_id,json=serverId,proto3" json:"server_id,omitempty"`
-	RaftAddress   string                 `protobuf:"bytes,2,opt,name=raft_address,json=raftAddress,proto3" json:"raft_address,omitempty"`
-	GrpcAddress   string                 `protobuf:"bytes,3,opt,name=grpc_address,json=grpcAddress,proto3" json:"grpc_address,omitempty"`
-	HttpAddress   string                 `protobuf:"bytes,4,opt,name=http_address,json=httpAddress,proto3" json:"http_address,omitempty"`
-	Version       string                 `protobuf:"bytes,5,opt,name=version,proto3" json:"version,omitempty"`
-	ModifyIndex   uint64                 `protobuf:"varint,6,opt,name=modify_index,json=modifyIndex,proto3" json:"modify_index,omitempty"`
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	ServerId    string                 `protobuf:"bytes,1,opt,name=server_id,json=serverId,proto3" json:"server_id,omitempty"`
+	RaftAddress string                 `protobuf:"bytes,2,opt,name=raft_address,json=raftAddress,proto3" json:"raft_address,omitempty"`
+	GrpcAddress string                 `protobuf:"bytes,3,opt,name=grpc_address,json=grpcAddress,proto3" json:"grpc_address,omitempty"`
+	HttpAddress string                 `protobuf:"bytes,4,opt,name=http_address,json=httpAddress,proto3" json:"http_address,omitempty"`
+	Version     string                 `protobuf:"bytes,5,opt,name=version,proto3" json:"version,omitempty"`
+	ModifyIndex uint64                 `protobuf:"varint,6,opt,name=modify_index,json=modifyIndex,proto3" json:"modify_index,omitempty"`
+	// Failure domain of the node, empty when it was not told.
+	Zone string `protobuf:"bytes,7,opt,name=zone,proto3" json:"zone,omitempty"`
+	// Highest feature level that the node's program knows. 0 is level 1.
+	FeatureLevel uint32 `protobuf:"varint,8,opt,name=feature_level,json=featureLevel,proto3" json:"feature_level,omitempty"`
+	// Name of the node for people, as it was configured.
+	Name          string `protobuf:"bytes,9,opt,name=name,proto3" json:"name,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1253,6 +1378,27 @@ func (x *Member) GetModifyIndex() uint64 {
 		return x.ModifyIndex
 	}
 	return 0
+}
+
+func (x *Member) GetZone() string {
+	if x != nil {
+		return x.Zone
+	}
+	return ""
+}
+
+func (x *Member) GetFeatureLevel() uint32 {
+	if x != nil {
+		return x.FeatureLevel
+	}
+	return 0
+}
+
+func (x *Member) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
 }
 
 // Deletion is a deleted deployment whose units are not all confirmed gone.
@@ -1451,12 +1597,328 @@ func (x *Reply) GetCreateIndex() uint64 {
 	return 0
 }
 
+// Autopilot is how the leader looks after the servers. A missing duration and
+// a zero number stand for the default.
+type Autopilot struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Remove servers that have failed for dead_server_grace.
+	CleanupDeadServers bool                 `protobuf:"varint,1,opt,name=cleanup_dead_servers,json=cleanupDeadServers,proto3" json:"cleanup_dead_servers,omitempty"`
+	DeadServerGrace    *durationpb.Duration `protobuf:"bytes,2,opt,name=dead_server_grace,json=deadServerGrace,proto3" json:"dead_server_grace,omitempty"`
+	// A server that has not heard from the leader for longer is not healthy.
+	LastContactThreshold *durationpb.Duration `protobuf:"bytes,3,opt,name=last_contact_threshold,json=lastContactThreshold,proto3" json:"last_contact_threshold,omitempty"`
+	// A server that lags by more entries is not healthy.
+	MaxTrailingLogs uint64 `protobuf:"varint,4,opt,name=max_trailing_logs,json=maxTrailingLogs,proto3" json:"max_trailing_logs,omitempty"`
+	// How long a server must be healthy before it gets a vote.
+	ServerStabilization *durationpb.Duration `protobuf:"bytes,5,opt,name=server_stabilization,json=serverStabilization,proto3" json:"server_stabilization,omitempty"`
+	// Never remove a voter when fewer would be left. 0: half of the desired voters plus one.
+	MinQuorum uint32 `protobuf:"varint,6,opt,name=min_quorum,json=minQuorum,proto3" json:"min_quorum,omitempty"`
+	// 0: the largest odd number of servers there are, at most 5.
+	DesiredVoters uint32 `protobuf:"varint,7,opt,name=desired_voters,json=desiredVoters,proto3" json:"desired_voters,omitempty"`
+	// Spread the votes over the zones.
+	SpreadZones bool `protobuf:"varint,8,opt,name=spread_zones,json=spreadZones,proto3" json:"spread_zones,omitempty"`
+	// Servers that must not have a vote.
+	NonVoters     []string `protobuf:"bytes,9,rep,name=non_voters,json=nonVoters,proto3" json:"non_voters,omitempty"`
+	ModifyIndex   uint64   `protobuf:"varint,10,opt,name=modify_index,json=modifyIndex,proto3" json:"modify_index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Autopilot) Reset() {
+	*x = Autopilot{}
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Autopilot) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Autopilot) ProtoMessage() {}
+
+func (x *Autopilot) ProtoReflect() protoreflect.Message {
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Autopilot.ProtoReflect.Descriptor instead.
+func (*Autopilot) Descriptor() ([]byte, []int) {
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *Autopilot) GetCleanupDeadServers() bool {
+	if x != nil {
+		return x.CleanupDeadServers
+	}
+	return false
+}
+
+func (x *Autopilot) GetDeadServerGrace() *durationpb.Duration {
+	if x != nil {
+		return x.DeadServerGrace
+	}
+	return nil
+}
+
+func (x *Autopilot) GetLastContactThreshold() *durationpb.Duration {
+	if x != nil {
+		return x.LastContactThreshold
+	}
+	return nil
+}
+
+func (x *Autopilot) GetMaxTrailingLogs() uint64 {
+	if x != nil {
+		return x.MaxTrailingLogs
+	}
+	return 0
+}
+
+func (x *Autopilot) GetServerStabilization() *durationpb.Duration {
+	if x != nil {
+		return x.ServerStabilization
+	}
+	return nil
+}
+
+func (x *Autopilot) GetMinQuorum() uint32 {
+	if x != nil {
+		return x.MinQuorum
+	}
+	return 0
+}
+
+func (x *Autopilot) GetDesiredVoters() uint32 {
+	if x != nil {
+		return x.DesiredVoters
+	}
+	return 0
+}
+
+func (x *Autopilot) GetSpreadZones() bool {
+	if x != nil {
+		return x.SpreadZones
+	}
+	return false
+}
+
+func (x *Autopilot) GetNonVoters() []string {
+	if x != nil {
+		return x.NonVoters
+	}
+	return nil
+}
+
+func (x *Autopilot) GetModifyIndex() uint64 {
+	if x != nil {
+		return x.ModifyIndex
+	}
+	return 0
+}
+
+type AlarmKey struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Kind          AlarmKey_Kind          `protobuf:"varint,1,opt,name=kind,proto3,enum=oaas.pm.v1.AlarmKey_Kind" json:"kind,omitempty"`
+	ServerId      string                 `protobuf:"bytes,2,opt,name=server_id,json=serverId,proto3" json:"server_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AlarmKey) Reset() {
+	*x = AlarmKey{}
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AlarmKey) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AlarmKey) ProtoMessage() {}
+
+func (x *AlarmKey) ProtoReflect() protoreflect.Message {
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AlarmKey.ProtoReflect.Descriptor instead.
+func (*AlarmKey) Descriptor() ([]byte, []int) {
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *AlarmKey) GetKind() AlarmKey_Kind {
+	if x != nil {
+		return x.Kind
+	}
+	return AlarmKey_KIND_UNSPECIFIED
+}
+
+func (x *AlarmKey) GetServerId() string {
+	if x != nil {
+		return x.ServerId
+	}
+	return ""
+}
+
+// Alarm makes the state read-only while it is raised.
+type Alarm struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           *AlarmKey              `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	Message       string                 `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
+	Since         *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=since,proto3" json:"since,omitempty"`
+	ModifyIndex   uint64                 `protobuf:"varint,4,opt,name=modify_index,json=modifyIndex,proto3" json:"modify_index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Alarm) Reset() {
+	*x = Alarm{}
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Alarm) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Alarm) ProtoMessage() {}
+
+func (x *Alarm) ProtoReflect() protoreflect.Message {
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Alarm.ProtoReflect.Descriptor instead.
+func (*Alarm) Descriptor() ([]byte, []int) {
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *Alarm) GetKey() *AlarmKey {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *Alarm) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *Alarm) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *Alarm) GetModifyIndex() uint64 {
+	if x != nil {
+		return x.ModifyIndex
+	}
+	return 0
+}
+
+// StagedPiece is one piece of a snapshot that is about to be restored.
+type StagedPiece struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	RestoreId     string                 `protobuf:"bytes,1,opt,name=restore_id,json=restoreId,proto3" json:"restore_id,omitempty"`
+	Sequence      uint32                 `protobuf:"varint,2,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	Data          []byte                 `protobuf:"bytes,3,opt,name=data,proto3" json:"data,omitempty"`
+	Time          *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=time,proto3" json:"time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StagedPiece) Reset() {
+	*x = StagedPiece{}
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StagedPiece) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StagedPiece) ProtoMessage() {}
+
+func (x *StagedPiece) ProtoReflect() protoreflect.Message {
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StagedPiece.ProtoReflect.Descriptor instead.
+func (*StagedPiece) Descriptor() ([]byte, []int) {
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *StagedPiece) GetRestoreId() string {
+	if x != nil {
+		return x.RestoreId
+	}
+	return ""
+}
+
+func (x *StagedPiece) GetSequence() uint32 {
+	if x != nil {
+		return x.Sequence
+	}
+	return 0
+}
+
+func (x *StagedPiece) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+func (x *StagedPiece) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
 var File_oaas_pm_v1_record_proto protoreflect.FileDescriptor
 
 const file_oaas_pm_v1_record_proto_rawDesc = "" +
 	"\n" +
 	"\x17oaas/pm/v1/record.proto\x12\n" +
-	"oaas.pm.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a&oaas/deployment/deployment_types.proto\x1a\x1aoaas/runtime/runtime.proto\"\xbb\x03\n" +
+	"oaas.pm.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a&oaas/deployment/deployment_types.proto\x1a\x1aoaas/runtime/runtime.proto\"\xdb\x04\n" +
 	"\x0eSnapshotRecord\x12&\n" +
 	"\x04meta\x18\x01 \x01(\v2\x10.oaas.pm.v1.MetaH\x00R\x04meta\x12/\n" +
 	"\apackage\x18\x02 \x01(\v2\x13.oaas.pm.v1.PackageH\x00R\apackage\x128\n" +
@@ -1468,8 +1930,12 @@ const file_oaas_pm_v1_record_proto_rawDesc = "" +
 	"\acluster\x18\x06 \x01(\v2\x13.oaas.pm.v1.ClusterH\x00R\acluster\x12,\n" +
 	"\x06member\x18\a \x01(\v2\x12.oaas.pm.v1.MemberH\x00R\x06member\x122\n" +
 	"\bdeletion\x18\b \x01(\v2\x14.oaas.pm.v1.DeletionH\x00R\bdeletion\x12)\n" +
-	"\x05reply\x18\t \x01(\v2\x11.oaas.pm.v1.ReplyH\x00R\x05replyB\b\n" +
-	"\x06record\"\xf7\x01\n" +
+	"\x05reply\x18\t \x01(\v2\x11.oaas.pm.v1.ReplyH\x00R\x05reply\x125\n" +
+	"\tautopilot\x18\n" +
+	" \x01(\v2\x15.oaas.pm.v1.AutopilotH\x00R\tautopilot\x12)\n" +
+	"\x05alarm\x18\v \x01(\v2\x11.oaas.pm.v1.AlarmH\x00R\x05alarm\x12<\n" +
+	"\fstaged_piece\x18\f \x01(\v2\x17.oaas.pm.v1.StagedPieceH\x00R\vstagedPieceB\b\n" +
+	"\x06record\"\xbd\x02\n" +
 	"\x04Meta\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x14\n" +
@@ -1479,7 +1945,10 @@ const file_oaas_pm_v1_record_proto_rawDesc = "" +
 	"\n" +
 	"chain_hash\x18\x05 \x01(\fR\tchainHash\x12#\n" +
 	"\rapplied_count\x18\x06 \x01(\x04R\fappliedCount\x12.\n" +
-	"\x04time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x04time\"\x7f\n" +
+	"\x04time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12#\n" +
+	"\rfeature_level\x18\b \x01(\rR\ffeatureLevel\x12\x1f\n" +
+	"\vrecovery_id\x18\t \x01(\tR\n" +
+	"recoveryId\"\x7f\n" +
 	"\aPackage\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
 	"\bdocument\x18\x02 \x01(\fR\bdocument\x12!\n" +
@@ -1562,14 +2031,17 @@ const file_oaas_pm_v1_record_proto_rawDesc = "" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\x0f\n" +
-	"\r_availability\"\xcb\x01\n" +
+	"\r_availability\"\x98\x02\n" +
 	"\x06Member\x12\x1b\n" +
 	"\tserver_id\x18\x01 \x01(\tR\bserverId\x12!\n" +
 	"\fraft_address\x18\x02 \x01(\tR\vraftAddress\x12!\n" +
 	"\fgrpc_address\x18\x03 \x01(\tR\vgrpcAddress\x12!\n" +
 	"\fhttp_address\x18\x04 \x01(\tR\vhttpAddress\x12\x18\n" +
 	"\aversion\x18\x05 \x01(\tR\aversion\x12!\n" +
-	"\fmodify_index\x18\x06 \x01(\x04R\vmodifyIndex\"\xd4\x02\n" +
+	"\fmodify_index\x18\x06 \x01(\x04R\vmodifyIndex\x12\x12\n" +
+	"\x04zone\x18\a \x01(\tR\x04zone\x12#\n" +
+	"\rfeature_level\x18\b \x01(\rR\ffeatureLevel\x12\x12\n" +
+	"\x04name\x18\t \x01(\tR\x04name\"\xd4\x02\n" +
 	"\bDeletion\x12%\n" +
 	"\x0edeployment_uid\x18\x01 \x01(\tR\rdeploymentUid\x12%\n" +
 	"\x0edeployment_key\x18\x02 \x01(\tR\rdeploymentKey\x12!\n" +
@@ -1587,7 +2059,39 @@ const file_oaas_pm_v1_record_proto_rawDesc = "" +
 	"\x06status\x18\x03 \x01(\rR\x06status\x12\x12\n" +
 	"\x04body\x18\x04 \x01(\fR\x04body\x12.\n" +
 	"\x04time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12!\n" +
-	"\fcreate_index\x18\x06 \x01(\x04R\vcreateIndex*e\n" +
+	"\fcreate_index\x18\x06 \x01(\x04R\vcreateIndex\"\xfa\x03\n" +
+	"\tAutopilot\x120\n" +
+	"\x14cleanup_dead_servers\x18\x01 \x01(\bR\x12cleanupDeadServers\x12E\n" +
+	"\x11dead_server_grace\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x0fdeadServerGrace\x12O\n" +
+	"\x16last_contact_threshold\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x14lastContactThreshold\x12*\n" +
+	"\x11max_trailing_logs\x18\x04 \x01(\x04R\x0fmaxTrailingLogs\x12L\n" +
+	"\x14server_stabilization\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x13serverStabilization\x12\x1d\n" +
+	"\n" +
+	"min_quorum\x18\x06 \x01(\rR\tminQuorum\x12%\n" +
+	"\x0edesired_voters\x18\a \x01(\rR\rdesiredVoters\x12!\n" +
+	"\fspread_zones\x18\b \x01(\bR\vspreadZones\x12\x1d\n" +
+	"\n" +
+	"non_voters\x18\t \x03(\tR\tnonVoters\x12!\n" +
+	"\fmodify_index\x18\n" +
+	" \x01(\x04R\vmodifyIndex\"\x9a\x01\n" +
+	"\bAlarmKey\x12-\n" +
+	"\x04kind\x18\x01 \x01(\x0e2\x19.oaas.pm.v1.AlarmKey.KindR\x04kind\x12\x1b\n" +
+	"\tserver_id\x18\x02 \x01(\tR\bserverId\"B\n" +
+	"\x04Kind\x12\x14\n" +
+	"\x10KIND_UNSPECIFIED\x10\x00\x12\x11\n" +
+	"\rKIND_NO_SPACE\x10\x01\x12\x11\n" +
+	"\rKIND_DIVERGED\x10\x02\"\x9e\x01\n" +
+	"\x05Alarm\x12&\n" +
+	"\x03key\x18\x01 \x01(\v2\x14.oaas.pm.v1.AlarmKeyR\x03key\x12\x18\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage\x120\n" +
+	"\x05since\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12!\n" +
+	"\fmodify_index\x18\x04 \x01(\x04R\vmodifyIndex\"\x8c\x01\n" +
+	"\vStagedPiece\x12\x1d\n" +
+	"\n" +
+	"restore_id\x18\x01 \x01(\tR\trestoreId\x12\x1a\n" +
+	"\bsequence\x18\x02 \x01(\rR\bsequence\x12\x12\n" +
+	"\x04data\x18\x03 \x01(\fR\x04data\x12.\n" +
+	"\x04time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x04time*e\n" +
 	"\rClusterSource\x12\x1e\n" +
 	"\x1aCLUSTER_SOURCE_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15CLUSTER_SOURCE_STATIC\x10\x01\x12\x19\n" +
@@ -1611,58 +2115,74 @@ func file_oaas_pm_v1_record_proto_rawDescGZIP() []byte {
 	return file_oaas_pm_v1_record_proto_rawDescData
 }
 
-var file_oaas_pm_v1_record_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_oaas_pm_v1_record_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_oaas_pm_v1_record_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_oaas_pm_v1_record_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_oaas_pm_v1_record_proto_goTypes = []any{
 	(ClusterSource)(0),                 // 0: oaas.pm.v1.ClusterSource
 	(ClusterHealth)(0),                 // 1: oaas.pm.v1.ClusterHealth
-	(*SnapshotRecord)(nil),             // 2: oaas.pm.v1.SnapshotRecord
-	(*Meta)(nil),                       // 3: oaas.pm.v1.Meta
-	(*Package)(nil),                    // 4: oaas.pm.v1.Package
-	(*Deployment)(nil),                 // 5: oaas.pm.v1.Deployment
-	(*Plan)(nil),                       // 6: oaas.pm.v1.Plan
-	(*Unit)(nil),                       // 7: oaas.pm.v1.Unit
-	(*Ack)(nil),                        // 8: oaas.pm.v1.Ack
-	(*Waiting)(nil),                    // 9: oaas.pm.v1.Waiting
-	(*Cluster)(nil),                    // 10: oaas.pm.v1.Cluster
-	(*Member)(nil),                     // 11: oaas.pm.v1.Member
-	(*Deletion)(nil),                   // 12: oaas.pm.v1.Deletion
-	(*Reply)(nil),                      // 13: oaas.pm.v1.Reply
-	nil,                                // 14: oaas.pm.v1.Cluster.LabelsEntry
-	(*timestamppb.Timestamp)(nil),      // 15: google.protobuf.Timestamp
-	(*oaaspb.DeploymentUnit)(nil),      // 16: oaas.deployment.DeploymentUnit
-	(*oaaspb.ClassRuntimeSummary)(nil), // 17: oaas.runtime.ClassRuntimeSummary
+	(AlarmKey_Kind)(0),                 // 2: oaas.pm.v1.AlarmKey.Kind
+	(*SnapshotRecord)(nil),             // 3: oaas.pm.v1.SnapshotRecord
+	(*Meta)(nil),                       // 4: oaas.pm.v1.Meta
+	(*Package)(nil),                    // 5: oaas.pm.v1.Package
+	(*Deployment)(nil),                 // 6: oaas.pm.v1.Deployment
+	(*Plan)(nil),                       // 7: oaas.pm.v1.Plan
+	(*Unit)(nil),                       // 8: oaas.pm.v1.Unit
+	(*Ack)(nil),                        // 9: oaas.pm.v1.Ack
+	(*Waiting)(nil),                    // 10: oaas.pm.v1.Waiting
+	(*Cluster)(nil),                    // 11: oaas.pm.v1.Cluster
+	(*Member)(nil),                     // 12: oaas.pm.v1.Member
+	(*Deletion)(nil),                   // 13: oaas.pm.v1.Deletion
+	(*Reply)(nil),                      // 14: oaas.pm.v1.Reply
+	(*Autopilot)(nil),                  // 15: oaas.pm.v1.Autopilot
+	(*AlarmKey)(nil),                   // 16: oaas.pm.v1.AlarmKey
+	(*Alarm)(nil),                      // 17: oaas.pm.v1.Alarm
+	(*StagedPiece)(nil),                // 18: oaas.pm.v1.StagedPiece
+	nil,                                // 19: oaas.pm.v1.Cluster.LabelsEntry
+	(*timestamppb.Timestamp)(nil),      // 20: google.protobuf.Timestamp
+	(*oaaspb.DeploymentUnit)(nil),      // 21: oaas.deployment.DeploymentUnit
+	(*oaaspb.ClassRuntimeSummary)(nil), // 22: oaas.runtime.ClassRuntimeSummary
+	(*durationpb.Duration)(nil),        // 23: google.protobuf.Duration
 }
 var file_oaas_pm_v1_record_proto_depIdxs = []int32{
-	3,  // 0: oaas.pm.v1.SnapshotRecord.meta:type_name -> oaas.pm.v1.Meta
-	4,  // 1: oaas.pm.v1.SnapshotRecord.package:type_name -> oaas.pm.v1.Package
-	5,  // 2: oaas.pm.v1.SnapshotRecord.deployment:type_name -> oaas.pm.v1.Deployment
-	6,  // 3: oaas.pm.v1.SnapshotRecord.plan:type_name -> oaas.pm.v1.Plan
-	7,  // 4: oaas.pm.v1.SnapshotRecord.unit:type_name -> oaas.pm.v1.Unit
-	10, // 5: oaas.pm.v1.SnapshotRecord.cluster:type_name -> oaas.pm.v1.Cluster
-	11, // 6: oaas.pm.v1.SnapshotRecord.member:type_name -> oaas.pm.v1.Member
-	12, // 7: oaas.pm.v1.SnapshotRecord.deletion:type_name -> oaas.pm.v1.Deletion
-	13, // 8: oaas.pm.v1.SnapshotRecord.reply:type_name -> oaas.pm.v1.Reply
-	15, // 9: oaas.pm.v1.Meta.time:type_name -> google.protobuf.Timestamp
-	16, // 10: oaas.pm.v1.Unit.desired:type_name -> oaas.deployment.DeploymentUnit
-	15, // 11: oaas.pm.v1.Unit.created_at:type_name -> google.protobuf.Timestamp
-	8,  // 12: oaas.pm.v1.Unit.ack:type_name -> oaas.pm.v1.Ack
-	17, // 13: oaas.pm.v1.Unit.runtime:type_name -> oaas.runtime.ClassRuntimeSummary
-	9,  // 14: oaas.pm.v1.Unit.waiting:type_name -> oaas.pm.v1.Waiting
-	15, // 15: oaas.pm.v1.Ack.time:type_name -> google.protobuf.Timestamp
-	15, // 16: oaas.pm.v1.Waiting.since:type_name -> google.protobuf.Timestamp
-	0,  // 17: oaas.pm.v1.Cluster.source:type_name -> oaas.pm.v1.ClusterSource
-	14, // 18: oaas.pm.v1.Cluster.labels:type_name -> oaas.pm.v1.Cluster.LabelsEntry
-	1,  // 19: oaas.pm.v1.Cluster.health:type_name -> oaas.pm.v1.ClusterHealth
-	15, // 20: oaas.pm.v1.Cluster.health_since:type_name -> google.protobuf.Timestamp
-	15, // 21: oaas.pm.v1.Cluster.last_seen:type_name -> google.protobuf.Timestamp
-	15, // 22: oaas.pm.v1.Deletion.deleted_at:type_name -> google.protobuf.Timestamp
-	15, // 23: oaas.pm.v1.Reply.time:type_name -> google.protobuf.Timestamp
-	24, // [24:24] is the sub-list for method output_type
-	24, // [24:24] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	4,  // 0: oaas.pm.v1.SnapshotRecord.meta:type_name -> oaas.pm.v1.Meta
+	5,  // 1: oaas.pm.v1.SnapshotRecord.package:type_name -> oaas.pm.v1.Package
+	6,  // 2: oaas.pm.v1.SnapshotRecord.deployment:type_name -> oaas.pm.v1.Deployment
+	7,  // 3: oaas.pm.v1.SnapshotRecord.plan:type_name -> oaas.pm.v1.Plan
+	8,  // 4: oaas.pm.v1.SnapshotRecord.unit:type_name -> oaas.pm.v1.Unit
+	11, // 5: oaas.pm.v1.SnapshotRecord.cluster:type_name -> oaas.pm.v1.Cluster
+	12, // 6: oaas.pm.v1.SnapshotRecord.member:type_name -> oaas.pm.v1.Member
+	13, // 7: oaas.pm.v1.SnapshotRecord.deletion:type_name -> oaas.pm.v1.Deletion
+	14, // 8: oaas.pm.v1.SnapshotRecord.reply:type_name -> oaas.pm.v1.Reply
+	15, // 9: oaas.pm.v1.SnapshotRecord.autopilot:type_name -> oaas.pm.v1.Autopilot
+	17, // 10: oaas.pm.v1.SnapshotRecord.alarm:type_name -> oaas.pm.v1.Alarm
+	18, // 11: oaas.pm.v1.SnapshotRecord.staged_piece:type_name -> oaas.pm.v1.StagedPiece
+	20, // 12: oaas.pm.v1.Meta.time:type_name -> google.protobuf.Timestamp
+	21, // 13: oaas.pm.v1.Unit.desired:type_name -> oaas.deployment.DeploymentUnit
+	20, // 14: oaas.pm.v1.Unit.created_at:type_name -> google.protobuf.Timestamp
+	9,  // 15: oaas.pm.v1.Unit.ack:type_name -> oaas.pm.v1.Ack
+	22, // 16: oaas.pm.v1.Unit.runtime:type_name -> oaas.runtime.ClassRuntimeSummary
+	10, // 17: oaas.pm.v1.Unit.waiting:type_name -> oaas.pm.v1.Waiting
+	20, // 18: oaas.pm.v1.Ack.time:type_name -> google.protobuf.Timestamp
+	20, // 19: oaas.pm.v1.Waiting.since:type_name -> google.protobuf.Timestamp
+	0,  // 20: oaas.pm.v1.Cluster.source:type_name -> oaas.pm.v1.ClusterSource
+	19, // 21: oaas.pm.v1.Cluster.labels:type_name -> oaas.pm.v1.Cluster.LabelsEntry
+	1,  // 22: oaas.pm.v1.Cluster.health:type_name -> oaas.pm.v1.ClusterHealth
+	20, // 23: oaas.pm.v1.Cluster.health_since:type_name -> google.protobuf.Timestamp
+	20, // 24: oaas.pm.v1.Cluster.last_seen:type_name -> google.protobuf.Timestamp
+	20, // 25: oaas.pm.v1.Deletion.deleted_at:type_name -> google.protobuf.Timestamp
+	20, // 26: oaas.pm.v1.Reply.time:type_name -> google.protobuf.Timestamp
+	23, // 27: oaas.pm.v1.Autopilot.dead_server_grace:type_name -> google.protobuf.Duration
+	23, // 28: oaas.pm.v1.Autopilot.last_contact_threshold:type_name -> google.protobuf.Duration
+	23, // 29: oaas.pm.v1.Autopilot.server_stabilization:type_name -> google.protobuf.Duration
+	2,  // 30: oaas.pm.v1.AlarmKey.kind:type_name -> oaas.pm.v1.AlarmKey.Kind
+	16, // 31: oaas.pm.v1.Alarm.key:type_name -> oaas.pm.v1.AlarmKey
+	20, // 32: oaas.pm.v1.Alarm.since:type_name -> google.protobuf.Timestamp
+	20, // 33: oaas.pm.v1.StagedPiece.time:type_name -> google.protobuf.Timestamp
+	34, // [34:34] is the sub-list for method output_type
+	34, // [34:34] is the sub-list for method input_type
+	34, // [34:34] is the sub-list for extension type_name
+	34, // [34:34] is the sub-list for extension extendee
+	0,  // [0:34] is the sub-list for field type_name
 }
 
 func init() { file_oaas_pm_v1_record_proto_init() }
@@ -1680,6 +2200,9 @@ func file_oaas_pm_v1_record_proto_init() {
 		(*SnapshotRecord_Member)(nil),
 		(*SnapshotRecord_Deletion)(nil),
 		(*SnapshotRecord_Reply)(nil),
+		(*SnapshotRecord_Autopilot)(nil),
+		(*SnapshotRecord_Alarm)(nil),
+		(*SnapshotRecord_StagedPiece)(nil),
 	}
 	file_oaas_pm_v1_record_proto_msgTypes[8].OneofWrappers = []any{}
 	type x struct{}
@@ -1687,8 +2210,8 @@ func file_oaas_pm_v1_record_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_oaas_pm_v1_record_proto_rawDesc), len(file_oaas_pm_v1_record_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   13,
+			NumEnums:      3,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
