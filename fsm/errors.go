@@ -3,6 +3,7 @@ package fsm
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"oaas.io/control-plane/proto/pmpb"
 )
@@ -17,6 +18,11 @@ var (
 	ErrUnknownCommand = errors.New("fsm: command is of an unknown version or kind")
 	// ErrMalformedCommand: the bytes are no command.
 	ErrMalformedCommand = errors.New("fsm: malformed command")
+	// ErrFeatureLevel: the command belongs to a feature level that the cluster has
+	// not reached.
+	ErrFeatureLevel = errors.New("fsm: command needs a higher feature level")
+	// ErrReadOnly matches every *ReadOnlyError.
+	ErrReadOnly = errors.New("fsm: read-only")
 	// ErrIndexOrder: the log offered an entry that is not newer than the state.
 	// It is the one error that does not even advance Meta.
 	ErrIndexOrder = errors.New("fsm: log index is not newer than the state")
@@ -89,6 +95,23 @@ type IdempotencyConflictError struct {
 func (e *IdempotencyConflictError) Error() string {
 	return fmt.Sprintf("fsm: idempotency key %q belongs to another request", e.Key)
 }
+
+// ReadOnlyError says that the state takes nothing new while alarms are raised.
+// What removes or reports goes on.
+type ReadOnlyError struct {
+	Alarms []*pmpb.Alarm
+}
+
+func (e *ReadOnlyError) Error() string {
+	texts := make([]string, len(e.Alarms))
+	for i, a := range e.Alarms {
+		texts[i] = fmt.Sprintf("%s on %s: %s", a.GetKey().GetKind(), a.GetKey().GetServerId(), a.GetMessage())
+	}
+	return "fsm: read-only: " + strings.Join(texts, "; ")
+}
+
+// Is makes errors.Is(err, ErrReadOnly) hold.
+func (e *ReadOnlyError) Is(target error) bool { return target == ErrReadOnly }
 
 // CorruptSnapshotError says what is wrong with a snapshot and where.
 type CorruptSnapshotError struct {

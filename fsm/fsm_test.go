@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/testing/protocmp"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -46,35 +48,27 @@ func timeOf(index uint64) time.Time { return epoch.Add(time.Duration(index) * ti
 func command(t testing.TB, op any, edit ...func(*pmpb.Command)) *pmpb.Command {
 	t.Helper()
 	cmd := &pmpb.Command{Version: fsm.Version, RequestId: "r"}
-	switch op := op.(type) {
-	case *pmpb.Found:
-		cmd.Op = &pmpb.Command_Found{Found: op}
-	case *pmpb.PutPackage:
-		cmd.Op = &pmpb.Command_PutPackage{PutPackage: op}
-	case *pmpb.DeletePackage:
-		cmd.Op = &pmpb.Command_DeletePackage{DeletePackage: op}
-	case *pmpb.CommitDeployment:
-		cmd.Op = &pmpb.Command_CommitDeployment{CommitDeployment: op}
-	case *pmpb.DeleteDeployment:
-		cmd.Op = &pmpb.Command_DeleteDeployment{DeleteDeployment: op}
-	case *pmpb.UpdateUnits:
-		cmd.Op = &pmpb.Command_UpdateUnits{UpdateUnits: op}
-	case *pmpb.PutCluster:
-		cmd.Op = &pmpb.Command_PutCluster{PutCluster: op}
-	case *pmpb.RemoveCluster:
-		cmd.Op = &pmpb.Command_RemoveCluster{RemoveCluster: op}
-	case *pmpb.PutMember:
-		cmd.Op = &pmpb.Command_PutMember{PutMember: op}
-	case *pmpb.RemoveMember:
-		cmd.Op = &pmpb.Command_RemoveMember{RemoveMember: op}
-	case nil:
-	default:
-		t.Fatalf("no such operation: %T", op)
+	if op != nil {
+		setOperation(t, cmd, op.(proto.Message))
 	}
 	for _, e := range edit {
 		e(cmd)
 	}
 	return cmd
+}
+
+// setOperation puts op into the field of the oneof that has its type.
+func setOperation(t testing.TB, cmd *pmpb.Command, op proto.Message) {
+	t.Helper()
+	m := cmd.ProtoReflect()
+	fields := m.Descriptor().Oneofs().ByName("op").Fields()
+	for i := range fields.Len() {
+		if fd := fields.Get(i); fd.Message() == op.ProtoReflect().Descriptor() {
+			m.Set(fd, protoreflect.ValueOfMessage(op.ProtoReflect()))
+			return
+		}
+	}
+	t.Fatalf("no such operation: %T", op)
 }
 
 func encode(t testing.TB, cmd *pmpb.Command) []byte {

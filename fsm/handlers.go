@@ -8,21 +8,42 @@ import (
 	"oaas.io/control-plane/proto/pmpb"
 )
 
+// Level is the highest feature level that this build knows. A command of a level
+// is only proposed when every server of the cluster knows that level: a build
+// refuses what it does not know, and states would differ if another one did not.
+const Level = 2
+
+// handler is one operation on the state.
+type handler struct {
+	run func(*call, *pmpb.Command) error
+	// level is the feature level that the operation belongs to.
+	level uint32
+	// grows says that the operation takes in something new, which waits while an
+	// alarm is raised.
+	grows bool
+}
+
 // handlers is the table of operations, by their field number in pmpb.Command.
-type handlers map[protoreflect.FieldNumber]func(*call, *pmpb.Command) error
+type handlers map[protoreflect.FieldNumber]handler
 
 func newHandlers() handlers {
 	return handlers{
-		20: on((*pmpb.Command).GetFound, found),
-		21: on((*pmpb.Command).GetPutPackage, putPackage),
-		22: on((*pmpb.Command).GetDeletePackage, deletePackage),
-		23: on((*pmpb.Command).GetCommitDeployment, commitDeployment),
-		24: on((*pmpb.Command).GetDeleteDeployment, deleteDeployment),
-		25: on((*pmpb.Command).GetUpdateUnits, updateUnits),
-		26: on((*pmpb.Command).GetPutCluster, putCluster),
-		27: on((*pmpb.Command).GetRemoveCluster, removeCluster),
-		28: on((*pmpb.Command).GetPutMember, putMember),
-		29: on((*pmpb.Command).GetRemoveMember, removeMember),
+		20: {run: on((*pmpb.Command).GetFound, found), level: 1},
+		21: {run: on((*pmpb.Command).GetPutPackage, putPackage), level: 1, grows: true},
+		22: {run: on((*pmpb.Command).GetDeletePackage, deletePackage), level: 1},
+		23: {run: on((*pmpb.Command).GetCommitDeployment, commitDeployment), level: 1, grows: true},
+		24: {run: on((*pmpb.Command).GetDeleteDeployment, deleteDeployment), level: 1},
+		25: {run: on((*pmpb.Command).GetUpdateUnits, updateUnits), level: 1},
+		26: {run: on((*pmpb.Command).GetPutCluster, putCluster), level: 1},
+		27: {run: on((*pmpb.Command).GetRemoveCluster, removeCluster), level: 1},
+		28: {run: on((*pmpb.Command).GetPutMember, putMember), level: 1},
+		29: {run: on((*pmpb.Command).GetRemoveMember, removeMember), level: 1},
+
+		30: {run: on((*pmpb.Command).GetPutAutopilot, putAutopilot), level: 2},
+		31: {run: on((*pmpb.Command).GetUpdateAlarms, updateAlarms), level: 2},
+		// The way to a level cannot itself need that level. It is proposed only when
+		// every server knows it.
+		32: {run: on((*pmpb.Command).GetRaiseFeatureLevel, raiseFeatureLevel), level: 1},
 	}
 }
 
@@ -32,9 +53,35 @@ func on[Op any](op func(*pmpb.Command) Op, handle func(*call, Op) error) func(*c
 
 func (h handlers) run(c *call, cmd *pmpb.Command) error {
 	_, number := operation(cmd)
-	handle, ok := h[number]
+	op, ok := h[number]
 	if !ok {
 		return fmt.Errorf("%w: operation %d", ErrUnknownCommand, number)
 	}
-	return handle(c, cmd)
+	if have := c.view.FeatureLevel(); have < op.level {
+		return fmt.Errorf("%w: operation %d needs %d, the cluster is at %d", ErrFeatureLevel, number, op.level, have)
+	}
+	if op.grows {
+		if alarms := c.view.Alarms(); len(alarms) > 0 {
+			return &ReadOnlyError{Alarms: alarms}
+		}
+	}
+	return op.run(c, cmd)
+}
+
+// LevelOf gives the feature level that a command belongs to, 0 when this build
+// does not know its operation.
+func (s *State) LevelOf(cmd *pmpb.Command) uint32 {
+	_, number := operation(cmd)
+	return s.handlers[number].level
+}
+
+// raiseFeatureLevel never goes back: what was written in between needs the level.
+func raiseFeatureLevel(c *call, op *pmpb.RaiseFeatureLevel) error {
+	if op.GetLevel() > Level {
+		return fmt.Errorf("%w: feature level %d, this build knows %d", ErrUnknownCommand, op.GetLevel(), Level)
+	}
+	if op.GetLevel() > c.view.FeatureLevel() {
+		c.meta.pb.FeatureLevel = op.GetLevel()
+	}
+	return nil
 }

@@ -54,7 +54,7 @@ func (d *driver) uidOf(key string) string {
 
 // operation draws the next operation; most make sense in the present state.
 func (d *driver) operation() any {
-	switch pick(d, "operation", []string{"commit", "commit", "commit", "delete", "update", "update", "update", "update", "package", "package", "cluster", "member", "found", "junk"}) {
+	switch pick(d, "operation", []string{"commit", "commit", "commit", "delete", "update", "update", "update", "update", "package", "package", "cluster", "member", "found", "autopilot", "alarms", "level", "junk"}) {
 	case "commit":
 		return d.commit()
 	case "delete":
@@ -76,6 +76,20 @@ func (d *driver) operation() any {
 			return &pmpb.RemoveMember{ServerId: pick(d, "member", envNames)}
 		}
 		return &pmpb.PutMember{Member: &pmpb.Member{ServerId: pick(d, "member", envNames), RaftAddress: pick(d, "address", contents)}}
+	case "autopilot":
+		return &pmpb.PutAutopilot{Autopilot: &pmpb.Autopilot{DesiredVoters: uint32(rapid.IntRange(0, 5).Draw(d.t, "voters")), NonVoters: []string{pick(d, "pinned", envNames)}}}
+	case "alarms":
+		key := &pmpb.AlarmKey{Kind: pmpb.AlarmKey_KIND_NO_SPACE, ServerId: pick(d, "server", envNames)}
+		if rapid.IntRange(0, 3).Draw(d.t, "raise") == 0 {
+			return &pmpb.UpdateAlarms{Raise: []*pmpb.Alarm{{Key: key, Message: pick(d, "message", contents)}}}
+		}
+		op := &pmpb.UpdateAlarms{}
+		for _, a := range d.snap().Alarms() {
+			op.Clear = append(op.Clear, a.GetKey())
+		}
+		return op
+	case "level":
+		return &pmpb.RaiseFeatureLevel{Level: uint32(rapid.IntRange(0, fsm.Level+1).Draw(d.t, "level"))}
 	case "found":
 		return &pmpb.Found{ClusterId: pick(d, "cluster id", contents)}
 	default:

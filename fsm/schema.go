@@ -21,11 +21,15 @@ const (
 	TableMembers     = "members"
 	TableDeletions   = "deletions"
 	TableReplies     = "replies"
+	TableAutopilot   = "autopilot"
+	TableAlarms      = "alarms"
+	TableStaged      = "staged"
 )
 
 var tables = [...]string{
 	TableMeta, TablePackages, TableDeployments, TablePlans, TableUnits,
 	TableClusters, TableMembers, TableDeletions, TableReplies,
+	TableAutopilot, TableAlarms, TableStaged,
 }
 
 // The indexes. Every table has indexID, its primary key.
@@ -38,8 +42,11 @@ const (
 	indexOrder      = "order"
 )
 
-// metaKey is the primary key of the single row in TableMeta.
-const metaKey = "meta"
+// The primary keys of the single rows in TableMeta and TableAutopilot.
+const (
+	metaKey      = "meta"
+	autopilotKey = "autopilot"
+)
 
 func newSchema() *memdb.DBSchema {
 	tables := []*memdb.TableSchema{
@@ -62,6 +69,9 @@ func newSchema() *memdb.DBSchema {
 			by(indexOrder, true, func(r *pmpb.Reply) []byte {
 				return binary.BigEndian.AppendUint64(nil, r.GetCreateIndex())
 			})),
+		table(TableAutopilot, by(indexID, true, func(*pmpb.Autopilot) []byte { return key(autopilotKey) })),
+		table(TableAlarms, by(indexID, true, func(a *pmpb.Alarm) []byte { return key(alarmKey(a.GetKey())) })),
+		table(TableStaged, by(indexID, true, func(p *pmpb.StagedPiece) []byte { return key(stagedKey(p)) })),
 	}
 	schema := &memdb.DBSchema{Tables: make(map[string]*memdb.TableSchema, len(tables))}
 	for _, t := range tables {

@@ -135,6 +135,16 @@ func (k *checker) others() error {
 			return err
 		}
 	}
+	for a := range rowsOf[*pmpb.Autopilot](k.contents, TableAutopilot) {
+		if err := k.indexes(TableAutopilot, autopilotKey, 0, a.GetModifyIndex()); err != nil {
+			return err
+		}
+	}
+	for a := range rowsOf[*pmpb.Alarm](k.contents, TableAlarms) {
+		if err := k.indexes(TableAlarms, alarmKey(a.GetKey()), 0, a.GetModifyIndex()); err != nil {
+			return err
+		}
+	}
 	for m := range rowsOf[*pmpb.Member](k.contents, TableMembers) {
 		if err := k.indexes(TableMembers, m.GetServerId(), 0, m.GetModifyIndex()); err != nil {
 			return err

@@ -6,7 +6,10 @@ import (
 	"oaas.io/control-plane/proto/pmpb"
 )
 
-// The snapshot format, version 1.
+// The snapshot format, versions 1 and 2. They differ in the tables: version 1
+// has those up to replies. A state of feature level 1 is written in version 1,
+// so that every server of its cluster can read it, and every later one in
+// version 2; both are read.
 //
 //	offset  size  content
 //	0       8     magic "OAASPMFS"
@@ -16,19 +19,32 @@ import (
 // The frame holds
 //
 //	records   each: length as unsigned varint (never 0), then a SnapshotRecord in
-//	          deterministic protobuf encoding. Ordered by table as in the table
-//	          list (meta first, exactly one), within a table by primary key
+//	          deterministic protobuf encoding. Ordered by table as in the
+//	          version's table list (meta first, exactly one), within a table by
+//	          primary key
 //	end       the varint 0
-//	counts    one big-endian uint64 per table, in the order of the table list
+//	counts    one big-endian uint64 per table, in the order of the version's table list
 //	digest    SHA-256 over the 12 header bytes and all bytes of the frame before it
 //
 // The bytes of the frame are a function of the state alone, so two nodes with the
 // same state have the same digest. Compressed bytes may differ between builds.
 const (
 	snapshotMagic   = "OAASPMFS"
-	snapshotVersion = 1
+	snapshotVersion = 2
 	headerBytes     = len(snapshotMagic) + 4
 )
+
+// formatOf gives the version in which a state of that feature level is written.
+func formatOf(level uint32) uint32 { return min(level, snapshotVersion) }
+
+// tablesIn gives the number of tables of a version; they are the first ones of
+// the table list.
+func tablesIn(version uint32) int {
+	if version == 1 {
+		return 9
+	}
+	return len(tables)
+}
 
 // Bounds for what a reader believes.
 const (
@@ -71,6 +87,12 @@ func recordKey(r *pmpb.SnapshotRecord) string {
 		return v.Deletion.GetDeploymentUid()
 	case *pmpb.SnapshotRecord_Reply:
 		return v.Reply.GetKey()
+	case *pmpb.SnapshotRecord_Autopilot:
+		return autopilotKey
+	case *pmpb.SnapshotRecord_Alarm:
+		return alarmKey(v.Alarm.GetKey())
+	case *pmpb.SnapshotRecord_StagedPiece:
+		return stagedKey(v.StagedPiece)
 	default:
 		return ""
 	}

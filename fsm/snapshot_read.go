@@ -74,15 +74,16 @@ func readContents(r io.Reader) (*contents, error) {
 	if string(header[:len(snapshotMagic)]) != snapshotMagic {
 		return nil, corrupt("header", 0, "this is no snapshot", nil)
 	}
-	if v := binary.BigEndian.Uint32(header[len(snapshotMagic):]); v != snapshotVersion {
-		return nil, corrupt("header", 0, fmt.Sprintf("format version %d, supported is %d", v, snapshotVersion), nil)
+	version := binary.BigEndian.Uint32(header[len(snapshotMagic):])
+	if version == 0 || version > snapshotVersion {
+		return nil, corrupt("header", 0, fmt.Sprintf("format version %d, supported are 1 to %d", version, snapshotVersion), nil)
 	}
 	z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxSnapshotWindow), zstd.WithDecoderLowmem(true))
 	if err != nil {
 		return nil, corrupt("header", 0, "no zstd frame follows", err)
 	}
 	defer z.Close()
-	in := &recordReader{digest: sha256.New(), contents: &contents{}}
+	in := &recordReader{digest: sha256.New(), contents: &contents{}, tables: tablesIn(version)}
 	in.in = bufio.NewReaderSize(io.LimitReader(z, maxSnapshotBytes), 64<<10)
 	in.digest.Write(header)
 	if err := in.readAll(); err != nil {
@@ -109,7 +110,9 @@ type recordReader struct {
 	in       *bufio.Reader
 	digest   hash.Hash
 	contents *contents
-	buf      bytes.Buffer
+	// tables is the number of tables that the format's version has.
+	tables int
+	buf    bytes.Buffer
 	// number counts the records, table and key are those of the last one.
 	number uint64
 	table  int
@@ -153,7 +156,7 @@ func (r *recordReader) record(data []byte) error {
 		return r.fail("cannot be decoded", err)
 	}
 	table := tableOf(rec)
-	if table < 0 || len(rec.ProtoReflect().GetUnknown()) > 0 {
+	if table < 0 || table >= r.tables || len(rec.ProtoReflect().GetUnknown()) > 0 {
 		return r.fail("is of an unknown kind", nil)
 	}
 	last, lastKey, key := r.table, r.key, recordKey(rec)
@@ -184,18 +187,19 @@ func (r *recordReader) trailer() error {
 	if r.number == 0 {
 		return corrupt("trailer", 0, "there is no record at all", nil)
 	}
-	end := make([]byte, 8*len(r.counts)+sha256.Size)
+	counts := r.counts[:r.tables]
+	end := make([]byte, 8*len(counts)+sha256.Size)
 	if _, err := io.ReadFull(r.in, end); err != nil {
 		return corrupt("trailer", 0, "is cut off", err)
 	}
-	for i, n := range r.counts {
+	for i, n := range counts {
 		if want := binary.BigEndian.Uint64(end[8*i:]); want != n {
 			return corrupt("trailer", 0, fmt.Sprintf("%s should have %d records and has %d", tables[i], want, n), nil)
 		}
 	}
 	r.digest.Write([]byte{0})
-	r.digest.Write(end[:8*len(r.counts)])
-	if !bytes.Equal(r.digest.Sum(nil), end[8*len(r.counts):]) {
+	r.digest.Write(end[:8*len(counts)])
+	if !bytes.Equal(r.digest.Sum(nil), end[8*len(counts):]) {
 		return corrupt("trailer", 0, "the contents do not have the SHA-256 that it names", nil)
 	}
 	// Reading on to the end also makes zstd compare its checksum.
@@ -236,6 +240,12 @@ func rowOf(rec *pmpb.SnapshotRecord) (any, error) {
 		return v.Deletion, nil
 	case *pmpb.SnapshotRecord_Reply:
 		return v.Reply, nil
+	case *pmpb.SnapshotRecord_Autopilot:
+		return v.Autopilot, nil
+	case *pmpb.SnapshotRecord_Alarm:
+		return v.Alarm, nil
+	case *pmpb.SnapshotRecord_StagedPiece:
+		return v.StagedPiece, nil
 	default:
 		return nil, errors.New("unknown kind of record")
 	}

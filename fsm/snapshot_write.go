@@ -18,7 +18,8 @@ func (s *State) WriteSnapshot(w io.Writer) error { return s.Snapshot().Write(w) 
 // Write writes the view in the snapshot format. Equal states of one build give
 // equal bytes.
 func (s *Snapshot) Write(w io.Writer) error {
-	header := binary.BigEndian.AppendUint32([]byte(snapshotMagic), snapshotVersion)
+	version := formatOf(s.FeatureLevel())
+	header := binary.BigEndian.AppendUint32([]byte(snapshotMagic), version)
 	if _, err := w.Write(header); err != nil {
 		return fmt.Errorf("fsm: write snapshot: %w", err)
 	}
@@ -30,7 +31,7 @@ func (s *Snapshot) Write(w io.Writer) error {
 	rw := &recordWriter{out: z, digest: sha256.New()}
 	rw.digest.Write(header)
 	s.eachRecord(rw.record)
-	rw.trailer()
+	rw.trailer(tablesIn(version))
 	if err := z.Close(); rw.err == nil {
 		rw.err = err
 	}
@@ -67,8 +68,17 @@ func (s *Snapshot) eachRecord(yield func(*pmpb.SnapshotRecord, error) bool) {
 	ok = ok && records(s, TableDeletions, yield, func(d *pmpb.Deletion) (*pmpb.SnapshotRecord, error) {
 		return &pmpb.SnapshotRecord{Record: &pmpb.SnapshotRecord_Deletion{Deletion: d}}, nil
 	})
-	_ = ok && records(s, TableReplies, yield, func(r *pmpb.Reply) (*pmpb.SnapshotRecord, error) {
+	ok = ok && records(s, TableReplies, yield, func(r *pmpb.Reply) (*pmpb.SnapshotRecord, error) {
 		return &pmpb.SnapshotRecord{Record: &pmpb.SnapshotRecord_Reply{Reply: r}}, nil
+	})
+	ok = ok && records(s, TableAutopilot, yield, func(a *pmpb.Autopilot) (*pmpb.SnapshotRecord, error) {
+		return &pmpb.SnapshotRecord{Record: &pmpb.SnapshotRecord_Autopilot{Autopilot: a}}, nil
+	})
+	ok = ok && records(s, TableAlarms, yield, func(a *pmpb.Alarm) (*pmpb.SnapshotRecord, error) {
+		return &pmpb.SnapshotRecord{Record: &pmpb.SnapshotRecord_Alarm{Alarm: a}}, nil
+	})
+	_ = ok && records(s, TableStaged, yield, func(p *pmpb.StagedPiece) (*pmpb.SnapshotRecord, error) {
+		return &pmpb.SnapshotRecord{Record: &pmpb.SnapshotRecord_StagedPiece{StagedPiece: p}}, nil
 	})
 }
 
@@ -110,9 +120,9 @@ func (w *recordWriter) record(r *pmpb.SnapshotRecord, err error) bool {
 	return w.err == nil
 }
 
-func (w *recordWriter) trailer() {
+func (w *recordWriter) trailer(tables int) {
 	end := []byte{0}
-	for _, n := range w.counts {
+	for _, n := range w.counts[:tables] {
 		end = binary.BigEndian.AppendUint64(end, n)
 	}
 	w.write(end)

@@ -217,6 +217,8 @@ func (c *call) modifyIndex(table pmpb.Guard_Table, key string) (uint64, error) {
 		return c.view.Cluster(key).GetModifyIndex(), nil
 	case pmpb.Guard_TABLE_UNIT:
 		return c.view.Unit(key).GetModifyIndex(), nil
+	case pmpb.Guard_TABLE_AUTOPILOT:
+		return c.view.Autopilot().GetModifyIndex(), nil
 	default:
 		return 0, fmt.Errorf("%w: guard on table %d", ErrUnknownCommand, table)
 	}

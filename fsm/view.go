@@ -106,6 +106,17 @@ func (s *Snapshot) Deletions() []*pmpb.Deletion {
 	return all[*pmpb.Deletion](s, TableDeletions, indexID)
 }
 
+// FeatureLevel is the highest level of commands that may be proposed, at least 1.
+func (s *Snapshot) FeatureLevel() uint32 { return max(s.Meta().GetFeatureLevel(), 1) }
+
+// Autopilot gives the operators' settings of autopilot, nil when there are none.
+func (s *Snapshot) Autopilot() *pmpb.Autopilot {
+	return one[*pmpb.Autopilot](s, TableAutopilot, indexID, autopilotKey)
+}
+
+// Alarms gives the raised alarms by kind and server.
+func (s *Snapshot) Alarms() []*pmpb.Alarm { return all[*pmpb.Alarm](s, TableAlarms, indexID) }
+
 // Reply gives the answer that is remembered for an idempotency key.
 func (s *Snapshot) Reply(key string) *pmpb.Reply {
 	return one[*pmpb.Reply](s, TableReplies, indexID, key)
@@ -152,6 +163,12 @@ func (s *Snapshot) WatchClusters() <-chan struct{} { return s.watchMany(TableClu
 
 // WatchMembers watches all package manager nodes.
 func (s *Snapshot) WatchMembers() <-chan struct{} { return s.watchMany(TableMembers, indexID) }
+
+// WatchAutopilot watches the settings of autopilot.
+func (s *Snapshot) WatchAutopilot() <-chan struct{} { return s.watchMany(TableAutopilot, indexID) }
+
+// WatchAlarms watches all alarms.
+func (s *Snapshot) WatchAlarms() <-chan struct{} { return s.watchMany(TableAlarms, indexID) }
 
 // WatchDeletions watches all unfinished deletions.
 func (s *Snapshot) WatchDeletions() <-chan struct{} { return s.watchMany(TableDeletions, indexID) }

@@ -1,0 +1,92 @@
+package fsm_test
+
+import (
+	"errors"
+	"testing"
+
+	"google.golang.org/protobuf/proto"
+
+	"oaas.io/control-plane/fsm"
+	"oaas.io/control-plane/proto/pmpb"
+)
+
+func noSpace(server, message string) *pmpb.UpdateAlarms {
+	return &pmpb.UpdateAlarms{Raise: []*pmpb.Alarm{{Key: noSpaceKey(server), Message: message}}}
+}
+
+func noSpaceKey(server string) *pmpb.AlarmKey {
+	return &pmpb.AlarmKey{Kind: pmpb.AlarmKey_KIND_NO_SPACE, ServerId: server}
+}
+
+func atLevel2(t *testing.T) *replica {
+	r := newReplica(t)
+	r.must(&pmpb.RaiseFeatureLevel{Level: 2})
+	return r
+}
+
+func TestFeatureLevelOnlyRises(t *testing.T) {
+	r := newReplica(t)
+	equal(t, "level of a new state", r.snap().FeatureLevel(), uint32(1))
+	r.must(&pmpb.RaiseFeatureLevel{Level: 2})
+	r.must(&pmpb.RaiseFeatureLevel{Level: 1})
+	equal(t, "level", r.snap().FeatureLevel(), uint32(2))
+	if res := r.try(&pmpb.RaiseFeatureLevel{Level: fsm.Level + 1}); !errors.Is(res.Err, fsm.ErrUnknownCommand) {
+		t.Fatalf("a level that this build does not know gives %v", res.Err)
+	}
+}
+
+// A state of level 1 must never hold what its older servers cannot read.
+func TestCommandsOfAHigherLevelAreRefused(t *testing.T) {
+	r := newReplica(t)
+	for _, op := range []any{&pmpb.PutAutopilot{Autopilot: &pmpb.Autopilot{}}, noSpace("s", "full")} {
+		if res := r.try(op); !errors.Is(res.Err, fsm.ErrFeatureLevel) {
+			t.Errorf("%T at level 1 gives %v", op, res.Err)
+		}
+	}
+	equal(t, "format at level 1", dump(t, r.snap())[headerBytes-1], byte(1))
+	r.must(&pmpb.RaiseFeatureLevel{Level: 2})
+	equal(t, "format at level 2", dump(t, r.snap())[headerBytes-1], byte(2))
+}
+
+func TestAlarmsMakeTheStateReadOnly(t *testing.T) {
+	r := atLevel2(t)
+	r.must(putPackage(t, "pkg"))
+	r.must(commit(t, "a", "c", "e1"))
+	r.must(noSpace("s1", "12 MiB left"))
+	since := r.snap().Alarms()[0].GetSince()
+	for _, op := range []any{putPackage(t, "other"), commit(t, "b", "c", "e1")} {
+		res := r.try(op)
+		var readOnly *fsm.ReadOnlyError
+		if !errors.Is(res.Err, fsm.ErrReadOnly) || !errors.As(res.Err, &readOnly) || len(readOnly.Alarms) != 1 {
+			t.Errorf("%T while an alarm is raised gives %v", op, res.Err)
+		}
+	}
+	r.must(noSpace("s1", "11 MiB left"))
+	alarm := r.snap().Alarms()[0]
+	if !proto.Equal(alarm.GetSince(), since) || alarm.GetMessage() != "11 MiB left" {
+		t.Fatalf("raised again: %v, want the new message and the time of the first", alarm)
+	}
+	r.must(&pmpb.DeleteDeployment{Key: "a"})
+	r.must(&pmpb.UpdateAlarms{Clear: []*pmpb.AlarmKey{noSpaceKey("s1")}})
+	r.must(putPackage(t, "other"))
+}
+
+func TestAutopilotIsGuardedAndKept(t *testing.T) {
+	r := atLevel2(t)
+	r.must(&pmpb.PutAutopilot{Autopilot: &pmpb.Autopilot{DesiredVoters: 5, ModifyIndex: 99}})
+	have := r.snap().Autopilot()
+	equal(t, "modify index", have.GetModifyIndex(), r.snap().Index())
+	guard := func(index uint64) func(*pmpb.Command) {
+		return func(c *pmpb.Command) {
+			c.Guards = []*pmpb.Guard{{Table: pmpb.Guard_TABLE_AUTOPILOT, Key: "autopilot", ModifyIndex: index}}
+		}
+	}
+	var moved *fsm.GuardError
+	if res := r.try(&pmpb.PutAutopilot{Autopilot: &pmpb.Autopilot{DesiredVoters: 3}}, guard(have.GetModifyIndex()-1)); !errors.As(res.Err, &moved) {
+		t.Fatalf("an outdated guard gives %v", res.Err)
+	}
+	if res := r.try(&pmpb.PutAutopilot{Autopilot: &pmpb.Autopilot{DesiredVoters: 3}}, guard(have.GetModifyIndex())); res.Err != nil {
+		t.Fatal(res.Err)
+	}
+	equal(t, "desired voters", r.snap().Autopilot().GetDesiredVoters(), uint32(3))
+}
