@@ -21,6 +21,10 @@ type adapter struct {
 	applied *appliedIndex
 	log     hclog.Logger
 	m       *metrics
+	// level is the highest feature level that this node may apply.
+	level uint32
+	// fail ends the node.
+	fail func(error)
 }
 
 var (
@@ -54,6 +58,9 @@ func (a *adapter) ApplyBatch(logs []*raft.Log) []any {
 		out[places[i]] = res
 	}
 	a.publish(entries[len(entries)-1].Index)
+	if err := a.checkLevel(); err != nil {
+		a.fail(err)
+	}
 	return out
 }
 
@@ -74,8 +81,22 @@ func (a *adapter) Restore(r io.ReadCloser) error {
 	if err := a.state.Restore(r); err != nil {
 		return fmt.Errorf("raftstore: restoring a snapshot: %w", err)
 	}
+	if err := a.checkLevel(); err != nil {
+		return err
+	}
 	a.publish(a.state.Snapshot().Index())
 	a.log.Info("state restored from a snapshot", "index", a.applied.get())
+	return nil
+}
+
+// checkLevel finds out that the cluster has gone beyond this program. Going on
+// would make this state another one than that of the others.
+func (a *adapter) checkLevel() error {
+	snap := a.state.Snapshot()
+	a.m.featureLevel.Set(float64(snap.FeatureLevel()))
+	if have := snap.FeatureLevel(); have > a.level {
+		return fmt.Errorf("%w: feature level %d, known is %d; start the newer program again", ErrTooOld, have, a.level)
+	}
 	return nil
 }
 

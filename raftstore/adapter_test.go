@@ -23,7 +23,7 @@ func newAdapter(t *testing.T) *adapter {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &adapter{state: state, applied: &appliedIndex{}, log: hclog.NewNullLogger(), m: m}
+	return &adapter{level: fsm.Level, fail: func(err error) { t.Error(err) }, state: state, applied: &appliedIndex{}, log: hclog.NewNullLogger(), m: m}
 }
 
 func encoded(t *testing.T, key, value string) []byte {

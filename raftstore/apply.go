@@ -53,6 +53,9 @@ func (n *Node) apply(ctx context.Context, cmd *pmpb.Command) (fsm.Result, error)
 
 // submit encodes and proposes cmd without asking whether the node is ready.
 func (n *Node) submit(ctx context.Context, cmd *pmpb.Command) (fsm.Result, error) {
+	if err := n.checkLevel(cmd); err != nil {
+		return fsm.Result{}, err
+	}
 	data, err := fsm.EncodeCommand(n.stamp(cmd))
 	if err != nil {
 		return fsm.Result{}, fmt.Errorf("raftstore: encoding a command: %w", err)

@@ -138,7 +138,7 @@ func (d *directory) close() {
 func memberOf(r *pmpb.IdentifyResponse) *pmpb.Member {
 	return &pmpb.Member{
 		ServerId: r.GetServerId(), RaftAddress: r.GetRaftAddress(), GrpcAddress: r.GetGrpcAddress(),
-		HttpAddress: r.GetHttpAddress(), Version: r.GetVersion(),
+		HttpAddress: r.GetHttpAddress(), Version: r.GetVersion(), FeatureLevel: r.GetFeatureLevel(),
 	}
 }
 

@@ -29,6 +29,9 @@ var (
 	// ErrClusterMismatch says that the data directory is that of another cluster
 	// than the log in it, or than the peers.
 	ErrClusterMismatch = errors.New("raftstore: the data directory belongs to another cluster")
+	// ErrTooOld says that the cluster uses a feature level that this program does
+	// not know: it cannot apply the log as the others do.
+	ErrTooOld = errors.New("raftstore: this program is older than what the cluster uses")
 	// ErrStuckTransfer says that a leadership transfer never ended, so that the
 	// library refuses all writes although the node leads.
 	ErrStuckTransfer = errors.New("raftstore: a leadership transfer is stuck")

@@ -278,7 +278,7 @@ func (n *Node) identity() *pmpb.IdentifyResponse {
 		ServerId: n.serverID, RaftAddress: self.GetRaftAddress(), GrpcAddress: self.GetGrpcAddress(),
 		HttpAddress: self.GetHttpAddress(), Version: self.GetVersion(),
 		ClusterId: n.ClusterID(), Virgin: n.virgin(), LeaderId: string(leader), Term: n.raft.CurrentTerm(),
-		Peers: n.opts.Peers, LastLogIndex: n.raft.LastIndex(), AppliedIndex: n.applied.get(),
+		Peers: n.opts.Peers, LastLogIndex: n.raft.LastIndex(), AppliedIndex: n.applied.get(), FeatureLevel: n.opts.featureLevel,
 	}
 }
 

@@ -47,6 +47,7 @@ func (n *Node) keepMembers(ctx context.Context, number uint64) {
 	steady := make(map[raft.ServerID]time.Time)
 	for round := 0; ; round++ {
 		n.tidyMembers(ctx, number, round%recheckEvery == 0)
+		n.raiseFeatureLevel(ctx, number)
 		n.promote(ctx, steady)
 		if !pause(ctx, n.timing.Probe) {
 			return

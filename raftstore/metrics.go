@@ -24,6 +24,7 @@ type metrics struct {
 	storageStall  prometheus.Gauge
 	refused       *prometheus.CounterVec
 	members       *prometheus.GaugeVec
+	featureLevel  prometheus.Gauge
 }
 
 var (
@@ -56,12 +57,13 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		storageErrors: counters("storage_errors_total", "Failed operations on the log file.", "op"),
 		storageStall:  gauge("storage_write_in_progress_seconds", "Age of the write to the log file that is in progress, 0 when there is none."),
 		refused:       counters("refused_connections_total", "Connections to the log's port that were refused.", "reason"),
+		featureLevel:  gauge("feature_level", "Feature level of the cluster; commands above it are not proposed."),
 		members: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "oaas_pm_raftstore_members", Help: "Servers in the cluster's configuration."}, []string{"suffrage"}),
 	}
 	for _, c := range []prometheus.Collector{
 		m.appliedIndex, m.snapshotBytes, m.ready, m.established, m.proposals, m.proposeTime, m.barriers, m.barrierTime,
-		m.barrierBatch, m.storageWrite, m.storageErrors, m.storageStall, m.refused, m.members,
+		m.barrierBatch, m.storageWrite, m.storageErrors, m.storageStall, m.refused, m.members, m.featureLevel,
 	} {
 		if err := reg.Register(c); err != nil {
 			var dup prometheus.AlreadyRegisteredError

@@ -104,7 +104,7 @@ func Open(ctx context.Context, opts Options) (*Node, error) {
 	n.lead.init()
 	n.ownReads = newBatcher(m, n.ownBarrier)
 	n.leaderReads = newBatcher(m, n.askLeader)
-	n.fsm = &adapter{state: state, applied: n.applied, log: n.log, m: m}
+	n.fsm = &adapter{state: state, applied: n.applied, log: n.log, m: m, level: opts.featureLevel, fail: n.fail}
 	if err := n.start(); err != nil {
 		n.cancel()
 		_ = n.release()
@@ -125,6 +125,7 @@ func (n *Node) start() error {
 	n.peers = newDirectory(&pmpb.Member{
 		ServerId: n.serverID, RaftAddress: string(trans.LocalAddr()),
 		GrpcAddress: n.opts.GRPCAddress, HttpAddress: n.opts.HTTPAddress, Version: n.opts.Version,
+		FeatureLevel: n.opts.featureLevel,
 	}, n.opts.Dial, n.state.Snapshot)
 	n.snapshots, n.trans = snapshots, trans
 	logs, err := raft.NewLogCache(cachedLogs, n.store)

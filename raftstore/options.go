@@ -11,6 +11,8 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"oaas.io/control-plane/fsm"
 )
 
 // MaxCommandSize is the largest encoded command, in bytes. Larger entries
@@ -156,6 +158,9 @@ type Options struct {
 	Logger     hclog.Logger
 	Registerer prometheus.Registerer
 
+	// featureLevel is what the node says that it knows. Tests play older releases
+	// with it. Default: fsm.Level.
+	featureLevel uint32
 	// wrapStore lets tests put a fault between Raft and the disk.
 	wrapStore func(logStore) logStore
 }
@@ -218,6 +223,9 @@ func (o Options) withDefaults() Options {
 	profile, _ := o.Profile.timing()
 	o.Timing = o.Timing.or(profile)
 	o.Peers = slices.Sorted(slices.Values(o.Peers))
+	if o.featureLevel == 0 {
+		o.featureLevel = fsm.Level
+	}
 	if o.NewClusterID == nil {
 		o.NewClusterID = newUUID
 	}

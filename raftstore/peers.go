@@ -73,6 +73,10 @@ func (s *peerServer) Join(ctx context.Context, r *pmpb.JoinRequest) (*pmpb.JoinR
 		return nil, status.Errorf(codes.FailedPrecondition, "at %s answers server %s of %s, not %s of %s",
 			r.GetGrpcAddress(), who.GetServerId(), who.GetRaftAddress(), r.GetServerId(), r.GetRaftAddress())
 	}
+	if have := n.state.Snapshot().FeatureLevel(); max(who.GetFeatureLevel(), 1) < have {
+		return nil, status.Errorf(codes.FailedPrecondition, "the cluster uses feature level %d, the program of server %s knows %d: start a newer one",
+			have, r.GetServerId(), max(who.GetFeatureLevel(), 1))
+	}
 	if err := n.admit(ctx, t.number, memberOf(who), r.GetClusterId() != ""); err != nil {
 		return nil, toStatus(err)
 	}

@@ -1,0 +1,89 @@
+package raftstore
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+
+	"oaas.io/control-plane/fsm"
+	"oaas.io/control-plane/proto/pmpb"
+)
+
+func olderRelease(o *Options) { o.featureLevel = 1 }
+
+func (n *testNode) expectLevel(want uint32) {
+	n.t.Helper()
+	eventually(n.t, fmt.Sprintf("%s is at feature level %d", n.name, want), func() error {
+		if have := n.State().Snapshot().FeatureLevel(); have != want {
+			return fmt.Errorf("level %d, %+v", have, n.FeatureLevels())
+		}
+		return nil
+	})
+}
+
+func autopilotSettings() *pmpb.Command {
+	return &pmpb.Command{Op: &pmpb.Command_PutAutopilot{PutAutopilot: &pmpb.PutAutopilot{Autopilot: &pmpb.Autopilot{DesiredVoters: 3}}}}
+}
+
+// A cluster of two releases uses only what the older one knows, and what the
+// newer one knows once the last server is upgraded: a rolling upgrade.
+func TestFeatureLevelFollowsTheOldestServer(t *testing.T) {
+	c := newCluster(t, 3)
+	for _, n := range c.nodes {
+		n.configure = olderRelease
+	}
+	c.start()
+	c.write("k", "v")
+	for i, n := range c.nodes {
+		n.stopGracefully()
+		n.configure = nil
+		n.start()
+		c.write("upgraded", n.name)
+		if i < len(c.nodes)-1 {
+			leader := c.leader()
+			if _, err := leader.Apply(within(t, patience), autopilotSettings()); !errors.Is(err, fsm.ErrFeatureLevel) {
+				t.Fatalf("with servers of an older release a command of level 2 gives %v", err)
+			}
+		}
+	}
+	for _, n := range c.nodes {
+		n.expectLevel(2)
+	}
+	mustApply(t, c.leader(), autopilotSettings())
+	c.expectEverywhere("k", "v")
+}
+
+// What cannot apply the log as the others do must not try.
+func TestOlderReleaseIsKeptOut(t *testing.T) {
+	c := startCluster(t, 3)
+	for _, n := range c.nodes {
+		n.expectLevel(2)
+	}
+	// A new server of an older release is not let in.
+	n4 := c.add("n4")
+	n4.configure = olderRelease
+	n4.start()
+	err := n4.joinThrough(within(t, patience), c.peers, "")
+	if err == nil || len(n4.servers()) != 0 {
+		t.Fatalf("a server of an older release joined: %v", err)
+	}
+	n4.kill()
+	// Neither does one that was a member go on with an older program.
+	old := c.others(c.leader())[0]
+	old.kill()
+	old.configure = olderRelease
+	old.start()
+	select {
+	case err := <-old.Fatal():
+		if !errors.Is(err, ErrTooOld) {
+			t.Fatalf("the node ended with %v", err)
+		}
+	case <-within(t, patience).Done():
+		t.Fatal("a downgraded server went on")
+	}
+	old.kill()
+	old.configure = nil
+	old.start()
+	c.write("k", "v")
+	c.expectEverywhere("k", "v")
+}
