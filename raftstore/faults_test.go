@@ -21,7 +21,7 @@ func slowToNotice(o *Options) { o.Timing.Heartbeat = 8 * time.Second }
 
 // startWithDeludedLeader gives three nodes of which the first leads and will not
 // notice that it no longer does.
-func startWithDeludedLeader(t *testing.T) (*testCluster, *testNode) {
+func startWithDeludedLeader(t *testing.T, configure ...func(*Options)) (*testCluster, *testNode) {
 	t.Helper()
 	c := newCluster(t, 3)
 	// Not the founder, which would be as slow to stand for the first election.
@@ -31,7 +31,11 @@ func startWithDeludedLeader(t *testing.T) (*testCluster, *testNode) {
 			deluded = n
 		}
 	}
-	deluded.configure = slowToNotice
+	deluded.configure = func(o *Options) {
+		for _, f := range append(configure, slowToNotice) {
+			f(o)
+		}
+	}
 	c.start()
 	for {
 		leader := c.leader()
