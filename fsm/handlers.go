@@ -57,9 +57,6 @@ func (h handlers) run(c *call, cmd *pmpb.Command) error {
 	if !ok {
 		return fmt.Errorf("%w: operation %d", ErrUnknownCommand, number)
 	}
-	if have := c.view.FeatureLevel(); have < op.level {
-		return fmt.Errorf("%w: operation %d needs %d, the cluster is at %d", ErrFeatureLevel, number, op.level, have)
-	}
 	if op.grows {
 		if alarms := c.view.Alarms(); len(alarms) > 0 {
 			return &ReadOnlyError{Alarms: alarms}
@@ -72,7 +69,20 @@ func (h handlers) run(c *call, cmd *pmpb.Command) error {
 // does not know its operation.
 func (s *State) LevelOf(cmd *pmpb.Command) uint32 {
 	_, number := operation(cmd)
-	return s.handlers[number].level
+	level := s.handlers[number].level
+	if cmd.GetIdempotency().GetEphemeral() {
+		level = max(level, 2)
+	}
+	return level
+}
+
+// checkLevel refuses a command that servers of the cluster may not know.
+func (s *State) checkLevel(c *call, cmd *pmpb.Command) error {
+	have := c.view.FeatureLevel()
+	if need := s.LevelOf(cmd); need > have {
+		return fmt.Errorf("%w: it needs %d, the cluster is at %d", ErrFeatureLevel, need, have)
+	}
+	return nil
 }
 
 // raiseFeatureLevel never goes back: what was written in between needs the level.

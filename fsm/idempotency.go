@@ -19,6 +19,41 @@ const (
 	MaxReplyBody = 256 << 10
 )
 
+// Limits of the replies under keys that nodes made for their own retries, which
+// end with the request. They have room of their own: the writes of a busy minute
+// must not push out what a client may ask for hours later.
+const (
+	EphemeralTTL        = 2 * time.Minute
+	MaxEphemeralReplies = 16_384
+	MaxEphemeralBytes   = 16 << 20
+)
+
+// replySum is the size of one class of remembered replies.
+type replySum struct{ count, bytes int }
+
+func (s *replySum) add(r *pmpb.Reply, n int) {
+	s.count += n
+	s.bytes += n * len(r.GetBody())
+}
+
+// replySums are the sizes of both classes.
+type replySums struct{ kept, ephemeral replySum }
+
+func (s *replySums) of(ephemeral bool) *replySum {
+	if ephemeral {
+		return &s.ephemeral
+	}
+	return &s.kept
+}
+
+// replyClass begins the order of a class in the table's index.
+func replyClass(ephemeral bool) string {
+	if ephemeral {
+		return "ephemeral"
+	}
+	return "kept"
+}
+
 // replay gives the reply that the key has, or an error when the key was used for
 // another request. Both nil means that the command is to be carried out.
 func (c *call) replay(idem *pmpb.Idempotency) (*pmpb.Reply, error) {
@@ -42,25 +77,25 @@ func (c *call) replay(idem *pmpb.Idempotency) (*pmpb.Reply, error) {
 	}
 }
 
-// remember stores the command's own reply, and evicts the oldest replies until
-// the limits hold. Oldest means first in the log, so that leaders whose clocks
-// disagree cannot reorder the eviction. It runs when the handler has succeeded
-// and cannot fail.
+// remember stores the command's own reply, and evicts the oldest replies of its
+// class until the limits hold. Oldest means first in the log, so that leaders
+// whose clocks disagree cannot reorder the eviction. It runs when the handler has
+// succeeded and cannot fail.
 func (c *call) remember(idem *pmpb.Idempotency) {
 	if idem == nil {
 		return
 	}
 	reply := &pmpb.Reply{
 		Key: idem.GetKey(), RequestHash: idem.GetRequestHash(), Status: idem.GetStatus(), Body: idem.GetBody(),
-		Time: c.now(), CreateIndex: c.index,
+		Time: c.now(), CreateIndex: c.index, Ephemeral: idem.GetEphemeral(),
 	}
 	if old := c.view.Reply(reply.GetKey()); old != nil { // expired, else it had been replayed
 		c.forget(old)
 	}
-	c.meta.replies++
-	c.meta.replyBytes += len(reply.GetBody())
-	for old := range each[*pmpb.Reply](c.view, TableReplies, indexOrder) {
-		if c.meta.replies <= MaxReplies && c.meta.replyBytes <= MaxReplyBytes && !c.expired(old) {
+	sum := c.meta.replies.of(reply.GetEphemeral())
+	sum.add(reply, 1)
+	for old := range c.view.repliesInOrder(reply.GetEphemeral()) {
+		if !sum.beyond(reply.GetEphemeral()) && !c.expired(old) {
 			break
 		}
 		if old.GetKey() != reply.GetKey() {
@@ -70,9 +105,21 @@ func (c *call) remember(idem *pmpb.Idempotency) {
 	c.put(TableReplies, reply)
 }
 
+// beyond reports whether the class exceeds its limits.
+func (s *replySum) beyond(ephemeral bool) bool {
+	if ephemeral {
+		return s.count > MaxEphemeralReplies || s.bytes > MaxEphemeralBytes
+	}
+	return s.count > MaxReplies || s.bytes > MaxReplyBytes
+}
+
+// repliesInOrder gives the replies of one class, the oldest first.
+func (s *Snapshot) repliesInOrder(ephemeral bool) func(yield func(*pmpb.Reply) bool) {
+	return each[*pmpb.Reply](s, TableReplies, indexOrder+"_prefix", replyClass(ephemeral))
+}
+
 func (c *call) forget(reply *pmpb.Reply) {
-	c.meta.replies--
-	c.meta.replyBytes -= len(reply.GetBody())
+	c.meta.replies.of(reply.GetEphemeral()).add(reply, -1)
 	c.drop(TableReplies, reply)
 }
 
@@ -80,5 +127,9 @@ func (c *call) expired(reply *pmpb.Reply) bool {
 	if reply.GetTime() == nil || c.now() == nil {
 		return false
 	}
-	return c.now().AsTime().Sub(reply.GetTime().AsTime()) > ReplyTTL
+	ttl := ReplyTTL
+	if reply.GetEphemeral() {
+		ttl = EphemeralTTL
+	}
+	return c.now().AsTime().Sub(reply.GetTime().AsTime()) > ttl
 }

@@ -2,9 +2,12 @@ package fsm_test
 
 import (
 	"errors"
+	"fmt"
 	"testing"
+	"time"
 
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"oaas.io/control-plane/fsm"
 	"oaas.io/control-plane/proto/pmpb"
@@ -89,4 +92,49 @@ func TestAutopilotIsGuardedAndKept(t *testing.T) {
 		t.Fatal(res.Err)
 	}
 	equal(t, "desired voters", r.snap().Autopilot().GetDesiredVoters(), uint32(3))
+}
+
+func ephemeral(key string) []func(*pmpb.Command) {
+	return []func(*pmpb.Command){remembering(key, "h", "body"), func(c *pmpb.Command) { c.Idempotency.Ephemeral = true }}
+}
+
+// The keys that nodes make for their own retries must not push out the keys of
+// clients, however many writes there are.
+func TestEphemeralRepliesHaveRoomOfTheirOwn(t *testing.T) {
+	r := newReplica(t)
+	if res := r.try(&pmpb.Found{ClusterId: "c"}, ephemeral("e")...); !errors.Is(res.Err, fsm.ErrFeatureLevel) {
+		t.Fatalf("an ephemeral key at level 1 gives %v", res.Err)
+	}
+	r = atLevel2(t)
+	r.must(&pmpb.Found{ClusterId: "c"}, remembering("client", "h", ""))
+	r.must(&pmpb.Found{ClusterId: "c"}, ephemeral("first")...)
+	if res := r.try(&pmpb.Found{ClusterId: "c"}, ephemeral("first")...); res.Reply == nil {
+		t.Fatal("a retry was not recognised")
+	}
+	var entries []fsm.Entry
+	for i := range fsm.MaxEphemeralReplies + 1 {
+		data := encode(t, command(t, &pmpb.Found{ClusterId: "c"}, ephemeral(fmt.Sprint("e", i))...))
+		entries = append(entries, fsm.Entry{Index: uint64(100 + i), Term: 1, Data: data})
+	}
+	r.state.ApplyBatch(entries[:fsm.MaxEphemeralReplies])
+	r.reload() // the count is not part of a snapshot
+	r.state.ApplyBatch(entries[fsm.MaxEphemeralReplies:])
+	for key, want := range map[string]bool{"client": true, "first": false, "e0": false, "e1": true} {
+		if got := r.snap().Reply(key) != nil; got != want {
+			t.Errorf("reply %q is remembered: %v, want %v", key, got, want)
+		}
+	}
+}
+
+func TestEphemeralRepliesExpireSoon(t *testing.T) {
+	r := atLevel2(t)
+	at := func(d time.Duration) func(*pmpb.Command) {
+		return func(c *pmpb.Command) { c.LeaderTime = timestamppb.New(epoch.Add(d)) }
+	}
+	r.must(&pmpb.Found{ClusterId: "c"}, append(ephemeral("e"), at(0))...)
+	r.must(&pmpb.Found{ClusterId: "c"}, remembering("client", "h", ""), at(0))
+	r.must(&pmpb.Found{ClusterId: "c"}, append(ephemeral("later"), at(fsm.EphemeralTTL+time.Second))...)
+	if r.snap().Reply("e") != nil || r.snap().Reply("client") == nil {
+		t.Fatal("want the ephemeral reply gone and the client's kept")
+	}
 }

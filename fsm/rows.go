@@ -43,9 +43,8 @@ type Plan struct {
 // snapshots either: it is derived, or is this process's own.
 type metaRow struct {
 	pb *pmpb.Meta
-	// replies and replyBytes sum up the reply table, for eviction in O(1).
-	replies    int
-	replyBytes int
+	// replies sum up the reply table, for eviction in O(1).
+	replies replySums
 	// floor is the highest index that this process has published. A restore of
 	// an older snapshot must not make the index that readers see go back.
 	floor uint64

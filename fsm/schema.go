@@ -67,7 +67,7 @@ func newSchema() *memdb.DBSchema {
 		table(TableReplies,
 			by(indexID, true, func(r *pmpb.Reply) []byte { return key(r.GetKey()) }),
 			by(indexOrder, true, func(r *pmpb.Reply) []byte {
-				return binary.BigEndian.AppendUint64(nil, r.GetCreateIndex())
+				return binary.BigEndian.AppendUint64(key(replyClass(r.GetEphemeral())), r.GetCreateIndex())
 			})),
 		table(TableAutopilot, by(indexID, true, func(*pmpb.Autopilot) []byte { return key(autopilotKey) })),
 		table(TableAlarms, by(indexID, true, func(a *pmpb.Alarm) []byte { return key(alarmKey(a.GetKey())) })),

@@ -159,8 +159,7 @@ func (k *checker) replies() error {
 			return k.fail(TableReplies, "%q is the second reply of command %d", r.GetKey(), r.GetCreateIndex())
 		}
 		k.orders[r.GetCreateIndex()] = true
-		k.meta.replies++
-		k.meta.replyBytes += len(r.GetBody())
+		k.meta.replies.of(r.GetEphemeral()).add(r, 1)
 		if err := k.indexes(TableReplies, r.GetKey(), 0, r.GetCreateIndex()); err != nil {
 			return err
 		}

@@ -83,7 +83,7 @@ func (s *State) applyOne(txn *memdb.Txn, e Entry) Result {
 	if e.Index <= old.pb.GetAppliedIndex() {
 		return Result{Index: e.Index, Err: fmt.Errorf("%w: entry %d, state %d", ErrIndexOrder, e.Index, old.pb.GetAppliedIndex())}
 	}
-	c.meta = &metaRow{pb: advance(old.pb, e), replies: old.replies, replyBytes: old.replyBytes, floor: old.floor}
+	c.meta = &metaRow{pb: advance(old.pb, e), replies: old.replies, floor: old.floor}
 	reply, err := s.decide(c, e.Data)
 	if err != nil {
 		c.changes = nil // a handler may find out late
@@ -107,6 +107,9 @@ func (s *State) decide(c *call, data []byte) (*pmpb.Reply, error) {
 	}
 	if want := cmd.GetExpectedTerm(); want != 0 && want != c.term {
 		return nil, fmt.Errorf("%w: proposed in %d, appended in %d", ErrTermMismatch, want, c.term)
+	}
+	if err := s.checkLevel(c, cmd); err != nil {
+		return nil, err
 	}
 	if reply, err := c.replay(cmd.GetIdempotency()); reply != nil || err != nil {
 		return reply, err

@@ -536,8 +536,11 @@ type Idempotency struct {
 	Key         string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
 	RequestHash []byte                 `protobuf:"bytes,2,opt,name=request_hash,json=requestHash,proto3" json:"request_hash,omitempty"`
 	// The answer to remember if the command takes effect.
-	Status        uint32 `protobuf:"varint,3,opt,name=status,proto3" json:"status,omitempty"`
-	Body          []byte `protobuf:"bytes,4,opt,name=body,proto3" json:"body,omitempty"`
+	Status uint32 `protobuf:"varint,3,opt,name=status,proto3" json:"status,omitempty"`
+	Body   []byte `protobuf:"bytes,4,opt,name=body,proto3" json:"body,omitempty"`
+	// The key was made by the node that took the request, for its own retries. It
+	// is remembered for minutes and apart from those of clients. Feature level 2.
+	Ephemeral     bool `protobuf:"varint,5,opt,name=ephemeral,proto3" json:"ephemeral,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -598,6 +601,13 @@ func (x *Idempotency) GetBody() []byte {
 		return x.Body
 	}
 	return nil
+}
+
+func (x *Idempotency) GetEphemeral() bool {
+	if x != nil {
+		return x.Ephemeral
+	}
+	return false
 }
 
 // Found gives the control plane its identity. It has no effect when it has one.
@@ -1812,12 +1822,13 @@ const file_oaas_pm_v1_command_proto_rawDesc = "" +
 	"\rTABLE_CLUSTER\x10\x03\x12\x0e\n" +
 	"\n" +
 	"TABLE_UNIT\x10\x04\x12\x13\n" +
-	"\x0fTABLE_AUTOPILOT\x10\x05\"n\n" +
+	"\x0fTABLE_AUTOPILOT\x10\x05\"\x8c\x01\n" +
 	"\vIdempotency\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12!\n" +
 	"\frequest_hash\x18\x02 \x01(\fR\vrequestHash\x12\x16\n" +
 	"\x06status\x18\x03 \x01(\rR\x06status\x12\x12\n" +
-	"\x04body\x18\x04 \x01(\fR\x04body\"&\n" +
+	"\x04body\x18\x04 \x01(\fR\x04body\x12\x1c\n" +
+	"\tephemeral\x18\x05 \x01(\bR\tephemeral\"&\n" +
 	"\x05Found\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\"(\n" +

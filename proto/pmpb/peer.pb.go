@@ -602,6 +602,129 @@ func (x *JoinRequest) GetName() string {
 	return ""
 }
 
+type GoneRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ClusterId     string                 `protobuf:"bytes,1,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
+	ServerId      string                 `protobuf:"bytes,2,opt,name=server_id,json=serverId,proto3" json:"server_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GoneRequest) Reset() {
+	*x = GoneRequest{}
+	mi := &file_oaas_pm_v1_peer_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GoneRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GoneRequest) ProtoMessage() {}
+
+func (x *GoneRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_oaas_pm_v1_peer_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GoneRequest.ProtoReflect.Descriptor instead.
+func (*GoneRequest) Descriptor() ([]byte, []int) {
+	return file_oaas_pm_v1_peer_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *GoneRequest) GetClusterId() string {
+	if x != nil {
+		return x.ClusterId
+	}
+	return ""
+}
+
+func (x *GoneRequest) GetServerId() string {
+	if x != nil {
+		return x.ServerId
+	}
+	return ""
+}
+
+type GoneResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// True when the operating system at the server's address answered that nobody
+	// listens there. No answer at all is no proof.
+	Gone bool `protobuf:"varint,1,opt,name=gone,proto3" json:"gone,omitempty"`
+	// Who answered, and how far its log reaches.
+	ServerId      string `protobuf:"bytes,2,opt,name=server_id,json=serverId,proto3" json:"server_id,omitempty"`
+	LastLogTerm   uint64 `protobuf:"varint,3,opt,name=last_log_term,json=lastLogTerm,proto3" json:"last_log_term,omitempty"`
+	LastLogIndex  uint64 `protobuf:"varint,4,opt,name=last_log_index,json=lastLogIndex,proto3" json:"last_log_index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GoneResponse) Reset() {
+	*x = GoneResponse{}
+	mi := &file_oaas_pm_v1_peer_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GoneResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GoneResponse) ProtoMessage() {}
+
+func (x *GoneResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_oaas_pm_v1_peer_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GoneResponse.ProtoReflect.Descriptor instead.
+func (*GoneResponse) Descriptor() ([]byte, []int) {
+	return file_oaas_pm_v1_peer_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *GoneResponse) GetGone() bool {
+	if x != nil {
+		return x.Gone
+	}
+	return false
+}
+
+func (x *GoneResponse) GetServerId() string {
+	if x != nil {
+		return x.ServerId
+	}
+	return ""
+}
+
+func (x *GoneResponse) GetLastLogTerm() uint64 {
+	if x != nil {
+		return x.LastLogTerm
+	}
+	return 0
+}
+
+func (x *GoneResponse) GetLastLogIndex() uint64 {
+	if x != nil {
+		return x.LastLogIndex
+	}
+	return 0
+}
+
 type ChainRequest struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	ClusterId string                 `protobuf:"bytes,1,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
@@ -613,7 +736,7 @@ type ChainRequest struct {
 
 func (x *ChainRequest) Reset() {
 	*x = ChainRequest{}
-	mi := &file_oaas_pm_v1_peer_proto_msgTypes[7]
+	mi := &file_oaas_pm_v1_peer_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -625,7 +748,7 @@ func (x *ChainRequest) String() string {
 func (*ChainRequest) ProtoMessage() {}
 
 func (x *ChainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_peer_proto_msgTypes[7]
+	mi := &file_oaas_pm_v1_peer_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -638,7 +761,7 @@ func (x *ChainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChainRequest.ProtoReflect.Descriptor instead.
 func (*ChainRequest) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_peer_proto_rawDescGZIP(), []int{7}
+	return file_oaas_pm_v1_peer_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ChainRequest) GetClusterId() string {
@@ -668,7 +791,7 @@ type ChainResponse struct {
 
 func (x *ChainResponse) Reset() {
 	*x = ChainResponse{}
-	mi := &file_oaas_pm_v1_peer_proto_msgTypes[8]
+	mi := &file_oaas_pm_v1_peer_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -680,7 +803,7 @@ func (x *ChainResponse) String() string {
 func (*ChainResponse) ProtoMessage() {}
 
 func (x *ChainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_peer_proto_msgTypes[8]
+	mi := &file_oaas_pm_v1_peer_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -693,7 +816,7 @@ func (x *ChainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChainResponse.ProtoReflect.Descriptor instead.
 func (*ChainResponse) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_peer_proto_rawDescGZIP(), []int{8}
+	return file_oaas_pm_v1_peer_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ChainResponse) GetServerId() string {
@@ -734,7 +857,7 @@ type ChainPoint struct {
 
 func (x *ChainPoint) Reset() {
 	*x = ChainPoint{}
-	mi := &file_oaas_pm_v1_peer_proto_msgTypes[9]
+	mi := &file_oaas_pm_v1_peer_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -746,7 +869,7 @@ func (x *ChainPoint) String() string {
 func (*ChainPoint) ProtoMessage() {}
 
 func (x *ChainPoint) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_peer_proto_msgTypes[9]
+	mi := &file_oaas_pm_v1_peer_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -759,7 +882,7 @@ func (x *ChainPoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChainPoint.ProtoReflect.Descriptor instead.
 func (*ChainPoint) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_peer_proto_rawDescGZIP(), []int{9}
+	return file_oaas_pm_v1_peer_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ChainPoint) GetIndex() uint64 {
@@ -785,7 +908,7 @@ type JoinResponse struct {
 
 func (x *JoinResponse) Reset() {
 	*x = JoinResponse{}
-	mi := &file_oaas_pm_v1_peer_proto_msgTypes[10]
+	mi := &file_oaas_pm_v1_peer_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -797,7 +920,7 @@ func (x *JoinResponse) String() string {
 func (*JoinResponse) ProtoMessage() {}
 
 func (x *JoinResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_peer_proto_msgTypes[10]
+	mi := &file_oaas_pm_v1_peer_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -810,7 +933,7 @@ func (x *JoinResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinResponse.ProtoReflect.Descriptor instead.
 func (*JoinResponse) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_peer_proto_rawDescGZIP(), []int{10}
+	return file_oaas_pm_v1_peer_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *JoinResponse) GetClusterId() string {
@@ -830,7 +953,7 @@ type Header struct {
 
 func (x *Header) Reset() {
 	*x = Header{}
-	mi := &file_oaas_pm_v1_peer_proto_msgTypes[11]
+	mi := &file_oaas_pm_v1_peer_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -842,7 +965,7 @@ func (x *Header) String() string {
 func (*Header) ProtoMessage() {}
 
 func (x *Header) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_peer_proto_msgTypes[11]
+	mi := &file_oaas_pm_v1_peer_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -855,7 +978,7 @@ func (x *Header) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Header.ProtoReflect.Descriptor instead.
 func (*Header) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_peer_proto_rawDescGZIP(), []int{11}
+	return file_oaas_pm_v1_peer_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Header) GetName() string {
@@ -889,7 +1012,7 @@ type ForwardRequest struct {
 
 func (x *ForwardRequest) Reset() {
 	*x = ForwardRequest{}
-	mi := &file_oaas_pm_v1_peer_proto_msgTypes[12]
+	mi := &file_oaas_pm_v1_peer_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -901,7 +1024,7 @@ func (x *ForwardRequest) String() string {
 func (*ForwardRequest) ProtoMessage() {}
 
 func (x *ForwardRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_peer_proto_msgTypes[12]
+	mi := &file_oaas_pm_v1_peer_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -914,7 +1037,7 @@ func (x *ForwardRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForwardRequest.ProtoReflect.Descriptor instead.
 func (*ForwardRequest) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_peer_proto_rawDescGZIP(), []int{12}
+	return file_oaas_pm_v1_peer_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ForwardRequest) GetMethod() string {
@@ -977,7 +1100,7 @@ type ForwardResponse struct {
 
 func (x *ForwardResponse) Reset() {
 	*x = ForwardResponse{}
-	mi := &file_oaas_pm_v1_peer_proto_msgTypes[13]
+	mi := &file_oaas_pm_v1_peer_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -989,7 +1112,7 @@ func (x *ForwardResponse) String() string {
 func (*ForwardResponse) ProtoMessage() {}
 
 func (x *ForwardResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_peer_proto_msgTypes[13]
+	mi := &file_oaas_pm_v1_peer_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1002,7 +1125,7 @@ func (x *ForwardResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForwardResponse.ProtoReflect.Descriptor instead.
 func (*ForwardResponse) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_peer_proto_rawDescGZIP(), []int{13}
+	return file_oaas_pm_v1_peer_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ForwardResponse) GetStatus() uint32 {
@@ -1040,7 +1163,7 @@ type RelayMessage struct {
 
 func (x *RelayMessage) Reset() {
 	*x = RelayMessage{}
-	mi := &file_oaas_pm_v1_peer_proto_msgTypes[14]
+	mi := &file_oaas_pm_v1_peer_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1052,7 +1175,7 @@ func (x *RelayMessage) String() string {
 func (*RelayMessage) ProtoMessage() {}
 
 func (x *RelayMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_peer_proto_msgTypes[14]
+	mi := &file_oaas_pm_v1_peer_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1065,7 +1188,7 @@ func (x *RelayMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RelayMessage.ProtoReflect.Descriptor instead.
 func (*RelayMessage) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_peer_proto_rawDescGZIP(), []int{14}
+	return file_oaas_pm_v1_peer_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *RelayMessage) GetMessage() isRelayMessage_Message {
@@ -1184,7 +1307,16 @@ const file_oaas_pm_v1_peer_proto_rawDesc = "" +
 	"\aversion\x18\x06 \x01(\tR\aversion\x12\x12\n" +
 	"\x04zone\x18\a \x01(\tR\x04zone\x12#\n" +
 	"\rfeature_level\x18\b \x01(\rR\ffeatureLevel\x12\x12\n" +
-	"\x04name\x18\t \x01(\tR\x04name\"G\n" +
+	"\x04name\x18\t \x01(\tR\x04name\"I\n" +
+	"\vGoneRequest\x12\x1d\n" +
+	"\n" +
+	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x1b\n" +
+	"\tserver_id\x18\x02 \x01(\tR\bserverId\"\x89\x01\n" +
+	"\fGoneResponse\x12\x12\n" +
+	"\x04gone\x18\x01 \x01(\bR\x04gone\x12\x1b\n" +
+	"\tserver_id\x18\x02 \x01(\tR\bserverId\x12\"\n" +
+	"\rlast_log_term\x18\x03 \x01(\x04R\vlastLogTerm\x12$\n" +
+	"\x0elast_log_index\x18\x04 \x01(\x04R\flastLogIndex\"G\n" +
 	"\fChainRequest\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x18\n" +
@@ -1221,12 +1353,13 @@ const file_oaas_pm_v1_peer_proto_rawDesc = "" +
 	"\arequest\x18\x01 \x01(\v2\x1a.oaas.pm.v1.ForwardRequestH\x00R\arequest\x129\n" +
 	"\bresponse\x18\x02 \x01(\v2\x1b.oaas.pm.v1.ForwardResponseH\x00R\bresponse\x12\x14\n" +
 	"\x04body\x18\x03 \x01(\fH\x00R\x04bodyB\t\n" +
-	"\amessage2\xe7\x02\n" +
+	"\amessage2\xa2\x03\n" +
 	"\vPeerService\x12E\n" +
 	"\bIdentify\x12\x1b.oaas.pm.v1.IdentifyRequest\x1a\x1c.oaas.pm.v1.IdentifyResponse\x12N\n" +
 	"\vCurrentTerm\x12\x1e.oaas.pm.v1.CurrentTermRequest\x1a\x1f.oaas.pm.v1.CurrentTermResponse\x12H\n" +
 	"\tReadIndex\x12\x1c.oaas.pm.v1.ReadIndexRequest\x1a\x1d.oaas.pm.v1.ReadIndexResponse\x129\n" +
-	"\x04Join\x12\x17.oaas.pm.v1.JoinRequest\x1a\x18.oaas.pm.v1.JoinResponse\x12<\n" +
+	"\x04Join\x12\x17.oaas.pm.v1.JoinRequest\x1a\x18.oaas.pm.v1.JoinResponse\x129\n" +
+	"\x04Gone\x12\x17.oaas.pm.v1.GoneRequest\x1a\x18.oaas.pm.v1.GoneResponse\x12<\n" +
 	"\x05Chain\x12\x18.oaas.pm.v1.ChainRequest\x1a\x19.oaas.pm.v1.ChainResponse2\x95\x01\n" +
 	"\x0eForwardService\x12B\n" +
 	"\aForward\x12\x1a.oaas.pm.v1.ForwardRequest\x1a\x1b.oaas.pm.v1.ForwardResponse\x12?\n" +
@@ -1244,7 +1377,7 @@ func file_oaas_pm_v1_peer_proto_rawDescGZIP() []byte {
 	return file_oaas_pm_v1_peer_proto_rawDescData
 }
 
-var file_oaas_pm_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_oaas_pm_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_oaas_pm_v1_peer_proto_goTypes = []any{
 	(*IdentifyRequest)(nil),       // 0: oaas.pm.v1.IdentifyRequest
 	(*IdentifyResponse)(nil),      // 1: oaas.pm.v1.IdentifyResponse
@@ -1253,43 +1386,47 @@ var file_oaas_pm_v1_peer_proto_goTypes = []any{
 	(*ReadIndexRequest)(nil),      // 4: oaas.pm.v1.ReadIndexRequest
 	(*ReadIndexResponse)(nil),     // 5: oaas.pm.v1.ReadIndexResponse
 	(*JoinRequest)(nil),           // 6: oaas.pm.v1.JoinRequest
-	(*ChainRequest)(nil),          // 7: oaas.pm.v1.ChainRequest
-	(*ChainResponse)(nil),         // 8: oaas.pm.v1.ChainResponse
-	(*ChainPoint)(nil),            // 9: oaas.pm.v1.ChainPoint
-	(*JoinResponse)(nil),          // 10: oaas.pm.v1.JoinResponse
-	(*Header)(nil),                // 11: oaas.pm.v1.Header
-	(*ForwardRequest)(nil),        // 12: oaas.pm.v1.ForwardRequest
-	(*ForwardResponse)(nil),       // 13: oaas.pm.v1.ForwardResponse
-	(*RelayMessage)(nil),          // 14: oaas.pm.v1.RelayMessage
-	(*durationpb.Duration)(nil),   // 15: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 16: google.protobuf.Timestamp
+	(*GoneRequest)(nil),           // 7: oaas.pm.v1.GoneRequest
+	(*GoneResponse)(nil),          // 8: oaas.pm.v1.GoneResponse
+	(*ChainRequest)(nil),          // 9: oaas.pm.v1.ChainRequest
+	(*ChainResponse)(nil),         // 10: oaas.pm.v1.ChainResponse
+	(*ChainPoint)(nil),            // 11: oaas.pm.v1.ChainPoint
+	(*JoinResponse)(nil),          // 12: oaas.pm.v1.JoinResponse
+	(*Header)(nil),                // 13: oaas.pm.v1.Header
+	(*ForwardRequest)(nil),        // 14: oaas.pm.v1.ForwardRequest
+	(*ForwardResponse)(nil),       // 15: oaas.pm.v1.ForwardResponse
+	(*RelayMessage)(nil),          // 16: oaas.pm.v1.RelayMessage
+	(*durationpb.Duration)(nil),   // 17: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 18: google.protobuf.Timestamp
 }
 var file_oaas_pm_v1_peer_proto_depIdxs = []int32{
-	15, // 0: oaas.pm.v1.IdentifyResponse.last_contact:type_name -> google.protobuf.Duration
-	16, // 1: oaas.pm.v1.IdentifyResponse.time:type_name -> google.protobuf.Timestamp
-	15, // 2: oaas.pm.v1.IdentifyResponse.disk_write_p99:type_name -> google.protobuf.Duration
-	16, // 3: oaas.pm.v1.IdentifyResponse.started_at:type_name -> google.protobuf.Timestamp
-	9,  // 4: oaas.pm.v1.ChainResponse.points:type_name -> oaas.pm.v1.ChainPoint
-	11, // 5: oaas.pm.v1.ForwardRequest.headers:type_name -> oaas.pm.v1.Header
-	11, // 6: oaas.pm.v1.ForwardResponse.headers:type_name -> oaas.pm.v1.Header
-	12, // 7: oaas.pm.v1.RelayMessage.request:type_name -> oaas.pm.v1.ForwardRequest
-	13, // 8: oaas.pm.v1.RelayMessage.response:type_name -> oaas.pm.v1.ForwardResponse
+	17, // 0: oaas.pm.v1.IdentifyResponse.last_contact:type_name -> google.protobuf.Duration
+	18, // 1: oaas.pm.v1.IdentifyResponse.time:type_name -> google.protobuf.Timestamp
+	17, // 2: oaas.pm.v1.IdentifyResponse.disk_write_p99:type_name -> google.protobuf.Duration
+	18, // 3: oaas.pm.v1.IdentifyResponse.started_at:type_name -> google.protobuf.Timestamp
+	11, // 4: oaas.pm.v1.ChainResponse.points:type_name -> oaas.pm.v1.ChainPoint
+	13, // 5: oaas.pm.v1.ForwardRequest.headers:type_name -> oaas.pm.v1.Header
+	13, // 6: oaas.pm.v1.ForwardResponse.headers:type_name -> oaas.pm.v1.Header
+	14, // 7: oaas.pm.v1.RelayMessage.request:type_name -> oaas.pm.v1.ForwardRequest
+	15, // 8: oaas.pm.v1.RelayMessage.response:type_name -> oaas.pm.v1.ForwardResponse
 	0,  // 9: oaas.pm.v1.PeerService.Identify:input_type -> oaas.pm.v1.IdentifyRequest
 	2,  // 10: oaas.pm.v1.PeerService.CurrentTerm:input_type -> oaas.pm.v1.CurrentTermRequest
 	4,  // 11: oaas.pm.v1.PeerService.ReadIndex:input_type -> oaas.pm.v1.ReadIndexRequest
 	6,  // 12: oaas.pm.v1.PeerService.Join:input_type -> oaas.pm.v1.JoinRequest
-	7,  // 13: oaas.pm.v1.PeerService.Chain:input_type -> oaas.pm.v1.ChainRequest
-	12, // 14: oaas.pm.v1.ForwardService.Forward:input_type -> oaas.pm.v1.ForwardRequest
-	14, // 15: oaas.pm.v1.ForwardService.Relay:input_type -> oaas.pm.v1.RelayMessage
-	1,  // 16: oaas.pm.v1.PeerService.Identify:output_type -> oaas.pm.v1.IdentifyResponse
-	3,  // 17: oaas.pm.v1.PeerService.CurrentTerm:output_type -> oaas.pm.v1.CurrentTermResponse
-	5,  // 18: oaas.pm.v1.PeerService.ReadIndex:output_type -> oaas.pm.v1.ReadIndexResponse
-	10, // 19: oaas.pm.v1.PeerService.Join:output_type -> oaas.pm.v1.JoinResponse
-	8,  // 20: oaas.pm.v1.PeerService.Chain:output_type -> oaas.pm.v1.ChainResponse
-	13, // 21: oaas.pm.v1.ForwardService.Forward:output_type -> oaas.pm.v1.ForwardResponse
-	14, // 22: oaas.pm.v1.ForwardService.Relay:output_type -> oaas.pm.v1.RelayMessage
-	16, // [16:23] is the sub-list for method output_type
-	9,  // [9:16] is the sub-list for method input_type
+	7,  // 13: oaas.pm.v1.PeerService.Gone:input_type -> oaas.pm.v1.GoneRequest
+	9,  // 14: oaas.pm.v1.PeerService.Chain:input_type -> oaas.pm.v1.ChainRequest
+	14, // 15: oaas.pm.v1.ForwardService.Forward:input_type -> oaas.pm.v1.ForwardRequest
+	16, // 16: oaas.pm.v1.ForwardService.Relay:input_type -> oaas.pm.v1.RelayMessage
+	1,  // 17: oaas.pm.v1.PeerService.Identify:output_type -> oaas.pm.v1.IdentifyResponse
+	3,  // 18: oaas.pm.v1.PeerService.CurrentTerm:output_type -> oaas.pm.v1.CurrentTermResponse
+	5,  // 19: oaas.pm.v1.PeerService.ReadIndex:output_type -> oaas.pm.v1.ReadIndexResponse
+	12, // 20: oaas.pm.v1.PeerService.Join:output_type -> oaas.pm.v1.JoinResponse
+	8,  // 21: oaas.pm.v1.PeerService.Gone:output_type -> oaas.pm.v1.GoneResponse
+	10, // 22: oaas.pm.v1.PeerService.Chain:output_type -> oaas.pm.v1.ChainResponse
+	15, // 23: oaas.pm.v1.ForwardService.Forward:output_type -> oaas.pm.v1.ForwardResponse
+	16, // 24: oaas.pm.v1.ForwardService.Relay:output_type -> oaas.pm.v1.RelayMessage
+	17, // [17:25] is the sub-list for method output_type
+	9,  // [9:17] is the sub-list for method input_type
 	9,  // [9:9] is the sub-list for extension type_name
 	9,  // [9:9] is the sub-list for extension extendee
 	0,  // [0:9] is the sub-list for field type_name
@@ -1300,7 +1437,7 @@ func file_oaas_pm_v1_peer_proto_init() {
 	if File_oaas_pm_v1_peer_proto != nil {
 		return
 	}
-	file_oaas_pm_v1_peer_proto_msgTypes[14].OneofWrappers = []any{
+	file_oaas_pm_v1_peer_proto_msgTypes[16].OneofWrappers = []any{
 		(*RelayMessage_Request)(nil),
 		(*RelayMessage_Response)(nil),
 		(*RelayMessage_Body)(nil),
@@ -1311,7 +1448,7 @@ func file_oaas_pm_v1_peer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_oaas_pm_v1_peer_proto_rawDesc), len(file_oaas_pm_v1_peer_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   15,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

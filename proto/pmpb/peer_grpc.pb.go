@@ -25,6 +25,7 @@ const (
 	PeerService_CurrentTerm_FullMethodName = "/oaas.pm.v1.PeerService/CurrentTerm"
 	PeerService_ReadIndex_FullMethodName   = "/oaas.pm.v1.PeerService/ReadIndex"
 	PeerService_Join_FullMethodName        = "/oaas.pm.v1.PeerService/Join"
+	PeerService_Gone_FullMethodName        = "/oaas.pm.v1.PeerService/Gone"
 	PeerService_Chain_FullMethodName       = "/oaas.pm.v1.PeerService/Chain"
 )
 
@@ -40,6 +41,8 @@ type PeerServiceClient interface {
 	ReadIndex(ctx context.Context, in *ReadIndexRequest, opts ...grpc.CallOption) (*ReadIndexResponse, error)
 	// Join asks the leader to add the node to the cluster.
 	Join(ctx context.Context, in *JoinRequest, opts ...grpc.CallOption) (*JoinResponse, error)
+	// Gone asks the node to find out whether the process of a server is gone.
+	Gone(ctx context.Context, in *GoneRequest, opts ...grpc.CallOption) (*GoneResponse, error)
 	// Chain answers with the node's chain hashes at given command indexes.
 	Chain(ctx context.Context, in *ChainRequest, opts ...grpc.CallOption) (*ChainResponse, error)
 }
@@ -92,6 +95,16 @@ func (c *peerServiceClient) Join(ctx context.Context, in *JoinRequest, opts ...g
 	return out, nil
 }
 
+func (c *peerServiceClient) Gone(ctx context.Context, in *GoneRequest, opts ...grpc.CallOption) (*GoneResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GoneResponse)
+	err := c.cc.Invoke(ctx, PeerService_Gone_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *peerServiceClient) Chain(ctx context.Context, in *ChainRequest, opts ...grpc.CallOption) (*ChainResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ChainResponse)
@@ -114,6 +127,8 @@ type PeerServiceServer interface {
 	ReadIndex(context.Context, *ReadIndexRequest) (*ReadIndexResponse, error)
 	// Join asks the leader to add the node to the cluster.
 	Join(context.Context, *JoinRequest) (*JoinResponse, error)
+	// Gone asks the node to find out whether the process of a server is gone.
+	Gone(context.Context, *GoneRequest) (*GoneResponse, error)
 	// Chain answers with the node's chain hashes at given command indexes.
 	Chain(context.Context, *ChainRequest) (*ChainResponse, error)
 	mustEmbedUnimplementedPeerServiceServer()
@@ -137,6 +152,9 @@ func (UnimplementedPeerServiceServer) ReadIndex(context.Context, *ReadIndexReque
 }
 func (UnimplementedPeerServiceServer) Join(context.Context, *JoinRequest) (*JoinResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Join not implemented")
+}
+func (UnimplementedPeerServiceServer) Gone(context.Context, *GoneRequest) (*GoneResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Gone not implemented")
 }
 func (UnimplementedPeerServiceServer) Chain(context.Context, *ChainRequest) (*ChainResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Chain not implemented")
@@ -234,6 +252,24 @@ func _PeerService_Join_Handler(srv interface{}, ctx context.Context, dec func(in
 	return interceptor(ctx, in, info, handler)
 }
 
+func _PeerService_Gone_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GoneRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PeerServiceServer).Gone(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PeerService_Gone_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PeerServiceServer).Gone(ctx, req.(*GoneRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _PeerService_Chain_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ChainRequest)
 	if err := dec(in); err != nil {
@@ -274,6 +310,10 @@ var PeerService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Join",
 			Handler:    _PeerService_Join_Handler,
+		},
+		{
+			MethodName: "Gone",
+			Handler:    _PeerService_Gone_Handler,
 		},
 		{
 			MethodName: "Chain",

@@ -1517,10 +1517,12 @@ type Reply struct {
 	// SHA-256 of the request's method, path and body.
 	RequestHash []byte `protobuf:"bytes,2,opt,name=request_hash,json=requestHash,proto3" json:"request_hash,omitempty"`
 	// Answer as the API encoded it.
-	Status        uint32                 `protobuf:"varint,3,opt,name=status,proto3" json:"status,omitempty"`
-	Body          []byte                 `protobuf:"bytes,4,opt,name=body,proto3" json:"body,omitempty"`
-	Time          *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=time,proto3" json:"time,omitempty"`
-	CreateIndex   uint64                 `protobuf:"varint,6,opt,name=create_index,json=createIndex,proto3" json:"create_index,omitempty"`
+	Status      uint32                 `protobuf:"varint,3,opt,name=status,proto3" json:"status,omitempty"`
+	Body        []byte                 `protobuf:"bytes,4,opt,name=body,proto3" json:"body,omitempty"`
+	Time        *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=time,proto3" json:"time,omitempty"`
+	CreateIndex uint64                 `protobuf:"varint,6,opt,name=create_index,json=createIndex,proto3" json:"create_index,omitempty"`
+	// The key was made by a node for its own retries.
+	Ephemeral     bool `protobuf:"varint,7,opt,name=ephemeral,proto3" json:"ephemeral,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1595,6 +1597,13 @@ func (x *Reply) GetCreateIndex() uint64 {
 		return x.CreateIndex
 	}
 	return 0
+}
+
+func (x *Reply) GetEphemeral() bool {
+	if x != nil {
+		return x.Ephemeral
+	}
+	return false
 }
 
 // Autopilot is how the leader looks after the servers. A missing duration and
@@ -2052,14 +2061,15 @@ const file_oaas_pm_v1_record_proto_rawDesc = "" +
 	"\n" +
 	"deleted_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\tdeletedAt\x12!\n" +
 	"\fcreate_index\x18\b \x01(\x04R\vcreateIndex\x12!\n" +
-	"\fmodify_index\x18\t \x01(\x04R\vmodifyIndex\"\xbb\x01\n" +
+	"\fmodify_index\x18\t \x01(\x04R\vmodifyIndex\"\xd9\x01\n" +
 	"\x05Reply\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12!\n" +
 	"\frequest_hash\x18\x02 \x01(\fR\vrequestHash\x12\x16\n" +
 	"\x06status\x18\x03 \x01(\rR\x06status\x12\x12\n" +
 	"\x04body\x18\x04 \x01(\fR\x04body\x12.\n" +
 	"\x04time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12!\n" +
-	"\fcreate_index\x18\x06 \x01(\x04R\vcreateIndex\"\xfa\x03\n" +
+	"\fcreate_index\x18\x06 \x01(\x04R\vcreateIndex\x12\x1c\n" +
+	"\tephemeral\x18\a \x01(\bR\tephemeral\"\xfa\x03\n" +
 	"\tAutopilot\x120\n" +
 	"\x14cleanup_dead_servers\x18\x01 \x01(\bR\x12cleanupDeadServers\x12E\n" +
 	"\x11dead_server_grace\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x0fdeadServerGrace\x12O\n" +
