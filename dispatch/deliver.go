@@ -107,7 +107,7 @@ func inBand(err error, code oaaspb.StatusCode, message string) error {
 // explain classifies a failed call.
 func explain(err error) (w *pmpb.Waiting, soon bool) {
 	s := status.Convert(err)
-	w = &pmpb.Waiting{Message: s.Message()}
+	w = &pmpb.Waiting{Message: clip(s.Message())}
 	switch s.Code() {
 	case codes.Unavailable:
 		w.Code = WaitUnavailable

@@ -46,7 +46,7 @@ func (h *health) verdict(now time.Time, patience time.Duration) (pmpb.ClusterHea
 	case h.seen:
 		return pmpb.ClusterHealth_CLUSTER_HEALTH_DEGRADED, "the manager answers, its Kubernetes API server does not"
 	case h.cause != nil && now.Sub(h.since) >= patience:
-		return pmpb.ClusterHealth_CLUSTER_HEALTH_UNREACHABLE, "the manager does not answer: " + status.Convert(h.cause).Message()
+		return pmpb.ClusterHealth_CLUSTER_HEALTH_UNREACHABLE, "the manager does not answer: " + clip(status.Convert(h.cause).Message())
 	default:
 		return pmpb.ClusterHealth_CLUSTER_HEALTH_UNSPECIFIED, ""
 	}

@@ -218,8 +218,9 @@ func (l *lane) take(snap *fsm.Snapshot, r report) {
 	case r.begin:
 		l.arriving = inventory{}
 	case r.upserted != nil:
-		l.learn(r.upserted, true)
-		l.noteRuntime(snap, r.upserted)
+		summary := bounded(r.upserted)
+		l.learn(summary, true)
+		l.noteRuntime(snap, summary)
 	case r.removed != "":
 		l.drop(r.removed)
 		if a := l.attempts[r.removed]; a != nil && !a.inFlight {

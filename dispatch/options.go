@@ -68,6 +68,10 @@ type Options struct {
 	BatchWindow time.Duration
 	// BatchSize bounds the updates in one command. Default 256.
 	BatchSize int
+	// BatchBytes ends a batch once it has so many bytes. Together with the last
+	// update, which has at most maxReport, it must fit into one command. Default
+	// 192 KiB.
+	BatchBytes int
 }
 
 // Validate reports what is missing or out of range.
@@ -118,5 +122,8 @@ func (o *Options) setDefaults() {
 	}
 	if o.BatchSize == 0 {
 		o.BatchSize = 256
+	}
+	if o.BatchBytes == 0 {
+		o.BatchBytes = 192 << 10
 	}
 }

@@ -4,7 +4,10 @@ import (
 	"context"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"oaas.io/control-plane/proto/pmpb"
+	"oaas.io/control-plane/registry"
 )
 
 // reporter commits what the lanes learned, in batches, so that a thousand
@@ -29,28 +32,43 @@ func (r *reporter) add(ctx context.Context, u *pmpb.UnitUpdate) {
 	}
 }
 
-// run commits until ctx ends. A failed commit is repeated: the updates are
-// facts, and the state machine ignores those that are no longer about the
-// unit's wish.
+// run commits until ctx ends.
 func (r *reporter) run(ctx context.Context) {
 	for {
 		batch, ok := r.gather(ctx)
-		if !ok {
+		if !ok || !r.commit(ctx, batch) {
 			return
 		}
-		for failures := 1; ; failures++ {
-			err := r.opts.Registry.UpdateUnits(ctx, r.term, batch)
-			if err == nil {
-				r.metrics.updates.Add(float64(len(batch)))
-				break
-			}
-			if ctx.Err() != nil {
-				return
-			}
-			r.opts.Logger.Warn("reports not committed, trying again", "updates", len(batch), "error", err)
-			if !sleep(ctx, backoff(failures, r.opts.RetryMin, r.opts.RetryMax)) {
-				return
-			}
+	}
+}
+
+// commit stores a batch, or reports false when ctx ended first. What failed is
+// repeated: the updates are facts, and the state machine ignores those that are
+// no longer about the unit's wish. What is refused for good is halved until the
+// update that is at fault stands alone; that one is given up, because all
+// clusters' reports wait behind it.
+func (r *reporter) commit(ctx context.Context, batch []*pmpb.UnitUpdate) bool {
+	for failures := 1; ; failures++ {
+		err := r.opts.Registry.UpdateUnits(ctx, r.term, batch)
+		if err == nil {
+			r.metrics.updates.Add(float64(len(batch)))
+			return true
+		}
+		if ctx.Err() != nil {
+			return false
+		}
+		switch code := registry.CodeOf(err); {
+		case code != registry.TooLarge && code != registry.InvalidArgument:
+		case len(batch) > 1:
+			half := len(batch) / 2
+			return r.commit(ctx, batch[:half]) && r.commit(ctx, batch[half:])
+		default:
+			r.opts.Logger.Error("report given up", "unit", batch[0].GetId(), "bytes", proto.Size(batch[0]), "error", err)
+			return true
+		}
+		r.opts.Logger.Warn("reports not committed, trying again", "updates", len(batch), "error", err)
+		if !sleep(ctx, backoff(failures, r.opts.RetryMin, r.opts.RetryMax)) {
+			return false
 		}
 	}
 }
@@ -66,12 +84,13 @@ func (r *reporter) gather(ctx context.Context) ([]*pmpb.UnitUpdate, bool) {
 	}
 	window := time.NewTimer(r.opts.BatchWindow)
 	defer window.Stop()
-	for len(batch) < r.opts.BatchSize {
+	for size := proto.Size(batch[0]); len(batch) < r.opts.BatchSize && size < r.opts.BatchBytes; {
 		select {
 		case <-ctx.Done():
 			return nil, false
 		case u := <-r.in:
 			batch = append(batch, u)
+			size += proto.Size(u)
 		case <-window.C:
 			return batch, true
 		}
