@@ -167,7 +167,7 @@ func (s *stateStore) lookup(ctx context.Context, unitID, controlPlane string) (t
 	head := &metav1.PartialObjectMetadata{}
 	head.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("ConfigMap"))
 	if err := s.live.Get(ctx, s.key(), head); err != nil {
-		if apierrors.IsNotFound(err) {
+		if absent(err) {
 			return tombstone{}, false, nil
 		}
 		return tombstone{}, false, err
@@ -190,7 +190,7 @@ func (s *stateStore) lookup(ctx context.Context, unitID, controlPlane string) (t
 func (s *stateStore) read(ctx context.Context) (*corev1.ConfigMap, *agentState, error) {
 	object := &corev1.ConfigMap{}
 	if err := s.live.Get(ctx, s.key(), object); err != nil {
-		if !apierrors.IsNotFound(err) {
+		if !absent(err) {
 			return nil, nil, err
 		}
 		state, err := decodeState("")

@@ -31,6 +31,10 @@ const (
 	maxFunctions = 1024
 	// maxObjectName is the longest name that the Kubernetes API takes.
 	maxObjectName = 253
+	// maxIdentity and maxDeploymentKey are the bounds of the delivery's texts in the
+	// definition.
+	maxIdentity      = 128
+	maxDeploymentKey = 512
 	// maxExact is the largest integer that JSON readers keep exact.
 	maxExact = 1<<53 - 1
 )
@@ -64,6 +68,9 @@ func toObject(unit *oaaspb.DeploymentUnit, namespace, correlation string) (*v1al
 	}
 	if object.Spec.Delivery, err = deliveryOf(unit); err != nil {
 		return nil, err
+	}
+	if rate := unit.GetTelemetry().GetSamplingRate(); math.IsNaN(rate) || math.IsInf(rate, 0) {
+		return nil, fieldError("deployment_unit.telemetry.sampling_rate", "must be a number")
 	}
 	object.Spec.NfrRequirements = classNfr(unit.GetFunctions())
 	object.Spec.Telemetry = telemetryOf(unit.GetTelemetry())
@@ -240,8 +247,15 @@ func deliveryOf(unit *oaaspb.DeploymentUnit) (*v1alpha1.Delivery, error) {
 	if err := validDelivery(d, "deployment_unit.delivery"); err != nil {
 		return nil, err
 	}
-	if d.GetContentHash() == "" {
+	switch {
+	case d.GetContentHash() == "":
 		return nil, fieldError("deployment_unit.delivery.content_hash", "is required")
+	case len(d.GetContentHash()) > maxIdentity:
+		return nil, fieldError("deployment_unit.delivery.content_hash", "must be at most %d bytes", maxIdentity)
+	case len(unit.GetId()) > maxObjectName:
+		return nil, fieldError("deployment_unit.id", "must be at most %d bytes", maxObjectName)
+	case len(unit.GetTargetEnv()) > maxObjectName:
+		return nil, fieldError("deployment_unit.target_env", "must be at most %d bytes", maxObjectName)
 	}
 	return &v1alpha1.Delivery{
 		UnitID: unit.GetId(), DeploymentUID: d.GetDeploymentUid(), ControlPlaneID: d.GetControlPlaneId(),
@@ -257,6 +271,12 @@ func validDelivery(d *oaaspb.Delivery, field string) error {
 		return fieldError(field+".control_plane_id", "is required")
 	case d.GetDeploymentUid() == "":
 		return fieldError(field+".deployment_uid", "is required")
+	case len(d.GetControlPlaneId()) > maxIdentity:
+		return fieldError(field+".control_plane_id", "must be at most %d bytes", maxIdentity)
+	case len(d.GetDeploymentUid()) > maxIdentity:
+		return fieldError(field+".deployment_uid", "must be at most %d bytes", maxIdentity)
+	case len(d.GetDeploymentKey()) > maxDeploymentKey:
+		return fieldError(field+".deployment_key", "must be at most %d bytes", maxDeploymentKey)
 	case d.GetEpoch() > maxExact || d.GetFence() > maxExact || d.GetGeneration() > maxExact:
 		return fieldError(field, "epoch, fence and generation must be at most 2^53-1")
 	}

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"time"
@@ -37,7 +38,7 @@ func (a *attached) deliver(ctx context.Context, desired *v1alpha1.ClassRuntime) 
 		live := &v1alpha1.ClassRuntime{}
 		err := a.Live.Get(ctx, client.ObjectKeyFromObject(desired), live)
 		switch {
-		case apierrors.IsNotFound(err):
+		case absent(err):
 			outcome = outcomeCreated
 			return a.create(ctx, desired)
 		case err != nil:
@@ -70,25 +71,49 @@ func (a *attached) checkTombstone(ctx context.Context, desired *v1alpha1.ClassRu
 	return nil
 }
 
+// withdrawBudget is the time for undoing a create, whose caller may be gone.
+const withdrawBudget = 5 * time.Second
+
+// create stores a new object. Also when the caller gives up, or the answer of the
+// API server is lost, the second look at the tombstones takes place: what was
+// confirmed as deleted must not appear after all.
 func (a *attached) create(ctx context.Context, desired *v1alpha1.ClassRuntime) error {
-	object := desired.DeepCopy()
-	if err := a.Client.Create(ctx, object, client.FieldOwner(agentFieldName)); err != nil {
-		if apierrors.IsAlreadyExists(err) {
-			return errMoved
-		}
-		return fromKubernetes(ctx, "create the class runtime", err)
+	err := a.Client.Create(ctx, desired.DeepCopy(), client.FieldOwner(agentFieldName))
+	if apierrors.IsAlreadyExists(err) {
+		return errMoved
 	}
-	refused := a.checkTombstone(ctx, desired)
+	err = fromKubernetes(ctx, "create the class runtime", err)
+	after, cancel := context.WithTimeout(context.WithoutCancel(ctx), withdrawBudget)
+	defer cancel()
+	refused := a.checkTombstone(after, desired)
 	if status.Code(refused) != codes.FailedPrecondition {
-		return refused
+		return cmp.Or(err, refused)
 	}
 	// A delete ran between the two looks at the tombstones and found nothing to
-	// delete. What was created must go again; the uid makes sure that it is that.
-	err := a.Client.Delete(ctx, object, client.Preconditions{UID: &object.UID})
-	if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
-		return fromKubernetes(ctx, "withdraw a class runtime that was deleted meanwhile", err)
+	// delete.
+	if err := a.withdraw(after, desired); err != nil {
+		return err
 	}
 	return refused
+}
+
+// withdraw deletes what a create of this very change has stored, if it has. The
+// controller may write the object at the same time, so a conflict is tried again.
+func (a *attached) withdraw(ctx context.Context, desired *v1alpha1.ClassRuntime) error {
+	return decide(ctx, func() error {
+		live := &v1alpha1.ClassRuntime{}
+		err := a.Live.Get(ctx, client.ObjectKeyFromObject(desired), live)
+		if absent(err) || err == nil && !equality.Semantic.DeepEqual(live.Spec.Delivery, desired.Spec.Delivery) {
+			return nil
+		}
+		if err == nil {
+			err = a.Client.Delete(ctx, live, client.Preconditions{UID: &live.UID, ResourceVersion: &live.ResourceVersion})
+		}
+		if apierrors.IsConflict(err) {
+			return errMoved
+		}
+		return fromKubernetes(ctx, "withdraw a class runtime that was deleted meanwhile", client.IgnoreNotFound(err))
+	})
 }
 
 // mayReplace decides whether desired may take the place of live, and whether
@@ -113,7 +138,8 @@ func mayReplace(live, desired *v1alpha1.ClassRuntime) (changed bool, err error) 
 		return false, refusal(codes.FailedPrecondition, ReasonContentMismatch,
 			"unit %q was delivered at %s with another content", want.UnitID, orderOf(have))
 	case c == 0:
-		return false, nil
+		// A repetition. It brings back what was edited by hand under this change.
+		return !equality.Semantic.DeepEqual(live.Spec, merged(live, desired).Spec), nil
 	}
 	return true, nil
 }
@@ -172,10 +198,13 @@ func (a *attached) update(ctx context.Context, live, desired *v1alpha1.ClassRunt
 }
 
 // remove issues the deletion of a unit. With a delivery, the tombstone is made
-// durable first, so that a late message cannot bring the unit back.
+// durable before the object is looked at for the last time, so that a late message
+// cannot bring the unit back. A deletion that is refused leaves none.
 func (a *attached) remove(ctx context.Context, key types.NamespacedName, request *oaaspb.DeleteDeploymentRequest, now time.Time) error {
-	stone := request.GetDelivery()
-	if stone != nil {
+	if stone := request.GetDelivery(); stone != nil {
+		if _, err := a.deletable(ctx, key, request); err != nil && status.Code(err) != codes.NotFound {
+			return err
+		}
 		err := a.state.record(ctx, tombstone{
 			UnitID: key.Name, ControlPlane: stone.GetControlPlaneId(),
 			order: order{Epoch: stone.GetEpoch(), Fence: stone.GetFence()}, DeletedAt: now.Unix(),
@@ -185,20 +214,11 @@ func (a *attached) remove(ctx context.Context, key types.NamespacedName, request
 		}
 	}
 	return decide(ctx, func() error {
-		live := &v1alpha1.ClassRuntime{}
-		if err := a.Live.Get(ctx, key, live); err != nil {
-			if apierrors.IsNotFound(err) {
-				return status.Errorf(codes.NotFound, "no deployment unit %q", request.GetDeploymentId())
-			}
-			return fromKubernetes(ctx, "read the class runtime", err)
-		}
-		if err := mayDelete(live, stone); err != nil {
+		live, err := a.deletable(ctx, key, request)
+		if err != nil || live.DeletionTimestamp != nil {
 			return err
 		}
-		if live.DeletionTimestamp != nil {
-			return nil
-		}
-		err := a.Client.Delete(ctx, live, client.Preconditions{UID: &live.UID, ResourceVersion: &live.ResourceVersion})
+		err = a.Client.Delete(ctx, live, client.Preconditions{UID: &live.UID, ResourceVersion: &live.ResourceVersion})
 		if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
 			return errMoved
 		}
@@ -206,10 +226,30 @@ func (a *attached) remove(ctx context.Context, key types.NamespacedName, request
 	})
 }
 
-// mayDelete decides whether a deletion of that order may take the object.
-func mayDelete(live *v1alpha1.ClassRuntime, stone *oaaspb.Delivery) error {
-	have := live.Spec.Delivery
+// deletable reads the object that a deletion is about. NOT_FOUND means that the
+// API server has no such unit.
+func (a *attached) deletable(ctx context.Context, key types.NamespacedName, request *oaaspb.DeleteDeploymentRequest) (*v1alpha1.ClassRuntime, error) {
+	live := &v1alpha1.ClassRuntime{}
+	if err := a.Live.Get(ctx, key, live); err != nil {
+		if absent(err) {
+			return nil, noUnit(request.GetDeploymentId())
+		}
+		return nil, fromKubernetes(ctx, "read the class runtime", err)
+	}
+	return live, mayDelete(live, request)
+}
+
+func noUnit(id string) error { return status.Errorf(codes.NotFound, "no deployment unit %q", id) }
+
+// mayDelete decides whether a deletion of that order may take the object. Two
+// unit ids may become the same object name; the one that has it is meant.
+func mayDelete(live *v1alpha1.ClassRuntime, request *oaaspb.DeleteDeploymentRequest) error {
+	have, stone := live.Spec.Delivery, request.GetDelivery()
 	switch {
+	case have == nil && live.Labels[LabelDeploymentID] != live.Name:
+		return refusal(codes.FailedPrecondition, ReasonOtherOwner, "the object %q was stored by no package manager", live.Name)
+	case unitID(live) != request.GetDeploymentId():
+		return noUnit(request.GetDeploymentId())
 	case have == nil:
 		return nil
 	case stone == nil:

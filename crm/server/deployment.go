@@ -10,7 +10,6 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -118,8 +117,8 @@ func (s *Server) live(ctx context.Context, id string) (*v1alpha1.ClassRuntime, e
 	}
 	object := &v1alpha1.ClassRuntime{}
 	if err := backend.Live.Get(ctx, types.NamespacedName{Namespace: s.opts.Namespace, Name: name}, object); err != nil {
-		if apierrors.IsNotFound(err) {
-			return nil, status.Errorf(codes.NotFound, "no deployment unit %q", id)
+		if absent(err) {
+			return nil, noUnit(id)
 		}
 		return nil, fromKubernetes(ctx, "read the class runtime", err)
 	}

@@ -80,8 +80,12 @@ func fromKubernetes(ctx context.Context, what string, err error) error {
 		return status.Error(codes.DeadlineExceeded, text)
 	case errors.Is(err, context.Canceled):
 		return errUnavailable(err)
+	case tooLarge(err):
+		return status.Error(codes.InvalidArgument, text)
 	case apierrors.IsNotFound(err):
-		return status.Error(codes.NotFound, text)
+		// Callers tell the absence of an object themselves. What is left is a
+		// namespace or a definition that does not exist: no statement about a unit.
+		return refusal(codes.Unavailable, ReasonAPIServer, "%s", text)
 	case apierrors.IsAlreadyExists(err):
 		return status.Error(codes.AlreadyExists, text)
 	case apierrors.IsConflict(err):
@@ -92,8 +96,6 @@ func fromKubernetes(ctx context.Context, what string, err error) error {
 		return status.Error(codes.FailedPrecondition, text)
 	case apierrors.IsForbidden(err), apierrors.IsUnauthorized(err):
 		return status.Error(codes.PermissionDenied, text)
-	case apierrors.IsRequestEntityTooLargeError(err):
-		return status.Error(codes.InvalidArgument, text)
 	case meta.IsNoMatchError(err):
 		// The CRD is missing: someone may install it, so it is worth a retry.
 		return errUnavailable(err)
@@ -103,6 +105,21 @@ func fromKubernetes(ctx context.Context, what string, err error) error {
 		return errUnavailable(err)
 	}
 	return status.Error(codes.Internal, text)
+}
+
+// absent reports whether the API server itself said that it has no such object.
+// The 404 of a server that does not know the kind, or of a proxy that does not
+// know the API, says nothing about the object.
+func absent(err error) bool {
+	return apierrors.IsNotFound(err) && !apierrors.HasStatusCause(err, metav1.CauseTypeUnexpectedServerResponse)
+}
+
+// tooLarge reports whether an object is larger than the cluster stores. What only
+// etcd refuses has no code of its own.
+func tooLarge(err error) bool {
+	return apierrors.IsRequestEntityTooLargeError(err) ||
+		strings.Contains(err.Error(), "etcdserver: request is too large") ||
+		strings.Contains(err.Error(), "trying to send message larger than max")
 }
 
 // invalid tells a refusal by the transition rules of the delivery (somebody was
