@@ -90,7 +90,7 @@ func (r *reconciler) applyAll(ctx context.Context, p *pass) error {
 func passing(ctx context.Context, err error) bool {
 	var conflict *ConflictError
 	var taken *TakenError
-	if errors.As(err, &conflict) || errors.As(err, &taken) {
+	if errors.As(err, &conflict) || errors.As(err, &taken) || tooLarge(err) {
 		return false
 	}
 	return ctx.Err() != nil || apierrors.ReasonForError(err) == metav1.StatusReasonUnknown ||

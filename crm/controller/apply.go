@@ -149,7 +149,16 @@ func (a *applier) apply(ctx context.Context, owner *v1alpha1.ClassRuntime, inten
 			return existing, nil
 		}
 	}
-	answer, err := a.write(ctx, owner, intent, id)
+	var answer client.Object
+	var err error
+	if existing == nil {
+		// An object of somebody else need not share a field with ours, and an apply
+		// would then take it over without a conflict.
+		err = a.mayTake(ctx, owner, id)
+	}
+	if err == nil {
+		answer, err = a.write(ctx, owner, intent, id)
+	}
 	a.metrics.applies.WithLabelValues(kind, applyOutcome(err)).Inc()
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -191,7 +200,21 @@ func (a *applier) write(ctx context.Context, owner *v1alpha1.ClassRuntime, inten
 }
 
 func (a *applier) mayForce(ctx context.Context, owner *v1alpha1.ClassRuntime, id childID, conflict error) error {
+	if err := a.mayTake(ctx, owner, id); err != nil {
+		return err
+	}
 	fields, held := conflictFields(conflict)
+	if len(fields) == 0 {
+		return &ApplyError{Child: id, Err: conflict} // not a conflict between managers
+	}
+	if slices.ContainsFunc(fields, negotiable) {
+		return &ConflictError{Child: id, Fields: held}
+	}
+	return nil
+}
+
+// mayTake refuses a name that an object of somebody else has.
+func (a *applier) mayTake(ctx context.Context, owner *v1alpha1.ClassRuntime, id childID) error {
 	live := &metav1.PartialObjectMetadata{}
 	live.SetGroupVersionKind(id.gvk)
 	if err := a.live.Get(ctx, types.NamespacedName{Namespace: owner.Namespace, Name: id.name}, live); err != nil {
@@ -202,12 +225,6 @@ func (a *applier) mayForce(ctx context.Context, owner *v1alpha1.ClassRuntime, id
 	}
 	if whose := foreign(live, owner); whose != "" {
 		return &TakenError{Child: id, Owner: whose}
-	}
-	if len(fields) == 0 {
-		return &ApplyError{Child: id, Err: conflict} // not a conflict between managers
-	}
-	if slices.ContainsFunc(fields, negotiable) {
-		return &ConflictError{Child: id, Fields: held}
 	}
 	return nil
 }

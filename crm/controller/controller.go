@@ -135,7 +135,7 @@ func Setup(mgr manager.Manager, opts Options) error {
 	warm := true // a standby keeps its caches and queue ready for the takeover
 	err := builder.ControllerManagedBy(mgr).
 		Named(controllerName).
-		For(&v1alpha1.ClassRuntime{}, builder.WithPredicates(runtimeChanged())).
+		For(&v1alpha1.ClassRuntime{}, builder.WithPredicates(r.runtimeChanged())).
 		Owns(&appsv1.Deployment{}, builder.WithPredicates(deploymentChanged())).
 		Owns(&corev1.Service{}, builder.WithPredicates(serviceChanged())).
 		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(byOwnerLabel(mgr.GetClient())), builder.WithPredicates(podChanged())).

@@ -29,10 +29,18 @@ func applyFault(err error, since time.Time) *lifecycle.Fault {
 		fault.Reason = v1alpha1.ReasonQuotaExceeded
 	case apierrors.IsForbidden(err), apierrors.IsUnauthorized(err):
 		fault.Reason = v1alpha1.ReasonForbidden
-	case apierrors.IsInvalid(err), apierrors.IsBadRequest(err):
+	case apierrors.IsInvalid(err), apierrors.IsBadRequest(err), tooLarge(err):
 		fault.Reason = v1alpha1.ReasonApplyRejected
 	case meta.IsNoMatchError(err):
 		fault.Reason = v1alpha1.ReasonCapabilityMissing
 	}
 	return fault
+}
+
+// tooLarge reports whether an object is larger than the cluster stores. What only
+// etcd refuses has no code of its own and looks like a server in trouble.
+func tooLarge(err error) bool {
+	return apierrors.IsRequestEntityTooLargeError(err) ||
+		strings.Contains(err.Error(), "etcdserver: request is too large") ||
+		strings.Contains(err.Error(), "trying to send message larger than max")
 }

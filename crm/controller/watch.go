@@ -96,15 +96,28 @@ func slimNode(object any) (any, error) {
 var _ toolscache.TransformFunc = slimPod
 
 // runtimeChanged passes what a person or package manager changes of a class
-// runtime, and not the status that this controller writes itself.
-func runtimeChanged() predicate.Predicate {
+// runtime, and not the status that this controller writes itself. A status that
+// somebody else wrote, a manager that lost its leadership for one, passes: nothing
+// else would correct it while the children rest. An own write that is seen before
+// its answer costs a pass that finds nothing to do.
+func (r *reconciler) runtimeChanged() predicate.Predicate {
 	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
 		before, after := e.ObjectOld, e.ObjectNew
 		return before.GetGeneration() != after.GetGeneration() ||
 			before.GetUID() != after.GetUID() ||
 			before.GetDeletionTimestamp().IsZero() != after.GetDeletionTimestamp().IsZero() ||
-			!slices.Equal(before.GetFinalizers(), after.GetFinalizers())
+			!slices.Equal(before.GetFinalizers(), after.GetFinalizers()) ||
+			version(after) > r.lastWrite(client.ObjectKeyFromObject(after)) && statusChanged(before, after)
 	}}
+}
+
+func statusChanged(before, after client.Object) bool {
+	x, ok := before.(*v1alpha1.ClassRuntime)
+	if !ok {
+		return true
+	}
+	y, ok := after.(*v1alpha1.ClassRuntime)
+	return !ok || !equality.Semantic.DeepEqual(x.Status, y.Status)
 }
 
 // deploymentChanged passes what the evaluation reads or the applier repairs.
