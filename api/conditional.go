@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/google/uuid"
+
 	"oaas.io/control-plane/registry"
 )
 
@@ -49,14 +51,25 @@ func precondition(h http.Header) (registry.Precondition, error) {
 	return p, nil
 }
 
-// idempotency reads the Idempotency-Key. body is the document without white
-// space, so that the hash does not depend on the node that the request reached.
-func idempotency(r *http.Request, body []byte, reply func(any) (int, []byte)) (*registry.Idempotency, error) {
-	key := r.Header.Get(headerIdempotencyKey)
-	if key == "" {
-		return nil, nil //nolint:nilnil // no key is not an error
+// headerRetryKey carries the key that the node which took a request made for it.
+// It means something between nodes only; a client's is dropped.
+const headerRetryKey = "Pm-Retry-Key"
+
+// idempotency reads the Idempotency-Key. A request without one gets a key of this
+// node's own, so that it can be tried again when the leader is lost on the way:
+// the client then need not know. body is the document without white space, so
+// that the hash does not depend on the node that the request reached.
+func (s *Server) idempotency(r *http.Request, body []byte, reply func(any) (int, []byte)) (*registry.Idempotency, error) {
+	if callOf(r.Context()).hop == nil {
+		r.Header.Del(headerRetryKey)
 	}
-	if len(key) > maxIdempotencyKey || !visibleASCII(key) {
+	key, ephemeral := r.Header.Get(headerIdempotencyKey), false
+	if key == "" {
+		if key = s.retryKey(r); key == "" {
+			return nil, nil //nolint:nilnil // no key is not an error
+		}
+		ephemeral = true
+	} else if len(key) > maxIdempotencyKey || !visibleASCII(key) {
 		return nil, fail(registry.InvalidArgument, "Idempotency-Key must be at most %d visible ASCII characters", maxIdempotencyKey)
 	}
 	sum := sha256.New()
@@ -64,5 +77,15 @@ func idempotency(r *http.Request, body []byte, reply func(any) (int, []byte)) (*
 		// Lengths keep the parts apart.
 		sum.Write([]byte(strconv.Itoa(len(part)) + ":" + part))
 	}
-	return &registry.Idempotency{Key: key, RequestHash: sum.Sum(nil), Reply: reply}, nil
+	return &registry.Idempotency{Key: key, Ephemeral: ephemeral, RequestHash: sum.Sum(nil), Reply: reply}, nil
+}
+
+// retryKey gives the key of a request whose client gave none, empty while the
+// cluster has servers that do not know such keys. The space keeps it apart from
+// every key that a client can give.
+func (s *Server) retryKey(r *http.Request) string {
+	if callOf(r.Context()).hop == nil && s.opts.Registry.State().Snapshot().FeatureLevel() >= 2 {
+		r.Header.Set(headerRetryKey, "retry "+uuid.NewString())
+	}
+	return r.Header.Get(headerRetryKey)
 }

@@ -213,6 +213,22 @@ func TestLeaderGoneAfterSending(t *testing.T) {
 	if calls != 2 || w.Header().Get("Idempotency-Replayed") != "true" {
 		t.Errorf("with a key: %d calls, %v", calls, w.Header())
 	}
+	// Once all servers know the nodes' own keys, a client need not give one.
+	raise := &pmpb.Command{Op: &pmpb.Command_RaiseFeatureLevel{RaiseFeatureLevel: &pmpb.RaiseFeatureLevel{Level: 2}}}
+	if res, err := p.leader.store.Apply(t.Context(), raise); err != nil || res.Err != nil {
+		t.Fatal(err, res.Err)
+	}
+	calls = 0
+	w = p.follower.must(http.StatusOK, http.MethodPost, "/api/v1/deployments", `{"key":"d","package_name":"shop","class_key":"Cart"}`, "Pm-Retry-Key: the client's, which means nothing")
+	if calls != 2 || w.Header().Get("Idempotency-Replayed") != "" {
+		t.Errorf("without a key at level 2: %d calls, %v", calls, w.Header())
+	}
+	if dep := p.leader.store.State().Snapshot().Deployment("d"); dep.Generation != 1 {
+		t.Errorf("the deployment has generation %d: the retry had an effect of its own", dep.Generation)
+	}
+	if p.leader.store.State().Snapshot().Reply("the client's, which means nothing") != nil {
+		t.Error("a client's retry key was taken")
+	}
 	// The same with a connection that really breaks.
 	calls = 0
 	stop = func() { go p.grpc.Stop() }

@@ -50,7 +50,7 @@ func (s *Server) write(r *http.Request, op operation) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	idem, err := idempotency(r, op.body, op.reply)
+	idem, err := s.idempotency(r, op.body, op.reply)
 	if err != nil {
 		return nil, err
 	}
@@ -59,7 +59,7 @@ func (s *Server) write(r *http.Request, op operation) (*answer, error) {
 	ans, err := s.onLeader(r, op.body, idem != nil, func() (*answer, error) { return s.runHere(ctx, ri, op) })
 	if err != nil && codeOf(err) == registry.OutcomeUnknown {
 		p := *problemOf(err)
-		retryable := idem != nil
+		retryable := idem != nil && !idem.Ephemeral
 		p.retryable = &retryable
 		return nil, &p
 	}
@@ -96,7 +96,9 @@ func (s *Server) runHere(ctx context.Context, ri registry.RequestInfo, op operat
 	if errors.As(err, &replayed) {
 		ans := &answer{status: int(replayed.Reply.GetStatus()), body: replayed.Reply.GetBody(), header: http.Header{}}
 		s.stamp(ans.header)
-		ans.header.Set("Idempotency-Replayed", "true")
+		if !ri.Idempotency.Ephemeral {
+			ans.header.Set("Idempotency-Replayed", "true")
+		}
 		if len(ans.body) == 0 {
 			ans.body = nil
 		}
@@ -124,12 +126,16 @@ func (s *Server) runHere(ctx context.Context, ri registry.RequestInfo, op operat
 func (s *Server) onLeader(r *http.Request, body []byte, idempotent bool, local func() (*answer, error)) (*answer, error) {
 	ctx, hop := r.Context(), callOf(r.Context()).hop
 	hold := s.newHold()
+	var unknown error // of an earlier attempt, which may have had its effect
 	for {
 		ans, err := s.attempt(r, body, local)
 		if err == nil {
 			return ans, nil
 		}
 		code := codeOf(err)
+		if code == registry.OutcomeUnknown {
+			unknown = err
+		}
 		if hop != nil {
 			// The forwarding node holds the request, not this one.
 			hop.refused = code == registry.NoLeader
@@ -137,6 +143,10 @@ func (s *Server) onLeader(r *http.Request, body []byte, idempotent bool, local f
 		}
 		again := code == registry.NoLeader || code == registry.OutcomeUnknown && idempotent
 		if !again || !hold.wait(ctx) {
+			if code == registry.NoLeader && unknown != nil {
+				// "Nothing was done" would be true of the last attempt only.
+				err = unknown
+			}
 			return nil, err
 		}
 	}

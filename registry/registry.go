@@ -107,6 +107,9 @@ type Precondition struct {
 // Idempotency makes a retried request have one effect and one answer.
 type Idempotency struct {
 	Key string
+	// Ephemeral says that the key is not the client's but was made by the node
+	// that took the request, for its own retries. It needs feature level 2.
+	Ephemeral bool
 	// RequestHash is a SHA-256 over what identifies the request.
 	RequestHash []byte
 	// Reply encodes the outcome of the operation as the answer to remember. It
@@ -209,7 +212,7 @@ func remember(d *decision, idem *Idempotency) {
 		return
 	}
 	status, body := idem.Reply(d.outcome)
-	d.cmd.Idempotency = &pmpb.Idempotency{Key: idem.Key, RequestHash: idem.RequestHash, Status: uint32(status), Body: body}
+	d.cmd.Idempotency = &pmpb.Idempotency{Key: idem.Key, RequestHash: idem.RequestHash, Status: uint32(status), Body: body, Ephemeral: idem.Ephemeral}
 }
 
 // check holds a client's precondition against the object's modify index, 0 for absent.
