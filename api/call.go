@@ -31,6 +31,9 @@ type call struct {
 	quiet bool
 	// hop is set when a peer forwarded the request to this node.
 	hop *hop
+	// cut says that the answer is not whole although its status was sent: the
+	// connection has to be cut.
+	cut bool
 }
 
 // hop describes the forwarding of a request to this node, and takes back what
@@ -74,7 +77,7 @@ func (s *Server) observe(next http.Handler) http.Handler {
 		s.metrics.inFlight.Inc()
 		defer func() {
 			s.metrics.inFlight.Dec()
-			abort := s.recovered(sw, r, recover())
+			abort := s.recovered(sw, r, recover()) || s.severed(c)
 			limitUnreadBody(sw, r)
 			s.account(sw, r, c, time.Since(started))
 			if abort {
@@ -107,6 +110,16 @@ func (s *Server) recovered(w *statusWriter, r *http.Request, cause any) (abort b
 		return false
 	}
 	return true
+}
+
+// severed reports that the connection has to be cut, and tells a peer instead
+// when the request came from one.
+func (s *Server) severed(c *call) bool {
+	if c.cut && c.hop != nil {
+		c.hop.broken = true
+		return false
+	}
+	return c.cut
 }
 
 // account writes the metrics and the access log line.

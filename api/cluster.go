@@ -37,6 +37,9 @@ type Cluster interface {
 	// LeaderConn gives a pooled connection to the leader's internal port. An
 	// error means that nothing was sent.
 	LeaderConn(ctx context.Context) (*grpc.ClientConn, error)
+	// ServerConn gives a pooled connection to the internal port of a server. An
+	// error means that its address is not known.
+	ServerConn(ctx context.Context, id string) (*grpc.ClientConn, error)
 	// LastContact is the age of the last message from the leader, 0 on the leader.
 	LastContact() time.Duration
 	// Servers gives the members as far as this node knows.

@@ -35,15 +35,7 @@ func (s *Server) forward(r *http.Request, body []byte) (*answer, error) {
 		p.cause = err
 		return nil, p
 	}
-	req := &pmpb.ForwardRequest{
-		Method: r.Method, Uri: r.URL.RequestURI(), Body: body, RequestId: callOf(ctx).id,
-		ForwardedBy: s.opts.Cluster.ServerID(), RemoteAddress: r.RemoteAddr,
-	}
-	for _, name := range forwardedHeaders {
-		if values := r.Header.Values(name); len(values) > 0 {
-			req.Headers = append(req.Headers, &pmpb.Header{Name: name, Values: values})
-		}
-	}
+	req := s.requestHead(r, forwardedHeaders, body)
 	var reached peer.Peer
 	resp, err := pmpb.NewForwardServiceClient(conn).Forward(ctx, req, grpc.Peer(&reached), grpc.MaxCallRecvMsgSize(maxForwardedAnswer+smallBody))
 	if err != nil {
@@ -102,15 +94,10 @@ func (f *ForwardServer) Forward(ctx context.Context, req *pmpb.ForwardRequest) (
 		return nil, status.Error(codes.InvalidArgument, "only requests to the API are forwarded")
 	}
 	h := &hop{by: req.GetForwardedBy()}
-	r, err := http.NewRequestWithContext(context.WithValue(ctx, hopKey{}, h), req.GetMethod(), req.GetUri(), bytes.NewReader(req.GetBody()))
+	r, err := peerRequest(context.WithValue(ctx, hopKey{}, h), req, bytes.NewReader(req.GetBody()))
 	if err != nil {
-		return nil, status.Errorf(codes.InvalidArgument, "request: %v", err)
+		return nil, err
 	}
-	for _, header := range req.GetHeaders() {
-		r.Header[http.CanonicalHeaderKey(header.GetName())] = header.GetValues()
-	}
-	r.Header.Set(headerRequestID, req.GetRequestId())
-	r.RequestURI, r.RemoteAddr = req.GetUri(), req.GetRemoteAddress()
 	rec := &recorder{header: http.Header{}}
 	f.server.handler.ServeHTTP(rec, r)
 	switch {

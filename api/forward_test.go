@@ -26,14 +26,14 @@ type peers struct {
 	grpc             *grpc.Server
 }
 
-func newPeers(t *testing.T, service func(*harness) pmpb.ForwardServiceServer) *peers {
+func newPeers(t *testing.T, service func(*harness) pmpb.ForwardServiceServer, with ...func(*harness)) *peers {
 	t.Helper()
-	p := &peers{leader: shop(t)}
-	p.follower = newHarness(t, func(h *harness) {
+	p := &peers{leader: shop(t, with...)}
+	p.follower = newHarness(t, append(with, func(h *harness) {
 		h.store = p.leader.store
 		h.node = &node{id: "pm-1", follower: true, leader: "pm-0", contact: 7 * time.Millisecond}
 		h.opts.HoldForLeader = 100 * time.Millisecond
-	})
+	})...)
 	if service == nil {
 		service = func(h *harness) pmpb.ForwardServiceServer { return NewForwardServer(h.server) }
 	}
@@ -48,6 +48,7 @@ func newPeers(t *testing.T, service func(*harness) pmpb.ForwardServiceServer) *p
 	go func() { served <- p.grpc.Serve(ln) }()
 	conn := dial(t, p.address)
 	p.follower.node.conn = func() (*grpc.ClientConn, error) { return conn, nil }
+	p.follower.node.servers = map[string]*grpc.ClientConn{"pm-0": conn}
 	t.Cleanup(func() {
 		if err := conn.Close(); err != nil {
 			t.Error(err)

@@ -116,7 +116,11 @@ type node struct {
 	follower bool
 	leader   string
 	conn     func() (*grpc.ClientConn, error)
-	contact  time.Duration
+	// servers are the connections to the other nodes.
+	servers map[string]*grpc.ClientConn
+	// extra are servers of the configuration besides pm-0 and pm-1.
+	extra   []string
+	contact time.Duration
 }
 
 func (n *node) ServerID() string { return n.id }
@@ -147,13 +151,27 @@ func (n *node) LeaderConn(context.Context) (*grpc.ClientConn, error) {
 	return conn()
 }
 
+func (n *node) ServerConn(ctx context.Context, id string) (*grpc.ClientConn, error) {
+	n.mu.Lock()
+	conn := n.servers[id]
+	n.mu.Unlock()
+	if conn == nil {
+		return nil, raftstore.ErrNoLeader
+	}
+	return conn, ctx.Err()
+}
+
 func (n *node) LastContact() time.Duration { return n.contact }
 
 func (n *node) Servers() []raftstore.Server {
-	return []raftstore.Server{
+	out := []raftstore.Server{
 		{ID: "pm-0", RaftAddress: "pm-0:7401", GRPCAddress: "pm-0:7402", HTTPAddress: "http://pm-0:8080", Version: "1.0.0", Voter: true, Leader: true},
 		{ID: "pm-1", RaftAddress: "pm-1:7401"},
 	}
+	for _, id := range n.extra {
+		out = append(out, raftstore.Server{ID: id})
+	}
+	return out
 }
 
 func (n *node) lead() {

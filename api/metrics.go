@@ -12,6 +12,7 @@ type metrics struct {
 	inFlight prometheus.Gauge
 	panics   prometheus.Counter
 	forwards *prometheus.CounterVec
+	relays   *prometheus.CounterVec
 	held     prometheus.Counter
 }
 
@@ -33,11 +34,14 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		forwards: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "oaas_pm_http_forwards_total", Help: "Attempts to have the leader answer a request: answered, not-sent, refused, unknown.",
 		}, []string{"result"}),
+		relays: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "oaas_pm_http_relays_total", Help: "Requests that another node was asked to answer: answered, not-sent, refused, unknown.",
+		}, []string{"result"}),
 		held: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "oaas_pm_http_held_total", Help: "Requests that had to wait for a leader.",
 		}),
 	}
-	for _, c := range []prometheus.Collector{m.requests, m.duration, m.inFlight, m.panics, m.forwards, m.held} {
+	for _, c := range []prometheus.Collector{m.requests, m.duration, m.inFlight, m.panics, m.forwards, m.relays, m.held} {
 		if err := reg.Register(c); err != nil {
 			return nil, fmt.Errorf("api: register metrics: %w", err)
 		}

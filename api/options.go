@@ -24,6 +24,8 @@ type Options struct {
 	// Metrics receives the API's metrics and is served at /metrics.
 	Metrics Metrics
 	Logger  hclog.Logger
+	// Logs is what /api/v1/operator/logs tells; nil: nothing is.
+	Logs *LogBuffer
 	// Version is what /health reports.
 	Version string
 	// Now is the clock of answers. Default time.Now.
@@ -63,6 +65,9 @@ type Options struct {
 	GatewayTimeout time.Duration
 	// StaticDir is served outside of the API's paths; empty: nothing is.
 	StaticDir string
+
+	// moreRoutes lets tests put handlers of their own behind the routing.
+	moreRoutes []route
 }
 
 // Validate reports what is missing or out of range.

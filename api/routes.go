@@ -38,6 +38,10 @@ type route struct {
 	methods methods
 	// quiet routes are logged at debug level.
 	quiet bool
+	// at says which node answers.
+	at placement
+	// stream is for bodies of any length: progress is bounded, not the whole.
+	stream bool
 }
 
 func (s *Server) routes() []route {
@@ -45,7 +49,7 @@ func (s *Server) routes() []route {
 		return func(http.ResponseWriter, *http.Request) error { return fail(codeNotConfigured, "%s", text) }
 	}
 	scripts := notConfigured("Script service not configured")
-	return []route{
+	return append([]route{
 		{path: "/api/v1/packages", methods: methods{http.MethodGet: s.listPackages, http.MethodPost: s.createPackage}},
 		{path: "/api/v1/packages/{name}", methods: methods{
 			http.MethodGet: s.getPackage, http.MethodPost: s.updatePackage, http.MethodPut: s.updatePackage, http.MethodDelete: s.deletePackage,
@@ -72,6 +76,9 @@ func (s *Server) routes() []route {
 		{path: "/api/v1/topology", methods: methods{http.MethodGet: s.topology}},
 		{path: "/api/v1/members", methods: methods{http.MethodGet: s.listMembers}},
 
+		{path: "/api/v1/operator/logs", at: onNode, stream: true, methods: methods{http.MethodGet: s.getLogs}},
+		{path: "/api/v1/operator/debug/pprof/{profile}", at: onNode, stream: true, methods: methods{http.MethodGet: s.getProfile}},
+
 		{path: "/api/v1/artifacts", methods: methods{http.MethodGet: scripts}},
 		{path: "/api/v1/artifacts/{id}", methods: methods{http.MethodGet: notConfigured("Artifact store not configured")}},
 		{path: "/api/v1/scripts/compile", methods: methods{http.MethodPost: scripts}},
@@ -83,7 +90,7 @@ func (s *Server) routes() []route {
 		{path: "/health", quiet: true, methods: methods{http.MethodGet: s.health}},
 		{path: "/livez", quiet: true, methods: methods{http.MethodGet: s.livez}},
 		{path: "/readyz", quiet: true, methods: methods{http.MethodGet: s.readyz}},
-	}
+	}, s.opts.moreRoutes...)
 }
 
 // Routes lists the resources in the order in which they are matched.
@@ -132,6 +139,12 @@ func (s *Server) resource(rt route) http.Handler {
 			s.writeProblem(w, r, err)
 			return
 		}
+		if rt.stream {
+			streamed, request, end := s.unhurried(w, r)
+			defer end()
+			s.answer(streamed, request, rt, handle)
+			return
+		}
 		timeout := s.opts.RequestTimeout
 		if c.hop == nil {
 			timeout += s.waitOf(r)
@@ -140,10 +153,19 @@ func (s *Server) resource(rt route) http.Handler {
 		defer cancel()
 		// A forwarded request's writer has no connection of its own.
 		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(timeout + writeTimeout))
-		if err := handle(w, r.WithContext(ctx)); err != nil {
-			s.writeProblem(w, r, err)
-		}
+		s.answer(w, r.WithContext(ctx), rt, handle)
 	})
+}
+
+// answer has the request answered here or by the node that it is for.
+func (s *Server) answer(w http.ResponseWriter, r *http.Request, rt route, handle endpoint) {
+	relayed, err := s.place(w, r, rt.at)
+	if !relayed && err == nil {
+		err = handle(w, r)
+	}
+	if err != nil {
+		s.writeProblem(w, r, err)
+	}
 }
 
 func (m methods) names() []string {

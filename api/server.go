@@ -26,6 +26,9 @@ type Server struct {
 	stopOnce sync.Once
 	// stopping is closed when the server begins to stop: long waits end.
 	stopping chan struct{}
+	// life ends when stopping is closed.
+	life context.Context
+	end  context.CancelFunc
 }
 
 // New makes a Server. Close it when it is not served.
@@ -42,6 +45,7 @@ func New(opts Options) (*Server, error) {
 		opts: opts, log: opts.Logger, metrics: m,
 		buffered: semaphore.NewWeighted(opts.MaxBufferedBytes), stopping: make(chan struct{}),
 	}
+	s.life, s.end = context.WithCancel(context.Background())
 	if opts.StaticDir != "" {
 		if s.static, err = os.OpenRoot(opts.StaticDir); err != nil {
 			return nil, fmt.Errorf("api: static files: %w", err)
@@ -98,7 +102,12 @@ func (s *Server) Close() error {
 	return nil
 }
 
-func (s *Server) stop() { s.stopOnce.Do(func() { close(s.stopping) }) }
+func (s *Server) stop() {
+	s.stopOnce.Do(func() {
+		close(s.stopping)
+		s.end()
+	})
+}
 
 func (s *Server) isStopping() bool {
 	select {

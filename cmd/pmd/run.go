@@ -37,6 +37,7 @@ const handOverTimeout = 5 * time.Second
 type node struct {
 	opts    *options
 	log     hclog.Logger
+	logs    *api.LogBuffer
 	metrics *prometheus.Registry
 
 	raft     *raftstore.Node
@@ -49,7 +50,9 @@ type node struct {
 // run starts a node and returns when ctx ended and everything has stopped, or
 // when a part failed.
 func run(ctx context.Context, opts *options) (err error) {
-	n := &node{opts: opts, log: opts.Log.Logger("pmd", os.Stderr).With("node", opts.nodeName()), metrics: prometheus.NewRegistry()}
+	logger, logs := opts.Log.Logger("pmd", os.Stderr), api.NewLogBuffer(hclog.LevelFromString(opts.Log.Level))
+	logger.RegisterSink(logs)
+	n := &node{opts: opts, log: logger.With("node", opts.nodeName()), logs: logs, metrics: prometheus.NewRegistry()}
 	n.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	daemon.WarnIneffective(n.log, ineffective, os.LookupEnv)
 	if err := raftstore.InstallTelemetry(n.metrics); err != nil {
@@ -161,7 +164,7 @@ func (n *node) assemble(static *discovery.StaticConfig) error {
 		return err
 	}
 	apiOpts := api.Options{
-		Registry: n.registry, Cluster: n.raft, Metrics: n.metrics, Logger: n.log.Named("api"), Version: version.Version,
+		Registry: n.registry, Cluster: n.raft, Metrics: n.metrics, Logger: n.log.Named("api"), Logs: n.logs, Version: version.Version,
 		MaxBodyBytes: n.opts.MaxBodyBytes, RequestTimeout: n.opts.RequestTimeout,
 		GatewayTimeout: n.opts.GatewayTimeout, StaticDir: n.opts.StaticDir,
 	}

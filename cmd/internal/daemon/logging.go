@@ -49,9 +49,9 @@ func (l *Logging) Validate() error {
 	return errors.Join(errs...)
 }
 
-// Logger makes the program's logger.
-func (l *Logging) Logger(name string, w io.Writer) hclog.Logger {
-	return hclog.New(&hclog.LoggerOptions{
+// Logger makes the program's logger, to which sinks may be added.
+func (l *Logging) Logger(name string, w io.Writer) hclog.InterceptLogger {
+	return hclog.NewInterceptLogger(&hclog.LoggerOptions{
 		Name: name, Level: hclog.LevelFromString(l.Level), JSONFormat: strings.EqualFold(l.Format, "json"), Output: w,
 	})
 }
