@@ -63,6 +63,9 @@ type attempt struct {
 	epoch, fence uint64
 	failures     int
 	inFlight     bool
+	// overtaken is true when the unit was reported as removed while the call was
+	// in flight: what the call confirms may be gone again.
+	overtaken bool
 	// refused is true when repeating the call cannot help.
 	refused bool
 	// notBefore is when the next call may start.
@@ -96,16 +99,17 @@ func due(units []*pmpb.Unit, have inventory, attempts map[string]*attempt, room 
 			continue
 		case deploy, remove:
 		}
-		if a := attempts[u.GetId()]; a.about(u) {
-			if a.inFlight {
-				continue
+		a := attempts[u.GetId()]
+		if a != nil && a.inFlight {
+			// One call about a unit at a time, whatever wish it is about: a manager
+			// that knows no fences would keep what happens to arrive last.
+			continue
+		}
+		if a.about(u) && now.Before(a.notBefore) {
+			if next.IsZero() || a.notBefore.Before(next) {
+				next = a.notBefore
 			}
-			if now.Before(a.notBefore) {
-				if next.IsZero() || a.notBefore.Before(next) {
-					next = a.notBefore
-				}
-				continue
-			}
+			continue
 		}
 		later = append(later, step{u, do})
 	}

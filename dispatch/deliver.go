@@ -85,6 +85,11 @@ func call(ctx context.Context, conn grpc.ClientConnInterface, s step, controlPla
 	if a := resp.GetApplied(); a != nil {
 		out.applied = a
 	}
+	if !carries(out.applied, s.unit) {
+		// Sending it again at once would get the same answer.
+		out.waiting = &pmpb.Waiting{Code: WaitFenced, Message: fmt.Sprintf("the cluster answers that it has the change %d of epoch %d instead of %d of %d, or another content",
+			out.applied.GetFence(), out.applied.GetEpoch(), s.unit.GetFence(), s.unit.GetEpoch())}
+	}
 	return out
 }
 

@@ -33,6 +33,10 @@ type manager struct {
 	linger bool
 	// hang makes Deploy wait for its deadline.
 	hang bool
+	// answer, when set, runs before a stored unit is confirmed and may change the
+	// confirmation; listed runs before a list that was made is given.
+	answer func(ctx context.Context, resp *oaaspb.DeployResponse)
+	listed func(ctx context.Context)
 }
 
 func newManager(name string) *manager {
@@ -79,6 +83,17 @@ func (m *manager) publish(e *oaaspb.RuntimeEvent) {
 }
 
 func (m *manager) Deploy(ctx context.Context, req *oaaspb.DeployRequest) (*oaaspb.DeployResponse, error) {
+	resp, err := m.store(ctx, req)
+	m.mu.Lock()
+	answer := m.answer
+	m.mu.Unlock()
+	if err == nil && answer != nil {
+		answer(ctx, resp)
+	}
+	return resp, err
+}
+
+func (m *manager) store(ctx context.Context, req *oaaspb.DeployRequest) (*oaaspb.DeployResponse, error) {
 	m.mu.Lock()
 	hang := m.hang
 	m.deploys++
@@ -154,12 +169,16 @@ func (m *manager) GetEnvHealth(context.Context, *oaaspb.CrmEnvRequest) (*oaaspb.
 	return &oaaspb.CrmEnvHealth{EnvName: m.name, Status: "Healthy", NodeCount: &nodes, ReadyNodes: &nodes}, nil
 }
 
-func (m *manager) ListClassRuntimes(context.Context, *oaaspb.ListClassRuntimesRequest) (*oaaspb.ListClassRuntimesResponse, error) {
+func (m *manager) ListClassRuntimes(ctx context.Context, _ *oaaspb.ListClassRuntimesRequest) (*oaaspb.ListClassRuntimesResponse, error) {
 	m.mu.Lock()
-	defer m.mu.Unlock()
 	resp := &oaaspb.ListClassRuntimesResponse{}
 	for _, s := range m.objects {
 		resp.Items = append(resp.Items, &oaaspb.ClassRuntimeSummary{Id: s.GetId(), DeploymentUnitId: s.GetId(), Status: s.GetStatus()})
+	}
+	listed := m.listed
+	m.mu.Unlock()
+	if listed != nil {
+		listed(ctx)
 	}
 	return resp, nil
 }

@@ -145,7 +145,7 @@ func (l *lane) start(ctx context.Context, s step, controlPlane string) {
 		a = &attempt{epoch: s.unit.GetEpoch(), fence: s.unit.GetFence()}
 		l.attempts[id] = a
 	}
-	a.inFlight = true
+	a.inFlight, a.overtaken = true, false
 	l.inFlight++
 	l.calls.Go(func() {
 		began := l.opts.Now()
@@ -179,8 +179,16 @@ func (l *lane) settle(o outcome) {
 		l.delay(a, l.opts.RetryMax) // until the row is gone from the state
 	case o.issued:
 		log.Debug("removal accepted")
+		if o.unit.GetWaiting() != nil {
+			// What kept the removal from the cluster is over.
+			l.wait(o.unit, &pmpb.Waiting{Code: WaitDeleting, Message: "the cluster has accepted the removal and is carrying it out"})
+		}
 		// Asked again when the removal is reported, or after a while.
-		l.delay(a, 2*time.Second)
+		if !a.overtaken {
+			l.delay(a, 2*time.Second)
+		}
+	case a.overtaken:
+		log.Info("delivered, but removed again meanwhile")
 	default:
 		log.Info("delivered", "generation", o.unit.GetGeneration())
 		a.failures = 0
@@ -223,7 +231,8 @@ func (l *lane) take(snap *fsm.Snapshot, r report) {
 		l.noteRuntime(snap, summary)
 	case r.removed != "":
 		l.drop(r.removed)
-		if a := l.attempts[r.removed]; a != nil && !a.inFlight {
+		if a := l.attempts[r.removed]; a != nil {
+			a.overtaken = a.inFlight
 			a.notBefore = time.Time{} // a tombstone is confirmed, a lost unit sent, at once
 		}
 	case r.complete:
@@ -350,6 +359,9 @@ func (l *lane) explainAbsence(units []*pmpb.Unit) {
 		return
 	}
 	for _, u := range units {
+		if u.GetWaiting().GetPermanent() {
+			continue // a refusal stands until the wish changes, and is what somebody has to act on
+		}
 		if u.GetTombstone() || !fsm.Acknowledged(u) {
 			l.wait(u, &pmpb.Waiting{Code: WaitUnreachable, Message: fmt.Sprintf("cluster %s at %s does not answer; the unit is sent when it does", l.name, l.address)})
 		}

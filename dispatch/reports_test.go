@@ -108,7 +108,7 @@ func TestFailureWithoutMeasure(t *testing.T) {
 	addr, _ := m.serve(t, "127.0.0.1:0", false)
 	w.found.set(gossiped("oaas-1", addr))
 	w.awaitHealthy("oaas-1")
-	m.set(func() { m.fail = status.Error(codes.InvalidArgument, strings.Repeat("é", 300<<10)) })
+	m.set(func() { m.fail = status.Error(codes.InvalidArgument, strings.Repeat("é", 20<<10)) })
 	out := w.deploy("cart:1", "oaas-1")
 	w.await("the refusal is shown", func(s *fsm.Snapshot) bool {
 		waiting := s.Unit(out.UnitID).GetWaiting()

@@ -119,12 +119,17 @@ func reportOf(event *oaaspb.RuntimeEvent) (report, bool) {
 func (s *follower) poll(ctx context.Context) error {
 	client := oaaspb.NewDeploymentServiceClient(s.conn)
 	for {
+		// Before the question: what a call confirms while the answer is on its way is
+		// not in it, and is not to be taken for lost.
+		if !s.emit(report{begin: true}) {
+			return ctx.Err()
+		}
 		items, err := s.list(ctx, client)
 		if err != nil {
 			return err
 		}
 		ready := true
-		reports := []report{{begin: true}, {alive: &ready}}
+		reports := []report{{alive: &ready}}
 		for _, item := range items {
 			reports = append(reports, report{upserted: item})
 		}
