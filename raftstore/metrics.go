@@ -25,6 +25,7 @@ type metrics struct {
 	refused       *prometheus.CounterVec
 	members       *prometheus.GaugeVec
 	featureLevel  prometheus.Gauge
+	successions   prometheus.Counter
 }
 
 var (
@@ -58,12 +59,14 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		storageStall:  gauge("storage_write_in_progress_seconds", "Age of the write to the log file that is in progress, 0 when there is none."),
 		refused:       counters("refused_connections_total", "Connections to the log's port that were refused.", "reason"),
 		featureLevel:  gauge("feature_level", "Feature level of the cluster; commands above it are not proposed."),
+		successions: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "oaas_pm_raftstore_successions_total", Help: "Elections that this node began because the leader's process was gone."}),
 		members: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "oaas_pm_raftstore_members", Help: "Servers in the cluster's configuration."}, []string{"suffrage"}),
 	}
 	for _, c := range []prometheus.Collector{
 		m.appliedIndex, m.snapshotBytes, m.ready, m.established, m.proposals, m.proposeTime, m.barriers, m.barrierTime,
-		m.barrierBatch, m.storageWrite, m.storageErrors, m.storageStall, m.refused, m.members, m.featureLevel,
+		m.barrierBatch, m.storageWrite, m.storageErrors, m.storageStall, m.refused, m.members, m.featureLevel, m.successions,
 	} {
 		if err := reg.Register(c); err != nil {
 			var dup prometheus.AlreadyRegisteredError

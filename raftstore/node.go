@@ -147,6 +147,9 @@ func (n *Node) start() error {
 	n.run(func() { n.ownReads.run(n.ctx) })
 	n.run(func() { n.leaderReads.run(n.ctx) })
 	n.run(n.superviseStorage)
+	if n.layer != nil {
+		n.run(n.succession)
+	}
 	n.run(n.keepInTouch)
 	if n.bolt != nil {
 		n.run(func() { n.bolt.RunMetrics(n.ctx, 10*time.Second) })

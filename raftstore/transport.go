@@ -112,9 +112,11 @@ type streamLayer struct {
 	m         *metrics
 
 	accepted chan net.Conn
-	slots    chan struct{}
-	closed   chan struct{}
-	wg       sync.WaitGroup
+	// lost gets a value when an accepted connection has ended.
+	lost   chan struct{}
+	slots  chan struct{}
+	closed chan struct{}
+	wg     sync.WaitGroup
 
 	mu    sync.Mutex
 	conns map[net.Conn]struct{}
@@ -127,6 +129,7 @@ func newStreamLayer(l net.Listener, address, serverID string, dial DialFunc, clu
 	s := &streamLayer{
 		listener: l, address: textAddr(address), serverID: serverID, dial: dial, clusterID: clusterID, log: log, m: m,
 		accepted: make(chan net.Conn),
+		lost:     make(chan struct{}, 1),
 		slots:    make(chan struct{}, maxConnections),
 		closed:   make(chan struct{}),
 		conns:    make(map[net.Conn]struct{}),
@@ -326,6 +329,10 @@ func (c *trackedConn) Close() error {
 		c.layer.mu.Unlock()
 		if c.slot != nil {
 			<-c.slot
+			select {
+			case c.layer.lost <- struct{}{}:
+			default: // whoever reads it looks at the leader, not at the connection
+			}
 		}
 	})
 	return err

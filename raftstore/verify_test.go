@@ -39,7 +39,9 @@ func TestVerifyLeaderIsNoReadBarrier(t *testing.T) {
 	leader := c.newLeader(old)
 	mustApply(t, leader, put("k", "new"))
 
-	verify := func() error { return old.await(within(t, time.Second), func() raft.Future { return old.raft.VerifyLeader() }) }
+	verify := func() error {
+		return old.await(within(t, time.Second), func() raft.Future { return old.raft.VerifyLeader() })
+	}
 	if err := verify(); err != nil || get(old, "k") != "old" {
 		t.Fatalf("the fault is not in place: VerifyLeader = %v, k = %q", err, get(old, "k"))
 	}
