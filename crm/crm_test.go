@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -46,6 +47,7 @@ type running struct {
 	agent       oaaspb.AgentServiceClient
 	info        oaaspb.CrmInfoServiceClient
 	metrics     string
+	stop        func() // ends the manager and waits for it
 }
 
 func listen(t *testing.T) net.Listener {
@@ -57,20 +59,22 @@ func listen(t *testing.T) net.Listener {
 	return l
 }
 
-func start(t *testing.T, config *rest.Config, namespace string) *running {
+func start(t *testing.T, config *rest.Config, namespace string, change ...func(*Options)) *running {
 	t.Helper()
 	grpcListener, metricsListener := listen(t), listen(t)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	serving := make(chan struct{})
-	go func() {
-		ended <- Run(ctx, Options{
-			RESTConfig: config, Listener: grpcListener, MetricsListener: metricsListener,
-			Name: "edge-1", Namespace: namespace, InstallCRD: true, CreateNamespace: true,
-			Environment: template.Environment{Profile: "dev"}, Version: "test", Logger: hclog.NewNullLogger(),
-			Serving: func(context.Context) { close(serving) },
-		})
-	}()
+	opts := Options{
+		RESTConfig: config, Listener: grpcListener, MetricsListener: metricsListener,
+		Name: "edge-1", Namespace: namespace, InstallCRD: true, CreateNamespace: true,
+		Environment: template.Environment{Profile: "dev"}, Version: "test", Logger: hclog.NewNullLogger(),
+		Serving: func(context.Context) { close(serving) },
+	}
+	for _, f := range change {
+		f(&opts)
+	}
+	go func() { ended <- Run(ctx, opts) }()
 	select {
 	case <-serving:
 	case err := <-ended:
@@ -80,15 +84,16 @@ func start(t *testing.T, config *rest.Config, namespace string) *running {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
+	stop := sync.OnceFunc(func() {
 		_ = conn.Close()
 		cancel()
 		if err := <-ended; err != nil {
 			t.Errorf("Run: %v", err)
 		}
 	})
+	t.Cleanup(stop)
 	return &running{
-		t: t, namespace: namespace, metrics: "http://" + metricsListener.Addr().String(),
+		t: t, stop: stop, namespace: namespace, metrics: "http://" + metricsListener.Addr().String(),
 		deployments: oaaspb.NewDeploymentServiceClient(conn),
 		agent:       oaaspb.NewAgentServiceClient(conn),
 		info:        oaaspb.NewCrmInfoServiceClient(conn),
