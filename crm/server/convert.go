@@ -3,6 +3,7 @@ package server
 import (
 	"fmt"
 	"math"
+	"strings"
 
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -136,7 +137,7 @@ func functionsOf(specs []*oaaspb.FunctionDeploymentSpec) ([]v1alpha1.FunctionSpe
 }
 
 func provisionOf(p *oaaspb.ProvisionConfig, field string) (*v1alpha1.ProvisionConfig, error) {
-	if p.GetContainerImage() == "" && p.GetWasmModuleUrl() == "" {
+	if strings.TrimSpace(p.GetContainerImage()) == "" && p.GetWasmModuleUrl() == "" {
 		return nil, fieldError(field, "needs a container_image or a wasm_module_url")
 	}
 	for _, quantity := range []struct{ name, text string }{
@@ -149,6 +150,9 @@ func provisionOf(p *oaaspb.ProvisionConfig, field string) (*v1alpha1.ProvisionCo
 		if value, err := resource.ParseQuantity(quantity.text); err != nil || value.Sign() < 0 {
 			return nil, fieldError(field+"."+quantity.name, "%q is no Kubernetes quantity such as 250m or 64Mi", quantity.text)
 		}
+	}
+	if p.GetMinScale() > math.MaxInt32 {
+		return nil, fieldError(field+".min_scale", "%d is more replicas than Kubernetes counts", p.GetMinScale())
 	}
 	// A max_scale of 0 means no upper bound.
 	if p.MinScale != nil && p.GetMaxScale() > 0 && p.GetMaxScale() < p.GetMinScale() {

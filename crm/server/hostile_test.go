@@ -2,16 +2,24 @@ package server
 
 import (
 	"context"
+	"fmt"
 	"math"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
@@ -212,5 +220,152 @@ func TestRepetitionRepairsEdits(t *testing.T) {
 	h.mustDeploy(unit)
 	if got := h.object("record-1").Spec.Functions[0].ProvisionConfig.ContainerImage; got != "a:1" {
 		t.Errorf("image %q", got)
+	}
+}
+
+// Patches of all kinds that lower, remove or replace the delivery.
+func TestAPIServerRefusesPatchesOfTheDelivery(t *testing.T) {
+	h := attachedServer(t)
+	h.mustDeploy(unitOf("record-1", 10, "a:1"))
+	for name, patch := range map[string]client.Patch{
+		"merge null":         client.RawPatch(types.MergePatchType, []byte(`{"spec":{"delivery":null}}`)),
+		"merge empty":        client.RawPatch(types.MergePatchType, []byte(`{"spec":{"delivery":{"fence":null}}}`)),
+		"merge spec null":    client.RawPatch(types.MergePatchType, []byte(`{"spec":null}`)),
+		"merge lower":        client.RawPatch(types.MergePatchType, []byte(`{"spec":{"delivery":{"fence":3}}}`)),
+		"merge negative":     client.RawPatch(types.MergePatchType, []byte(`{"spec":{"delivery":{"epoch":-1,"fence":11}}}`)),
+		"json remove":        client.RawPatch(types.JSONPatchType, []byte(`[{"op":"remove","path":"/spec/delivery"}]`)),
+		"json replace spec":  client.RawPatch(types.JSONPatchType, []byte(`[{"op":"replace","path":"/spec","value":{}}]`)),
+		"json other content": client.RawPatch(types.JSONPatchType, []byte(`[{"op":"replace","path":"/spec/delivery/content_hash","value":"b"}]`)),
+		"json other unit":    client.RawPatch(types.JSONPatchType, []byte(`[{"op":"replace","path":"/spec/delivery/unit_id","value":"b"},{"op":"replace","path":"/spec/delivery/fence","value":99}]`)),
+	} {
+		t.Run(name, func(t *testing.T) {
+			if err := h.admin.Patch(h.ctx(), h.object("record-1"), patch); !apierrors.IsInvalid(err) {
+				t.Errorf("patch: %v, want Invalid", err)
+			}
+		})
+	}
+	before := h.object("record-1")
+	if err := h.admin.Status().Patch(h.ctx(), h.object("record-1"), client.RawPatch(types.MergePatchType, []byte(`{"spec":{"delivery":null}}`))); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(before.Spec, h.object("record-1").Spec); diff != "" {
+		t.Errorf("the spec moved through the status: %s", diff)
+	}
+}
+
+// Many changes of one unit at a time, on two servers: the newest wins, whatever
+// the order of arrival, and no content is stored under another's fence.
+func TestConcurrentChangesOfOneUnit(t *testing.T) {
+	h := attachedServer(t)
+	other := unattached(t, h.namespace)
+	other.attach(cluster(t).RESTConfig())
+	const changes = 20
+	var wg sync.WaitGroup
+	for i := range changes {
+		to := []*harness{h, other}[i%2]
+		fence := uint64(1 + (i*7)%changes)
+		wg.Go(func() {
+			for {
+				_, err := to.deploy(unitOf("record-1", fence, fmt.Sprintf("a:%d", fence)))
+				switch status.Code(err) {
+				case codes.Aborted:
+					continue
+				case codes.OK, codes.FailedPrecondition:
+				default:
+					t.Errorf("fence %d: %v", fence, err)
+				}
+				return
+			}
+		})
+	}
+	wg.Wait()
+	object := h.object("record-1")
+	if object.Spec.Delivery.Fence != changes || object.Spec.Functions[0].ProvisionConfig.ContainerImage != fmt.Sprintf("a:%d", changes) {
+		t.Errorf("stored %+v", object.Spec)
+	}
+}
+
+// Whatever arrives on the port, the next call is answered, and nothing is stored.
+func TestGarbageOnThePort(t *testing.T) {
+	h := attachedServer(t)
+	address := h.conn.Target()
+	for _, garbage := range []string{
+		"\x00\x01\x02", "GET / HTTP/1.1\r\n\r\n", "GET " + strings.Repeat("a", 64<<10) + " HTTP/1.1\r\n\r\n",
+		"PRI", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + strings.Repeat("\xff", 4096), "PRI garbage" + strings.Repeat("x", 1<<16),
+		"POST /oaas.deployment.DeploymentService/Deploy HTTP/1.1\r\nContent-Length: 99999999999\r\n\r\n{}",
+	} {
+		conn, err := net.Dial("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = conn.Write([]byte(garbage))
+		_ = conn.Close()
+	}
+	for name, message := range map[string][]byte{
+		"no protobuf":     []byte("\xff\xff\xff\xff garbage"),
+		"invalid UTF-8":   append([]byte{0x0a, 0x04, 0x0a, 0x02}, 0xff, 0xfe), // deployment_unit.id
+		"nothing":         {},
+		"empty unit":      {0x0a, 0x00},
+		"larger than 4MB": make([]byte, 5<<20),
+	} {
+		err := h.conn.Invoke(h.ctx(), oaaspb.DeploymentService_Deploy_FullMethodName, message, &[]byte{}, grpc.ForceCodec(raw{}))
+		switch status.Code(err) {
+		case codes.Internal, codes.InvalidArgument, codes.ResourceExhausted:
+		default:
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	h.mustDeploy(unitOf("record-1", 1, "a:1"))
+	list := &v1alpha1.ClassRuntimeList{}
+	if err := h.admin.List(h.ctx(), list, client.InNamespace(h.namespace)); err != nil || len(list.Items) != 1 {
+		t.Errorf("%d objects (%v)", len(list.Items), err)
+	}
+}
+
+// raw sends bytes as they are.
+type raw struct{}
+
+func (raw) Marshal(v any) ([]byte, error)      { return v.([]byte), nil }
+func (raw) Unmarshal(data []byte, v any) error { *v.(*[]byte) = data; return nil }
+func (raw) Name() string                       { return "proto" }
+
+// A class at the bounds of what users write is stored, or refused in words.
+func TestLargeUnits(t *testing.T) {
+	h := attachedServer(t)
+	many := unitOf("many", 1, "a:1")
+	for i := range 300 {
+		many.Functions = append(many.Functions, &oaaspb.FunctionDeploymentSpec{
+			FunctionKey: fmt.Sprintf("Record.f%d", i), ProvisionConfig: &oaaspb.ProvisionConfig{ContainerImage: proto.String("a:1")},
+		})
+		many.FunctionBindings = append(many.FunctionBindings, &oaaspb.ClassFunctionBinding{
+			Name: fmt.Sprintf("日本-%d", i), FunctionKey: fmt.Sprintf("Record.f%d", i),
+		})
+	}
+	h.mustDeploy(many)
+	config := unitOf("config", 1, "a:1")
+	config.Functions[0].Config = map[string]string{}
+	for i := range 5000 {
+		config.Functions[0].Config[fmt.Sprintf("KEY_%d", i)] = strings.Repeat("v", 40)
+	}
+	h.mustDeploy(config)
+	none := unitOf("none", 1, "a:1")
+	none.Functions = nil
+	h.mustDeploy(none)
+	scale := unitOf("scale", 1, "a:1")
+	scale.Functions[0].ProvisionConfig.MinScale = proto.Uint32(math.MaxUint32)
+	_, err := h.deploy(scale)
+	wantCode(t, err, codes.InvalidArgument)
+	for field, bad := range map[string]func(*oaaspb.ProvisionConfig){
+		"cpu":   func(p *oaaspb.ProvisionConfig) { p.CpuRequest = proto.String("-1") },
+		"mem":   func(p *oaaspb.ProvisionConfig) { p.MemoryLimit = proto.String("lots") },
+		"port":  func(p *oaaspb.ProvisionConfig) { p.Port = proto.Uint32(70000) },
+		"image": func(p *oaaspb.ProvisionConfig) { p.ContainerImage = proto.String("  ") },
+	} {
+		unit := unitOf("bad", 1, "a:1")
+		bad(unit.Functions[0].ProvisionConfig)
+		_, err := h.deploy(unit)
+		if status.Code(err) != codes.InvalidArgument {
+			t.Errorf("%s: %v", field, err)
+		}
 	}
 }
