@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"oaas.io/control-plane/proto/pmpb"
+	"oaas.io/control-plane/raftstore"
 	"oaas.io/control-plane/registry"
 )
 
@@ -236,6 +237,62 @@ func TestLeaderGoneAfterSending(t *testing.T) {
 	w = p.follower.do(http.MethodPost, "/api/v1/deployments", `{"key":"c","package_name":"shop","class_key":"Cart"}`)
 	if problem := p.follower.problem(w); problem.Code != registry.OutcomeUnknown {
 		t.Errorf("broken connection: %d %s", w.Code, w.Body)
+	}
+}
+
+// TestUnknownStaysUnknown: after an attempt whose outcome is unknown, a later one
+// that gets nowhere must not be reported as "nothing was done".
+func TestUnknownStaysUnknown(t *testing.T) {
+	const dep = `{"key":"b","package_name":"shop","class_key":"Cart"}`
+	check := func(t *testing.T, h *harness) {
+		t.Helper()
+		w := h.do(http.MethodPost, "/api/v1/deployments", dep, "Idempotency-Key: k")
+		if problem := h.problem(w); w.Code != http.StatusServiceUnavailable || problem.Code != registry.OutcomeUnknown || !problem.Retryable {
+			t.Errorf("%d %s", w.Code, w.Body)
+		}
+	}
+	// first answers the first attempt after it took effect, and later the others.
+	first := func(later func(*harness) (*pmpb.ForwardResponse, error)) func(*harness) pmpb.ForwardServiceServer {
+		calls := 0
+		return func(h *harness) pmpb.ForwardServiceServer {
+			real := NewForwardServer(h.server)
+			return forwardFunc{f: func(ctx context.Context, req *pmpb.ForwardRequest) (*pmpb.ForwardResponse, error) {
+				if calls++; calls > 1 {
+					return later(h)
+				}
+				if _, err := real.Forward(ctx, req); err != nil {
+					return nil, err
+				}
+				return nil, status.Error(codes.Unavailable, "the connection broke after the write")
+			}}
+		}
+	}
+	t.Run("no leader afterwards", func(t *testing.T) {
+		p := newPeers(t, first(func(*harness) (*pmpb.ForwardResponse, error) {
+			return nil, status.Error(codes.FailedPrecondition, "this node is not the leader")
+		}))
+		check(t, p.follower)
+	})
+	t.Run("a leader that cannot decide afterwards", func(t *testing.T) {
+		p := newPeers(t, first(func(h *harness) (*pmpb.ForwardResponse, error) {
+			w := httptest.NewRecorder()
+			h.server.writeProblem(w, httptest.NewRequest(http.MethodPost, "/api/v1/deployments", nil), context.DeadlineExceeded)
+			return &pmpb.ForwardResponse{Status: uint32(w.Code), Body: w.Body.Bytes()}, nil
+		}))
+		check(t, p.follower)
+	})
+	for _, later := range []error{raftstore.ErrNotLeader, raftstore.ErrShutdown, context.DeadlineExceeded} {
+		t.Run("on the leader itself: "+later.Error(), func(t *testing.T) {
+			h := shop(t)
+			calls := 0
+			h.store.apply = func(*pmpb.Command) error {
+				if calls++; calls > 1 {
+					return later
+				}
+				return raftstore.ErrOutcomeUnknown
+			}
+			check(t, h)
+		})
 	}
 }
 

@@ -129,8 +129,11 @@ func (s *Server) onLeader(r *http.Request, body []byte, idempotent bool, local f
 	var unknown error // of an earlier attempt, which may have had its effect
 	for {
 		ans, err := s.attempt(r, body, local)
-		if err == nil {
+		if err == nil && (unknown == nil || ans.status < http.StatusInternalServerError) {
 			return ans, nil
+		}
+		if err == nil {
+			return nil, unknown // a leader that could not decide speaks of its own attempt only
 		}
 		code := codeOf(err)
 		if code == registry.OutcomeUnknown {
@@ -143,12 +146,23 @@ func (s *Server) onLeader(r *http.Request, body []byte, idempotent bool, local f
 		}
 		again := code == registry.NoLeader || code == registry.OutcomeUnknown && idempotent
 		if !again || !hold.wait(ctx) {
-			if code == registry.NoLeader && unknown != nil {
+			if unknown != nil && undecided(code) {
 				// "Nothing was done" would be true of the last attempt only.
 				err = unknown
 			}
 			return nil, err
 		}
+	}
+}
+
+// undecided reports that a failed attempt did not get as far as to look at what
+// earlier ones did: that it had no effect says nothing about those.
+func undecided(code registry.Code) bool {
+	switch code {
+	case registry.NoLeader, registry.DeadlineExceeded, registry.Unavailable, registry.Internal:
+		return true
+	default:
+		return false
 	}
 }
 
