@@ -96,7 +96,7 @@ func (s agentService) WatchRuntimes(request *oaaspb.WatchRuntimesRequest, stream
 	s.metrics.streams.Inc()
 	defer s.metrics.streams.Dec()
 
-	seen := ledger{}
+	seen := newLedger()
 	count, err := s.sendInventory(ctx, backend, seen, stream)
 	if err != nil {
 		return err
@@ -109,7 +109,7 @@ func (s agentService) WatchRuntimes(request *oaaspb.WatchRuntimesRequest, stream
 
 // sendInventory lists from the API server, not from the cache: an object that
 // the cache has not seen yet must not look absent.
-func (s agentService) sendInventory(ctx context.Context, backend *attached, seen ledger, stream grpc.ServerStreamingServer[oaaspb.RuntimeEvent]) (uint32, error) {
+func (s agentService) sendInventory(ctx context.Context, backend *attached, seen *ledger, stream grpc.ServerStreamingServer[oaaspb.RuntimeEvent]) (uint32, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, inventoryBudgets*s.opts.CallBudget, errBudget)
 	defer cancel()
 	var count uint32
@@ -130,6 +130,8 @@ func (s agentService) sendInventory(ctx context.Context, backend *attached, seen
 			count++
 		}
 		if resume = page.Continue; resume == "" {
+			// Every page of a list is of the same resourceVersion.
+			seen.listed = versionOf(page)
 			break
 		}
 	}
@@ -146,7 +148,7 @@ const readinessInterval = 500 * time.Millisecond
 // sendChanges sends what changes, a heartbeat after every silence, and one at
 // once when the API server goes or comes back: what waits for it is then sent
 // again without a pause.
-func (s agentService) sendChanges(ctx context.Context, subscription *subscriber, seen ledger, stream grpc.ServerStreamingServer[oaaspb.RuntimeEvent]) error {
+func (s agentService) sendChanges(ctx context.Context, subscription *subscriber, seen *ledger, stream grpc.ServerStreamingServer[oaaspb.RuntimeEvent]) error {
 	silence := time.NewTimer(s.opts.HeartbeatInterval)
 	defer silence.Stop()
 	look := time.NewTicker(min(readinessInterval, s.opts.HeartbeatInterval))

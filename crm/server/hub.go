@@ -140,7 +140,14 @@ func (s *subscriber) take() ([]change, error) {
 
 // ledger remembers what a stream has sent of each object, so that an informer
 // that lags behind the inventory cannot take the stream back in time.
-type ledger map[string]sent
+type ledger struct {
+	sent map[string]sent
+	// listed is the resourceVersion of the inventory. An object that it does not
+	// show and that is not newer was gone by then.
+	listed uint64
+}
+
+func newLedger() *ledger { return &ledger{sent: map[string]sent{}} }
 
 type sent struct {
 	version uint64
@@ -149,8 +156,8 @@ type sent struct {
 
 // versionOf reads a resourceVersion, which Kubernetes defines as comparable
 // within one resource type.
-func versionOf(object *v1alpha1.ClassRuntime) uint64 {
-	version, err := strconv.ParseUint(object.ResourceVersion, 10, 64)
+func versionOf(object interface{ GetResourceVersion() string }) uint64 {
+	version, err := strconv.ParseUint(object.GetResourceVersion(), 10, 64)
 	if err != nil {
 		return 0
 	}
@@ -158,20 +165,20 @@ func versionOf(object *v1alpha1.ClassRuntime) uint64 {
 }
 
 // admit reports whether a change is news to the stream, and notes it.
-func (l ledger) admit(c change) bool {
-	have, known := l[c.object.Name]
+func (l *ledger) admit(c change) bool {
+	have, known := l.sent[c.object.Name]
 	version, uid := versionOf(c.object), string(c.object.UID)
 	if c.removed {
 		// The end of an earlier object of the same name is not the end of this one.
 		if known && have.uid != uid && have.version > version {
 			return false
 		}
-		delete(l, c.object.Name)
+		delete(l.sent, c.object.Name)
 		return true
 	}
-	if known && version != 0 && version <= have.version {
+	if version != 0 && (version <= l.listed || known && version <= have.version) {
 		return false
 	}
-	l[c.object.Name] = sent{version: version, uid: uid}
+	l.sent[c.object.Name] = sent{version: version, uid: uid}
 	return true
 }
