@@ -130,28 +130,3 @@ func sourceName(source pmpb.ClusterSource) string {
 		return ""
 	}
 }
-
-// member is a node of the package manager.
-type member struct {
-	ServerID    string `json:"server_id"`
-	RaftAddress string `json:"raft_address"`
-	GRPCAddress string `json:"grpc_address"`
-	HTTPAddress string `json:"http_address"`
-	Version     string `json:"version"`
-	Leader      bool   `json:"leader"`
-	Voter       bool   `json:"voter"`
-}
-
-func (s *Server) listMembers(w http.ResponseWriter, r *http.Request) error {
-	if _, err := s.read(w, r); err != nil {
-		return err
-	}
-	list := []member{}
-	for _, m := range s.opts.Cluster.Servers() {
-		list = append(list, member{
-			ServerID: m.ID, RaftAddress: m.RaftAddress, GRPCAddress: m.GRPCAddress, HTTPAddress: m.HTTPAddress,
-			Version: m.Version, Leader: m.Leader, Voter: m.Voter,
-		})
-	}
-	return writeJSON(w, http.StatusOK, list)
-}

@@ -188,6 +188,8 @@ type harness struct {
 	reg    *registry.Registry
 	server *Server
 	opts   Options
+	// ops is set by operated.
+	ops *operators
 }
 
 func newHarness(t testing.TB, with ...func(*harness)) *harness {
@@ -207,7 +209,7 @@ func newHarness(t testing.TB, with ...func(*harness)) *harness {
 		}
 	}
 	var err error
-	h.reg, err = registry.New(registry.Options{Store: h.store, NewUID: count(&uids, "00000000-0000-4000-8000-%012d")})
+	h.reg, err = registry.New(registry.Options{Store: h.store, NewUID: count(&uids, "00000000-0000-4000-8000-%012d"), Now: func() time.Time { return epoch }})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -24,6 +24,16 @@ type Options struct {
 	// Metrics receives the API's metrics and is served at /metrics.
 	Metrics Metrics
 	Logger  hclog.Logger
+	// Membership, Inspection, Snapshots and Backups are what operators may do; what
+	// is nil is answered as not configured.
+	Membership Membership
+	Inspection Inspection
+	Snapshots  Snapshots
+	Backups    Backups
+	// Settings are how the node was started, for operators. Secrets are taken out.
+	Settings map[string]string
+	// DataDir is where doctor measures the disk; empty: it does not.
+	DataDir string
 	// Logs is what /api/v1/operator/logs tells; nil: nothing is.
 	Logs *LogBuffer
 	// Version is what /health reports.

@@ -23,6 +23,9 @@ type Server struct {
 	static   *os.Root
 	buffered *semaphore.Weighted
 
+	started  time.Time
+	settings map[string]string
+
 	stopOnce sync.Once
 	// stopping is closed when the server begins to stop: long waits end.
 	stopping chan struct{}
@@ -45,6 +48,7 @@ func New(opts Options) (*Server, error) {
 		opts: opts, log: opts.Logger, metrics: m,
 		buffered: semaphore.NewWeighted(opts.MaxBufferedBytes), stopping: make(chan struct{}),
 	}
+	s.started, s.settings = opts.Now(), redact(opts.Settings)
 	s.life, s.end = context.WithCancel(context.Background())
 	if opts.StaticDir != "" {
 		if s.static, err = os.OpenRoot(opts.StaticDir); err != nil {

@@ -239,6 +239,10 @@ func (c *Client) attempt(ctx context.Context, server string, rq call) ([]byte, *
 	if rq.key != "" {
 		req.Header.Set("Idempotency-Key", rq.key)
 	}
+	more := extrasOf(ctx)
+	if more.match != "" {
+		req.Header.Set("If-Match", more.match)
+	}
 	resp, err := c.http.Do(req)
 	if err != nil {
 		var untrusted *tls.CertificateVerificationError
@@ -253,6 +257,9 @@ func (c *Client) attempt(ctx context.Context, server string, rq call) ([]byte, *
 		return nil, &failure{err: fmt.Errorf("answer of %s is larger than %d bytes", server, c.opts.MaxResponseBytes)}
 	}
 	if resp.StatusCode >= 200 && resp.StatusCode < 300 {
+		if more.seen != nil {
+			more.seen(resp.Header)
+		}
 		return body, nil
 	}
 	e := decodeError(server, resp, body)

@@ -20,8 +20,18 @@ func TestTypesHaveWhatTheServerAnswers(t *testing.T) {
 		"class-runtimes": &[]ClassRuntime{},
 		"class-runtime":  &ClassRuntime{},
 		"members":        &[]Member{},
-		"health":         &Health{},
-		"deletions":      &[]Deletion{},
+		"members-health": &[]Member{},
+
+		"operator-autopilot":        &Autopilot{},
+		"operator-autopilot-config": &AutopilotConfig{},
+		"operator-alarms":           &[]Alarm{},
+		"operator-backups":          &[]Backup{},
+		"operator-chain":            &Chain{},
+		"operator-feature-level":    &FeatureLevel{},
+		"operator-tuning":           &Tuning{},
+
+		"health":    &Health{},
+		"deletions": &[]Deletion{},
 	} {
 		t.Run(name, func(t *testing.T) {
 			answer, err := os.ReadFile(filepath.Join("..", "testdata", name+".golden"))

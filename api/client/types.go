@@ -198,6 +198,13 @@ type Member struct {
 	Version     string `json:"version"`
 	Leader      bool   `json:"leader"`
 	Voter       bool   `json:"voter"`
+	// The rest is empty with older servers. Role is leader, voter or non-voter.
+	Role         string `json:"role"`
+	Name         string `json:"name"`
+	Zone         string `json:"zone"`
+	FeatureLevel uint32 `json:"feature_level"`
+	// Health is nil where it is not known: the leader knows it.
+	Health *MemberHealth `json:"health"`
 }
 
 // Health is the state of the node that answered.

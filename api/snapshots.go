@@ -1,0 +1,114 @@
+package api
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"io"
+	"net/http"
+	"strconv"
+
+	"oaas.io/control-plane/registry"
+)
+
+const (
+	contentTypeSnapshot = "application/vnd.oaas.snapshot"
+	// trailerDigest and trailerIndex follow the bytes of a snapshot: the SHA-256 of
+	// all of them, in hex, and the index of the state in them.
+	trailerDigest = "Pm-Snapshot-Sha256"
+	trailerIndex  = "Pm-Snapshot-Index"
+)
+
+// getSnapshot streams a linearizable snapshot of the state. An answer without the
+// trailers is not whole.
+func (s *Server) getSnapshot(w http.ResponseWriter, r *http.Request) error {
+	if s.opts.Snapshots == nil {
+		return fail(codeNotConfigured, "This node gives no snapshots")
+	}
+	w.Header().Set(headerContentType, contentTypeSnapshot)
+	w.Header().Set("Content-Disposition", `attachment; filename="pm.snapshot"`)
+	sum := sha256.New()
+	out := &counted{w: io.MultiWriter(w, sum)}
+	saved, err := s.opts.Snapshots.SaveSnapshot(r.Context(), out)
+	if err != nil && out.n == 0 {
+		w.Header().Del("Content-Disposition")
+		return operatorProblem(err)
+	}
+	if err != nil {
+		s.log.Warn("a snapshot could not be sent to its end", "request_id", callOf(r.Context()).id, "bytes", out.n, "error", err)
+		callOf(r.Context()).cut = true
+		return nil
+	}
+	w.Header()[http.TrailerPrefix+trailerDigest] = []string{hex.EncodeToString(sum.Sum(nil))}
+	w.Header()[http.TrailerPrefix+trailerIndex] = []string{formatIndex(saved.Index)}
+	return nil
+}
+
+// counted counts what is written.
+type counted struct {
+	w io.Writer
+	n int64
+}
+
+func (c *counted) Write(p []byte) (int, error) {
+	n, err := c.w.Write(p)
+	c.n += int64(n)
+	return n, err
+}
+
+// restoreSnapshot replaces the state by an uploaded snapshot. It has to be
+// confirmed with the id of this cluster.
+func (s *Server) restoreSnapshot(w http.ResponseWriter, r *http.Request) error {
+	if s.opts.Snapshots == nil {
+		return fail(codeNotConfigured, "This node takes no snapshots")
+	}
+	confirm := parseQuery(r.URL.RawQuery).text("confirm")
+	own := s.opts.Registry.State().Snapshot().Meta().GetClusterId()
+	switch {
+	case confirm == "":
+		return fail(registry.InvalidArgument, "A restore replaces all packages and deployments of this cluster. Confirm with ?confirm=<id of this cluster>; GET /api/v1/operator/node tells it")
+	case confirm != own:
+		return fail(registry.FailedPrecondition, "The confirmation names cluster %s, this is another one", confirm)
+	case r.ContentLength == 0:
+		return fail(registry.InvalidArgument, "The snapshot is missing: send it as the body")
+	}
+	done, err := s.opts.Snapshots.RestoreSnapshot(r.Context(), r.Body, r.ContentLength, RestoreOptions{
+		ConfirmClusterID: confirm, RequestID: callOf(r.Context()).id,
+	})
+	if err != nil {
+		return operatorProblem(err)
+	}
+	w.Header().Set("PM-Index", formatIndex(done.Index))
+	return writeJSON(w, http.StatusOK, done)
+}
+
+// listBackups gives the stored backups, newest first.
+func (s *Server) listBackups(w http.ResponseWriter, r *http.Request) error {
+	if s.opts.Backups == nil {
+		return errNoBackups()
+	}
+	list, err := s.opts.Backups.List(r.Context())
+	if err != nil {
+		return &problem{code: registry.Unavailable, detail: "The backups cannot be listed: " + err.Error(), cause: err}
+	}
+	w.Header().Set("PM-Backups", strconv.Itoa(len(list)))
+	return writeJSON(w, http.StatusOK, append([]BackupView{}, list...))
+}
+
+// runBackup makes a backup now.
+func (s *Server) runBackup(w http.ResponseWriter, r *http.Request) error {
+	if s.opts.Backups == nil {
+		return errNoBackups()
+	}
+	made, err := s.opts.Backups.Run(r.Context())
+	if err != nil {
+		if p := operatorProblem(err); codeOf(p) != registry.Internal {
+			return p
+		}
+		return &problem{code: registry.Unavailable, detail: "The backup failed: " + err.Error(), cause: err}
+	}
+	return writeJSON(w, http.StatusCreated, made)
+}
+
+func errNoBackups() error {
+	return fail(codeNotConfigured, "No backups are configured: see the settings that begin with backup")
+}
