@@ -124,12 +124,18 @@ func (c *call) forget(reply *pmpb.Reply) {
 }
 
 func (c *call) expired(reply *pmpb.Reply) bool {
-	if reply.GetTime() == nil || c.now() == nil {
+	return c.now() != nil && ReplyExpired(reply, c.now().AsTime())
+}
+
+// ReplyExpired reports that a command of that time would not get the reply any
+// more, although it may still be stored.
+func ReplyExpired(reply *pmpb.Reply, now time.Time) bool {
+	if reply.GetTime() == nil {
 		return false
 	}
 	ttl := ReplyTTL
 	if reply.GetEphemeral() {
 		ttl = EphemeralTTL
 	}
-	return c.now().AsTime().Sub(reply.GetTime().AsTime()) > ttl
+	return now.Sub(reply.GetTime().AsTime()) > ttl
 }

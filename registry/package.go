@@ -111,7 +111,7 @@ func (r *Registry) deleteDeploymentsOf(ctx context.Context, ri RequestInfo, name
 	if err != nil {
 		return err
 	}
-	if err := replay(snap, ri.Idempotency); err != nil {
+	if err := r.replay(snap, ri.Idempotency); err != nil {
 		return err
 	}
 	if snap.Package(name) == nil {

@@ -40,6 +40,8 @@ type Options struct {
 	// MaxAttempts bounds how often an operation is decided anew because the
 	// state moved under it. Default 16.
 	MaxAttempts int
+	// Now is the clock by which the leader's log stamps commands. Default time.Now.
+	Now func() time.Time
 }
 
 // Validate reports what is missing or out of range.
@@ -63,6 +65,7 @@ type Registry struct {
 	newUID      func() string
 	cascade     bool
 	maxAttempts int
+	now         func() time.Time
 }
 
 // New makes a Registry over opts.Store.
@@ -76,9 +79,12 @@ func New(opts Options) (*Registry, error) {
 	if opts.MaxAttempts == 0 {
 		opts.MaxAttempts = 16
 	}
+	if opts.Now == nil {
+		opts.Now = time.Now
+	}
 	return &Registry{
 		store: opts.Store, log: opts.Logger, newUID: opts.NewUID,
-		cascade: opts.DeleteCascade, maxAttempts: opts.MaxAttempts,
+		cascade: opts.DeleteCascade, maxAttempts: opts.MaxAttempts, now: opts.Now,
 	}, nil
 }
 
@@ -162,7 +168,7 @@ func (r *Registry) commit(ctx context.Context, ri RequestInfo, decide func(*fsm.
 	var last error
 	for range r.maxAttempts {
 		snap := r.store.State().Snapshot()
-		if err := replay(snap, ri.Idempotency); err != nil {
+		if err := r.replay(snap, ri.Idempotency); err != nil {
 			return nil, 0, err
 		}
 		d, err := decide(snap)
@@ -192,13 +198,14 @@ func (r *Registry) commit(ctx context.Context, ri RequestInfo, decide func(*fsm.
 	return nil, 0, fromStore(last)
 }
 
-// replay answers from the state when the idempotency key is known.
-func replay(snap *fsm.Snapshot, idem *Idempotency) error {
+// replay answers from the state when the idempotency key is known. The state
+// forgets lazily: what it would not replay any more is none of its answers.
+func (r *Registry) replay(snap *fsm.Snapshot, idem *Idempotency) error {
 	if idem == nil {
 		return nil
 	}
 	reply := snap.Reply(idem.Key)
-	if reply == nil {
+	if reply == nil || fsm.ReplyExpired(reply, r.now()) {
 		return nil
 	}
 	if string(reply.GetRequestHash()) != string(idem.RequestHash) {

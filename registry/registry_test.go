@@ -7,10 +7,12 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"oaas.io/control-plane/fsm"
 	"oaas.io/control-plane/model"
 	"oaas.io/control-plane/proto/pmpb"
 	"oaas.io/control-plane/raftstore"
@@ -335,6 +337,38 @@ func TestIdempotency(t *testing.T) {
 	}
 	if _, _, err := r.Deploy(ctx, info("other"), decodeDeployment(t, cart)); registry.CodeOf(err) != registry.IdempotencyMismatch {
 		t.Errorf("same key, other request: %v", err)
+	}
+}
+
+// TestForgottenIdempotencyKey: after its time a key is free again, although the
+// state still holds the old reply.
+func TestForgottenIdempotencyKey(t *testing.T) {
+	ctx := context.Background()
+	store, err := registrytest.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	clock := time.Now()
+	store.Now = func() time.Time { return clock }
+	r, err := registry.New(registry.Options{Store: store, NewUID: func() string { return "uid-1" }, Now: store.Now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	create := func(name string) error {
+		ri := registry.RequestInfo{Idempotency: &registry.Idempotency{Key: "key", RequestHash: []byte(name), Reply: func(any) (int, []byte) { return 201, nil }}}
+		_, _, err := r.CreatePackage(ctx, ri, &model.OPackage{Name: name})
+		return err
+	}
+	if err := create("one"); err != nil {
+		t.Fatal(err)
+	}
+	clock = clock.Add(fsm.ReplyTTL)
+	if err := create("two"); registry.CodeOf(err) != registry.IdempotencyMismatch {
+		t.Errorf("within its time: %v", err)
+	}
+	clock = clock.Add(time.Second)
+	if err := create("two"); err != nil {
+		t.Errorf("after its time: %v", err)
 	}
 }
 
