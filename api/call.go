@@ -74,6 +74,9 @@ func (s *Server) observe(next http.Handler) http.Handler {
 		sw := &statusWriter{ResponseWriter: w}
 		sw.Header().Set(headerRequestID, c.id)
 		s.stamp(sw.Header())
+		if c.hop == nil && s.isDraining() {
+			sw.Header().Set("Connection", "close")
+		}
 		s.metrics.inFlight.Inc()
 		defer func() {
 			s.metrics.inFlight.Dec()

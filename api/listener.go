@@ -34,6 +34,10 @@ func (l *limitListener) Accept() (net.Conn, error) {
 	return &limitedConn{Conn: conn, release: sync.OnceFunc(func() { <-l.slots })}, nil
 }
 
+// open counts the accepted connections that are not closed. The slot that Accept
+// waits with is none of them.
+func (l *limitListener) open() int { return max(len(l.slots)-1, 0) }
+
 func (l *limitListener) Close() error {
 	l.once.Do(func() { close(l.done) })
 	return l.Listener.Close()

@@ -65,6 +65,9 @@ type Options struct {
 	HoldForLeader time.Duration
 	// ReadHeaderTimeout and IdleTimeout are net/http's. Defaults 10 s and 2 min.
 	ReadHeaderTimeout, IdleTimeout time.Duration
+	// DrainTime is how long connected clients may take to go elsewhere before the
+	// server stops. Default 1 s.
+	DrainTime time.Duration
 	// ShutdownTimeout is how long open requests may go on after Serve's context
 	// ended. Default 10 s.
 	ShutdownTimeout time.Duration
@@ -99,7 +102,7 @@ func (o *Options) Validate() error {
 		"MaxHeaderBytes": int64(o.MaxHeaderBytes), "MaxConnections": int64(o.MaxConnections),
 		"RequestTimeout": int64(o.RequestTimeout), "MaxWait": int64(o.MaxWait), "HoldForLeader": int64(o.HoldForLeader),
 		"ReadHeaderTimeout": int64(o.ReadHeaderTimeout), "IdleTimeout": int64(o.IdleTimeout),
-		"ShutdownTimeout": int64(o.ShutdownTimeout), "GatewayTimeout": int64(o.GatewayTimeout),
+		"ShutdownTimeout": int64(o.ShutdownTimeout), "DrainTime": int64(o.DrainTime), "GatewayTimeout": int64(o.GatewayTimeout),
 	} {
 		if n < 0 {
 			return fmt.Errorf("api: %s must not be negative, got %d", name, n)
@@ -123,6 +126,7 @@ func (o *Options) setDefaults() {
 	orElse(&o.ReadHeaderTimeout, 10*time.Second)
 	orElse(&o.IdleTimeout, 2*time.Minute)
 	orElse(&o.ShutdownTimeout, 10*time.Second)
+	orElse(&o.DrainTime, time.Second)
 	orElse(&o.GatewayTimeout, 30*time.Second)
 	if o.Logger == nil {
 		o.Logger = hclog.NewNullLogger()

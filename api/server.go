@@ -27,6 +27,9 @@ type Server struct {
 	settings map[string]string
 
 	stopOnce sync.Once
+	// draining is closed when clients are to go elsewhere.
+	draining  chan struct{}
+	drainOnce sync.Once
 	// stopping is closed when the server begins to stop: long waits end.
 	stopping chan struct{}
 	// life ends when stopping is closed.
@@ -46,7 +49,7 @@ func New(opts Options) (*Server, error) {
 	}
 	s := &Server{
 		opts: opts, log: opts.Logger, metrics: m,
-		buffered: semaphore.NewWeighted(opts.MaxBufferedBytes), stopping: make(chan struct{}),
+		buffered: semaphore.NewWeighted(opts.MaxBufferedBytes), stopping: make(chan struct{}), draining: make(chan struct{}),
 	}
 	s.started, s.settings = opts.Now(), redact(opts.Settings)
 	s.life, s.end = context.WithCancel(context.Background())
@@ -62,8 +65,8 @@ func New(opts Options) (*Server, error) {
 // Handler gives the server's handler, for a listener of the caller's.
 func (s *Server) Handler() http.Handler { return s.handler }
 
-// Serve answers requests on ln until ctx ends, then lets open requests finish
-// for Options.ShutdownTimeout. It closes ln. The error is nil after an orderly end.
+// Serve answers requests on ln until ctx ends, then drains and lets open requests
+// finish for Options.ShutdownTimeout. It closes ln. The error is nil after an orderly end.
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	defer s.stop()
 	httpServer := &http.Server{
@@ -73,13 +76,16 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 		MaxHeaderBytes:    s.opts.MaxHeaderBytes,
 		ErrorLog:          s.log.StandardLogger(&hclog.StandardLoggerOptions{ForceLevel: hclog.Debug}),
 	}
+	limited := newLimitListener(ln, s.opts.MaxConnections)
 	served := make(chan error, 1)
-	go func() { served <- httpServer.Serve(newLimitListener(ln, s.opts.MaxConnections)) }()
+	go func() { served <- httpServer.Serve(limited) }()
 	select {
 	case err := <-served:
 		return errors.Join(fmt.Errorf("api: serve: %w", err), s.Close())
 	case <-ctx.Done():
 	}
+	s.Drain()
+	s.awaitDrain(limited)
 	s.stop()
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.opts.ShutdownTimeout)
 	defer cancel()
@@ -107,19 +113,11 @@ func (s *Server) Close() error {
 }
 
 func (s *Server) stop() {
+	s.Drain()
 	s.stopOnce.Do(func() {
 		close(s.stopping)
 		s.end()
 	})
-}
-
-func (s *Server) isStopping() bool {
-	select {
-	case <-s.stopping:
-		return true
-	default:
-		return false
-	}
 }
 
 // writeTimeout bounds how long a client may take to receive an answer, after the

@@ -396,3 +396,26 @@ func TestConnectionLimit(t *testing.T) {
 		t.Errorf("after the first was closed: %v", err)
 	}
 }
+
+// TestDrain: a node that is about to stop answers on, and says that it is time to
+// go elsewhere; then it does not wait for clients that have gone.
+func TestDrain(t *testing.T) {
+	h := shop(t, func(h *harness) { h.opts.DrainTime = time.Hour })
+	base, c := serve(t, h), client(t)
+	if resp, _ := fetch(t, c, http.MethodGet, base+"/readyz", nil); resp.StatusCode != http.StatusOK {
+		t.Fatalf("readyz %d", resp.StatusCode)
+	}
+	h.server.Drain()
+	for range 2 { // the first one comes on the connection that was open before
+		resp, body := fetch(t, c, http.MethodGet, base+"/api/v1/packages/shop", nil)
+		if resp.StatusCode != http.StatusOK {
+			t.Fatalf("while draining: %d %s", resp.StatusCode, body)
+		}
+	}
+	resp, body := fetch(t, c, http.MethodGet, base+"/readyz", nil)
+	if resp.StatusCode != http.StatusServiceUnavailable || !strings.Contains(body, "stopping") {
+		t.Fatalf("readyz while draining: %d %s", resp.StatusCode, body)
+	}
+	// All connections were closed by their last answers, so the end of the context
+	// in the cleanup ends Serve long before DrainTime is over.
+}

@@ -216,8 +216,6 @@ func (h *hold) wait(ctx context.Context) bool {
 		return true
 	case <-ctx.Done():
 		return false
-	case <-h.s.stopping:
-		return false
 	}
 }
 

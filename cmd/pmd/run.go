@@ -192,6 +192,7 @@ func (n *node) serve(ctx context.Context, lns *listeners) error {
 	group.Go(func() error {
 		select {
 		case <-asked:
+			n.api.Drain()
 			n.handOver(ctx)
 			stop()
 		case <-ctx.Done():
