@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -61,11 +62,22 @@ func describe(row *pmpb.Cluster, info *oaaspb.ClusterInfo) error {
 		row.Zone = info.GetZone()
 	}
 	row.Labels, row.Capabilities = maps.Clone(info.GetLabels()), info.GetCapabilities()
-	row.NodeCount, row.ReadyNodes, row.Availability = info.GetNodeCount(), info.GetReadyNodes(), info.Availability
+	row.NodeCount, row.ReadyNodes, row.Availability = info.GetNodeCount(), info.GetReadyNodes(), representable(info.Availability)
 	if at := info.GetObservedAt(); at != nil && before != *describedPart(row) {
 		row.LastSeen = &timestamppb.Timestamp{Seconds: at.GetSeconds(), Nanos: at.GetNanos()}
 	}
 	return nil
+}
+
+// representable keeps NaN and the infinities out of the state: JSON has no word
+// for them, so that no list with the cluster in it could be answered. What stands
+// for them makes as little sense, and disqualifies the cluster just the same.
+func representable(p *float64) *float64 {
+	if p == nil || !math.IsNaN(*p) && !math.IsInf(*p, 0) {
+		return p
+	}
+	senseless := -1.0
+	return &senseless
 }
 
 // described is the part of a row whose change is worth a new last_seen.
