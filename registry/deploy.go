@@ -97,6 +97,9 @@ func (r *Registry) decideDeployment(snap *fsm.Snapshot, dep *model.OClassDeploym
 		return nil, errorf(Unavailable, "The deployment's identity collides with another one; try again")
 	}
 	settle(doc, plan, uid)
+	if err := checkShards(doc.ODGM, len(plan.Clusters)); err != nil {
+		return nil, err
+	}
 	w := &wish{uid: uid, doc: doc, plan: plan}
 	w.guards = append(w.guards, guard(pmpb.Guard_TABLE_PACKAGE, dep.PackageName, pkg.ModifyIndex))
 	for _, env := range plan.Clusters {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -337,6 +338,29 @@ func TestIdempotency(t *testing.T) {
 	}
 	if _, _, err := r.Deploy(ctx, info("other"), decodeDeployment(t, cart)); registry.CodeOf(err) != registry.IdempotencyMismatch {
 		t.Errorf("same key, other request: %v", err)
+	}
+}
+
+// TestShardsThatNoCommandHolds: a request of a few bytes must not make the leader
+// work out gigabytes of shard tables only to find that they are too large.
+func TestShardsThatNoCommandHolds(t *testing.T) {
+	r, _ := withShop(t, "oaas-1", "oaas-2")
+	dep := decodeDeployment(t, cart)
+	partitions, replicas := uint32(4096), uint32(1024)
+	dep.ODGM = &model.ODGMDataSpec{Collections: []string{"a", "b"}, PartitionCount: &partitions, ReplicaCount: &replicas}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	_, _, err := r.Deploy(context.Background(), registry.RequestInfo{}, dep)
+	runtime.ReadMemStats(&after)
+	if registry.CodeOf(err) != registry.TooLarge || !strings.Contains(err.Error(), "partition_count") {
+		t.Errorf("%v", err)
+	}
+	if used := after.TotalAlloc - before.TotalAlloc; used > 8<<20 {
+		t.Errorf("%d bytes were allocated", used)
+	}
+	replicas, partitions = 3, 1024
+	if _, _, err := r.Deploy(context.Background(), registry.RequestInfo{}, dep); err != nil {
+		t.Errorf("a large table that fits: %v", err)
 	}
 }
 

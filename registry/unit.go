@@ -11,6 +11,7 @@ import (
 	"oaas.io/control-plane/fsm"
 	"oaas.io/control-plane/model"
 	"oaas.io/control-plane/proto/oaaspb"
+	"oaas.io/control-plane/raftstore"
 	"oaas.io/control-plane/scheduler/shard"
 )
 
@@ -197,15 +198,35 @@ func odgmConfig(env string, dep *model.OClassDeployment, cls *model.OClass) *oaa
 	return out
 }
 
-// shardTable is the same for every collection of a deployment.
-func shardTable(spec *model.ODGMDataSpec, members []uint64) []*oaaspb.ShardAssignmentSpec {
-	partitions, replicas := uint32(1), uint32(1)
+// maxShards is how many shards a command could hold if each took two bytes only,
+// the least that there is.
+const maxShards = raftstore.MaxCommandSize / 2
+
+// checkShards refuses shard tables that no command can hold before they are made:
+// a short request can ask for gigabytes.
+func checkShards(spec *model.ODGMDataSpec, envs int) error {
+	partitions, replicas := shardCounts(spec)
+	if n := uint64(partitions) * uint64(replicas) * uint64(len(spec.Collections)) * uint64(envs); n > maxShards {
+		return errorf(TooLarge, "The deployment needs %d shards (%d partitions, %d replicas, %d collections, in each of %d environments), at most %d fit into one change: "+
+			"lower odgm.partition_count or odgm.replica_count", n, partitions, replicas, len(spec.Collections), envs, maxShards)
+	}
+	return nil
+}
+
+func shardCounts(spec *model.ODGMDataSpec) (partitions, replicas uint32) {
+	partitions, replicas = 1, 1
 	if spec.PartitionCount != nil {
 		partitions = max(*spec.PartitionCount, 1)
 	}
 	if spec.ReplicaCount != nil {
 		replicas = max(*spec.ReplicaCount, 1)
 	}
+	return partitions, replicas
+}
+
+// shardTable is the same for every collection of a deployment.
+func shardTable(spec *model.ODGMDataSpec, members []uint64) []*oaaspb.ShardAssignmentSpec {
+	partitions, replicas := shardCounts(spec)
 	var table []*oaaspb.ShardAssignmentSpec
 	for _, a := range shard.Assign(int(partitions), int(replicas), members) {
 		primary := a.Primary
