@@ -43,6 +43,9 @@ type hop struct {
 	by string
 	// refused says that nothing was done because this node does not lead.
 	refused bool
+	// unknown says that the leader proposed the change and does not know what became
+	// of it: the forwarding node may try again if the request has a key.
+	unknown bool
 	// broken says that the handler failed after the answer had begun.
 	broken bool
 }

@@ -68,7 +68,7 @@ func (s *Server) forwardProblem(err error, reached *peer.Peer) error {
 	default:
 		s.metrics.forwards.WithLabelValues("unknown").Inc()
 		p.code = registry.OutcomeUnknown
-		p.detail = "The request was sent to the leader but no answer came; it may or may not have taken effect. Retry with the same Idempotency-Key, or read the state before retrying"
+		p.detail = "The request was sent to the leader, which did not say what became of it; it may or may not have taken effect. Retry with the same Idempotency-Key, or read the state before retrying"
 	}
 	return p
 }
@@ -103,6 +103,8 @@ func (f *ForwardServer) Forward(ctx context.Context, req *pmpb.ForwardRequest) (
 	switch {
 	case h.refused:
 		return nil, status.Error(codes.FailedPrecondition, "this node is not the leader")
+	case h.unknown:
+		return nil, status.Error(codes.Aborted, "the outcome is unknown")
 	case h.broken, rec.tooLarge:
 		return nil, status.Error(codes.Internal, "the answer could not be completed")
 	}

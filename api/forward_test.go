@@ -186,6 +186,28 @@ func TestLeaderGoneBeforeSending(t *testing.T) {
 	}
 }
 
+// TestLeaderDeposedWhileWriting: a leader that lost its office on the way says so,
+// and the node that took the request tries again at the next one.
+func TestLeaderDeposedWhileWriting(t *testing.T) {
+	p := newPeers(t, nil)
+	raise := &pmpb.Command{Op: &pmpb.Command_RaiseFeatureLevel{RaiseFeatureLevel: &pmpb.RaiseFeatureLevel{Level: 2}}}
+	if res, err := p.leader.store.Apply(t.Context(), raise); err != nil || res.Err != nil {
+		t.Fatal(err, res.Err)
+	}
+	lost := true
+	p.leader.store.apply = func(*pmpb.Command) error {
+		if lost {
+			lost = false
+			return raftstore.ErrOutcomeUnknown
+		}
+		return nil
+	}
+	p.follower.must(http.StatusOK, http.MethodPost, "/api/v1/deployments", `{"key":"e","package_name":"shop","class_key":"Cart"}`)
+	if lost {
+		t.Fatal("the fault was not met")
+	}
+}
+
 // TestLeaderGoneAfterSending: the leader may have done it. The answer says so,
 // and with an idempotency key the request is tried again instead.
 func TestLeaderGoneAfterSending(t *testing.T) {

@@ -141,7 +141,7 @@ func (s *Server) onLeader(r *http.Request, body []byte, idempotent bool, local f
 		}
 		if hop != nil {
 			// The forwarding node holds the request, not this one.
-			hop.refused = code == registry.NoLeader
+			hop.refused, hop.unknown = code == registry.NoLeader, code == registry.OutcomeUnknown
 			return nil, err
 		}
 		again := code == registry.NoLeader || code == registry.OutcomeUnknown && idempotent
