@@ -36,6 +36,8 @@ type operators struct {
 	entries []LogEntry
 	// broken ends a snapshot in its middle.
 	broken bool
+	// size of a snapshot in words.
+	size int
 	tuning Tuning
 }
 
@@ -154,7 +156,7 @@ func (o *operators) SaveSnapshot(_ context.Context, w io.Writer) (*Saved, error)
 	if o.fail != nil && !o.broken {
 		return nil, o.fail
 	}
-	_, _ = w.Write(bytes.Repeat([]byte("snapshot"), 50_000))
+	_, _ = w.Write(bytes.Repeat([]byte("snapshot"), o.size))
 	if o.broken {
 		return nil, errors.New("disk")
 	}
@@ -343,8 +345,8 @@ func TestOperatorWrites(t *testing.T) {
 func TestSnapshotsOverRelay(t *testing.T) {
 	p := newPeers(t, nil, operated)
 	base, c := serve(t, p.follower), client(t)
-	get := func() (*http.Response, []byte, error) {
-		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, base+"/api/v1/operator/snapshot?node=leader", nil)
+	get := func(target string) (*http.Response, []byte, error) {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, base+"/api/v1/operator/snapshot"+target, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -356,20 +358,25 @@ func TestSnapshotsOverRelay(t *testing.T) {
 		data, err := io.ReadAll(resp.Body)
 		return resp, data, err
 	}
-	resp, data, err := get()
-	if err != nil || resp.StatusCode != http.StatusOK {
-		t.Fatal(err)
-	}
-	sum := sha256.Sum256(data)
-	if got := resp.Trailer.Get("PM-Snapshot-Sha256"); got != hex.EncodeToString(sum[:]) || resp.Trailer.Get("PM-Snapshot-Index") != "21" {
-		t.Errorf("trailers %v", resp.Trailer)
+	for _, target := range []string{"?node=leader", ""} {
+		for _, size := range []int{0, 1, 50_000} {
+			p.leader.ops.size, p.follower.ops.size = size, size
+			resp, data, err := get(target)
+			if err != nil || resp.StatusCode != http.StatusOK || len(data) != 8*size {
+				t.Fatal(err, len(data))
+			}
+			sum := sha256.Sum256(data)
+			if got := resp.Trailer.Get("PM-Snapshot-Sha256"); got != hex.EncodeToString(sum[:]) || resp.Trailer.Get("PM-Snapshot-Index") != "21" {
+				t.Errorf("%q, %d words: trailers %v", target, size, resp.Trailer)
+			}
+		}
 	}
 	p.leader.ops.broken = true
-	if _, _, err := get(); err == nil {
+	if _, _, err := get("?node=leader"); err == nil {
 		t.Error("half a snapshot looks whole")
 	}
 	p.leader.ops.broken, p.leader.ops.fail = false, raftstore.ErrNoLeader
-	if resp, body, err := get(); err != nil || resp.StatusCode != http.StatusServiceUnavailable || !bytes.Contains(body, []byte("no-leader")) {
+	if resp, body, err := get("?node=leader"); err != nil || resp.StatusCode != http.StatusServiceUnavailable || !bytes.Contains(body, []byte("no-leader")) {
 		t.Errorf("%s, %v", body, err)
 	}
 	p.leader.ops.fail = nil

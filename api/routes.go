@@ -84,6 +84,7 @@ func (s *Server) routes() []route {
 		{path: "/api/v1/operator/feature-level", methods: methods{http.MethodGet: s.getFeatureLevel, http.MethodPost: s.raiseFeatureLevel}},
 		{path: "/api/v1/operator/alarms", methods: methods{http.MethodGet: s.listAlarms}},
 		{path: "/api/v1/operator/node", at: onNode, methods: methods{http.MethodGet: s.getNode}},
+		{path: "/api/v1/operator/metrics", at: onNode, quiet: true, methods: methods{http.MethodGet: s.scrape()}},
 		{path: "/api/v1/operator/chain", at: onNode, methods: methods{http.MethodGet: s.getChain}},
 		{path: "/api/v1/operator/doctor", at: onNode, methods: methods{http.MethodGet: s.getDoctor}},
 		{path: "/api/v1/operator/raft/log", at: onNode, stream: true, methods: methods{http.MethodGet: s.getRaftLog}},
@@ -124,14 +125,19 @@ func (s *Server) router() http.Handler {
 	for _, rt := range s.routes() {
 		m.Handle(rt.path, s.resource(rt))
 	}
-	scrape := promhttp.HandlerFor(s.opts.Metrics, promhttp.HandlerOpts{})
-	m.Handle("/metrics", s.resource(route{path: "/metrics", quiet: true, methods: methods{http.MethodGet: func(w http.ResponseWriter, r *http.Request) error {
-		scrape.ServeHTTP(w, r)
-		return nil
-	}}}))
+	m.Handle("/metrics", s.resource(route{path: "/metrics", quiet: true, methods: methods{http.MethodGet: s.scrape()}}))
 	m.PathPrefix(gatewayPrefix).Handler(s.gateway())
 	m.NotFoundHandler = s.fallback()
 	return m
+}
+
+// scrape tells the node's metrics.
+func (s *Server) scrape() endpoint {
+	h := promhttp.HandlerFor(s.opts.Metrics, promhttp.HandlerOpts{})
+	return func(w http.ResponseWriter, r *http.Request) error {
+		h.ServeHTTP(w, r)
+		return nil
+	}
 }
 
 // resource picks the endpoint by method and bounds the request's time.

@@ -25,12 +25,15 @@ func (s *Server) getSnapshot(w http.ResponseWriter, r *http.Request) error {
 		return fail(codeNotConfigured, "This node gives no snapshots")
 	}
 	w.Header().Set(headerContentType, contentTypeSnapshot)
+	// Announced, because net/http has none after a short body else.
+	w.Header().Set("Trailer", trailerDigest+", "+trailerIndex)
 	w.Header().Set("Content-Disposition", `attachment; filename="pm.snapshot"`)
 	sum := sha256.New()
 	out := &counted{w: io.MultiWriter(w, sum)}
 	saved, err := s.opts.Snapshots.SaveSnapshot(r.Context(), out)
 	if err != nil && out.n == 0 {
 		w.Header().Del("Content-Disposition")
+		w.Header().Del("Trailer")
 		return operatorProblem(err)
 	}
 	if err != nil {

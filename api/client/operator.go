@@ -190,9 +190,16 @@ func (c *Client) Profile(ctx context.Context, node, profile string, span time.Du
 	return err
 }
 
-// Metrics writes the metrics of the node that is asked; servers do not relay them.
-func (c *Client) Metrics(ctx context.Context, w io.Writer) error {
-	_, err := c.download(ctx, "/metrics", nil, w)
+// Goroutines writes what each goroutine of a node's process does, as text.
+func (c *Client) Goroutines(ctx context.Context, node string, w io.Writer) error {
+	q := params("node", node, "debug", "2")
+	_, err := c.download(ctx, operatorPath("debug/pprof/goroutine"), q, w)
+	return err
+}
+
+// Metrics writes a node's metrics.
+func (c *Client) Metrics(ctx context.Context, node string, w io.Writer) error {
+	_, err := c.download(ctx, operatorPath("metrics"), params("node", node), w)
 	return err
 }
 

@@ -117,6 +117,8 @@ out of time.`,
 	fs.StringVar(&a.flags.context, "context", "", "context of the configuration file to use")
 	fs.StringVar(&a.flags.config, "config", "", "configuration file (default ~/.config/oaas/pmctl.yaml, or PMCTL_CONFIG)")
 	complete(root, "context", a.completeContexts)
+	root.AddGroup(&cobra.Group{ID: operatorGroup, Title: "Operator commands:"})
+	root.AddCommand(a.operatorCommands()...)
 	root.AddCommand(
 		a.applyCommand(), a.getCommand(), a.describeCommand(), a.deleteCommand(), a.rolloutCommand(),
 		a.configCommand(), a.versionCommand(),

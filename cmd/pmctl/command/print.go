@@ -119,8 +119,11 @@ func encodeJSON(v any) ([]byte, error) {
 
 type jsonPrinter struct{}
 
-func (jsonPrinter) print(w io.Writer, l listing) error {
-	raw, err := encodeJSON(l.value())
+func (jsonPrinter) print(w io.Writer, l listing) error { return printJSON(w, l.value()) }
+
+// printJSON writes a value as indented JSON.
+func printJSON(w io.Writer, v any) error {
+	raw, err := encodeJSON(v)
 	if err != nil {
 		return err
 	}
@@ -135,8 +138,11 @@ func (jsonPrinter) print(w io.Writer, l listing) error {
 // yamlPrinter writes the same document as jsonPrinter, in the same field order.
 type yamlPrinter struct{}
 
-func (yamlPrinter) print(w io.Writer, l listing) error {
-	raw, err := encodeJSON(l.value())
+func (yamlPrinter) print(w io.Writer, l listing) error { return printYAML(w, l.value()) }
+
+// printYAML writes a value's JSON as YAML.
+func printYAML(w io.Writer, v any) error {
+	raw, err := encodeJSON(v)
 	if err != nil {
 		return err
 	}

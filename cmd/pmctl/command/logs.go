@@ -1,0 +1,138 @@
+package command
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"oaas.io/control-plane/api/client"
+)
+
+// allNodes stands for every node where nodes can be named.
+const allNodes = "all"
+
+func (a *app) logsCommand() *cobra.Command {
+	var format string
+	var nodes []string
+	var span time.Duration
+	q := client.LogQuery{}
+	cmd := &cobra.Command{
+		Use: "logs", Short: "Read the log of any node, live", Args: cobra.NoArgs,
+		Long: `Read the log of a node: its newest lines and, with -f, new ones as they come. Lines
+below a node's own --log-level can be followed although it does not write them.`,
+		Example: `  pmctl logs --node pm-1 --level debug --subsystem raft -f
+  pmctl logs --node all -f --for 30s`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if format != "text" && format != "json" {
+				return usagef("unknown output format %q, choose one of: text, json", format)
+			}
+			c, err := a.client()
+			if err != nil {
+				return err
+			}
+			q.For = span
+			return a.tailLogs(cmd.Context(), c, q, nodes, format == "json")
+		},
+	}
+	fs := cmd.Flags()
+	fs.StringSliceVar(&nodes, "node", nil, "nodes whose logs to read, or all (default: the node that is asked)")
+	complete(cmd, "node", func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+		return append(a.nodeNames(cmd.Context()), client.Leader, allNodes), cobra.ShellCompDirectiveNoFileComp
+	})
+	fs.StringVar(&q.Level, "level", "", "lowest level: trace, debug, info, warn or error (default info)")
+	complete(cmd, "level", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+		return []string{"trace", "debug", "info", "warn", "error"}, cobra.ShellCompDirectiveNoFileComp
+	})
+	fs.StringVar(&q.Subsystem, "subsystem", "", "only lines of this logger, for instance raft or api")
+	fs.BoolVarP(&q.Follow, "follow", "f", false, "go on with new lines")
+	fs.IntVar(&q.Lines, "lines", -1, "how many of the newest lines come first (default 200)")
+	fs.DurationVar(&span, "for", 0, "how long to follow, 0 for ever")
+	fs.StringVarP(&format, "output", "o", "text", "output format: text, json")
+	return cmd
+}
+
+// tailLogs reads the logs of several nodes side by side.
+func (a *app) tailLogs(ctx context.Context, c *client.Client, q client.LogQuery, nodes []string, asJSON bool) error {
+	if slices.Contains(nodes, allNodes) {
+		members, err := c.Members(ctx)
+		if err != nil {
+			return err
+		}
+		nodes = nil
+		for _, m := range members {
+			nodes = append(nodes, nodeName(m.Name, m.ServerID))
+		}
+	}
+	if len(nodes) == 0 {
+		nodes = []string{""}
+	}
+	var (
+		mu   sync.Mutex
+		wg   sync.WaitGroup
+		errs = make([]error, len(nodes))
+	)
+	for i, node := range nodes {
+		wg.Go(func() {
+			own := q
+			own.Node = node
+			errs[i] = c.Logs(ctx, own, func(l client.LogLine) bool {
+				mu.Lock()
+				defer mu.Unlock()
+				a.logLine(node, l, len(nodes) > 1, asJSON)
+				return true
+			})
+		})
+	}
+	wg.Wait()
+	if ctx.Err() != nil {
+		return nil // the user has seen enough
+	}
+	for i, err := range errs {
+		if err != nil && len(nodes) > 1 {
+			return fmt.Errorf("node %s: %w", nodes[i], err)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (a *app) logLine(node string, l client.LogLine, named, asJSON bool) {
+	if asJSON {
+		value := any(l)
+		if named {
+			value = struct {
+				Node string `json:"node"`
+				client.LogLine
+			}{node, l}
+		}
+		if raw, err := encodeJSON(value); err == nil {
+			a.printf("%s", raw)
+		}
+		return
+	}
+	prefix := ""
+	if named {
+		prefix = node + " "
+	}
+	if l.Lost > 0 {
+		a.printf("%s… %d lines lost: this reader was too slow\n", prefix, l.Lost)
+		return
+	}
+	var fields strings.Builder
+	for _, k := range slices.Sorted(maps.Keys(l.Fields)) {
+		v := l.Fields[k]
+		if strings.ContainsAny(v, " \t\n\"=") {
+			v = fmt.Sprintf("%q", v)
+		}
+		fmt.Fprintf(&fields, " %s=%s", k, v)
+	}
+	a.printf("%s%s [%-5s] %s: %s\n", prefix, l.Time.UTC().Format("2006-01-02T15:04:05.000Z"), strings.ToUpper(l.Level), l.Subsystem, printable(l.Message+fields.String()))
+}

@@ -1,0 +1,133 @@
+package command
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"oaas.io/control-plane/api/client"
+)
+
+func (a *app) raftCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "raft", Short: "The replicated log: numbers, entries, tuning", Args: cobra.NoArgs, RunE: needSubcommand}
+	cmd.AddCommand(a.raftInfoCommand(), a.raftLogCommand(), a.raftTuneCommand())
+	return cmd
+}
+
+func (a *app) raftInfoCommand() *cobra.Command {
+	var format string
+	cmd := &cobra.Command{
+		Use: "info [NODE]", Short: "Show a node's numbers: log, state, disk, snapshots, process", Args: cobra.MaximumNArgs(1), ValidArgsFunction: a.completeNodes,
+		RunE: asked(a, &format, func(ctx context.Context, c *client.Client, args []string) (*client.Node, error) {
+			return c.Node(ctx, strings.Join(args, ""))
+		}, a.showNode),
+	}
+	reportFlag(cmd, &format)
+	return cmd
+}
+
+func (a *app) showNode(w io.Writer, n *client.Node) error {
+	number := func(v uint64) string { return strconv.FormatUint(v, 10) }
+	t := table{}
+	t.add("Node:", nodeName(n.Name, n.ServerID))
+	t.add("Server id:", n.ServerID)
+	t.add("Cluster id:", orDash(n.ClusterID))
+	t.add("Zone:", orDash(n.Zone))
+	t.add("Version:", fmt.Sprintf("%s (%s, %s), feature level %d", n.Version, n.Process.GoVersion, n.Process.Platform, n.Features.Own))
+	t.add("Up for:", duration(time.Duration(n.Uptime)))
+	t.add("Role:", fmt.Sprintf("%s in term %d, leader %s", n.Raft.State, n.Raft.Term, orDash(n.LeaderID)))
+	t.add("Last contact:", spanText(n.Raft.LastContact))
+	t.add("Log:", fmt.Sprintf("last %d, committed %d, applied %d", n.Raft.LastLogIndex, n.Raft.CommitIndex, n.Raft.AppliedIndex))
+	for _, s := range n.Snapshots {
+		t.add("Snapshot:", fmt.Sprintf("%s at index %d, term %d, %s", s.ID, s.Index, s.Term, bytesText(uint64(max(s.Size, 0)))))
+	}
+	t.add("State:", fmt.Sprintf("epoch %d, level %d, %d commands, hash %s", n.State.Epoch, n.State.FeatureLevel, n.State.AppliedCount, clip(n.State.ChainHash, 16)))
+	t.add("", fmt.Sprintf("%d packages, %d deployments, %d units, %d clusters, %d deletions, %d alarms",
+		n.State.Packages, n.State.Deployments, n.State.Units, n.State.Clusters, n.State.Deletions, n.State.Alarms))
+	t.add("Disk:", fmt.Sprintf("%s, %s of %s free, log file %s, writes p50 %s p99 %s", orDash(n.Disk.Path), bytesText(n.Disk.Free), bytesText(n.Disk.Total),
+		bytesText(uint64(max(n.Disk.LogFileBytes, 0))), spanText(n.Disk.WriteP50), spanText(n.Disk.WriteP99)))
+	t.add("Tuning:", fmt.Sprintf("heartbeat %s, election %s, snapshot every %s after %s entries, %s trailing", spanText(n.Tuning.HeartbeatTimeout), spanText(n.Tuning.ElectionTimeout),
+		spanText(n.Tuning.SnapshotInterval), number(n.Tuning.SnapshotThreshold), number(n.Tuning.TrailingLogs)))
+	t.add("Process:", fmt.Sprintf("pid %d on %s, %d goroutines, heap %s of %s", n.Process.PID, orDash(n.Process.Host), n.Process.Goroutines, bytesText(n.Process.HeapBytes), bytesText(n.Process.SystemHeap)))
+	return t.write(w)
+}
+
+func (a *app) raftLogCommand() *cobra.Command {
+	var format, node string
+	var from, to uint64
+	cmd := &cobra.Command{
+		Use: "log", Short: "Show entries of a node's log, decoded", Args: cobra.NoArgs,
+		Long: `Show entries of a node's log. Commands are decoded; documents, idempotency keys and
+values of configurations are told by their length only. -o json has one entry a line.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if format != "table" && format != "json" {
+				return usagef("unknown output format %q, choose one of: table, json", format)
+			}
+			c, err := a.client()
+			if err != nil {
+				return err
+			}
+			t := table{header: []string{"INDEX", "TERM", "TYPE", "APPENDED", "BYTES", "WHAT"}}
+			err = c.RaftLog(cmd.Context(), node, from, to, func(e client.LogEntry) bool {
+				if format == "json" {
+					raw, err := encodeJSON(e)
+					a.printf("%s", raw)
+					return err == nil
+				}
+				when := none
+				if e.AppendedAt != nil {
+					when = e.AppendedAt.UTC().Format("2006-01-02T15:04:05.000Z")
+				}
+				t.add(strconv.FormatUint(e.Index, 10), strconv.FormatUint(e.Term, 10), e.Type, when, strconv.Itoa(e.Size), clip(strings.TrimSpace(e.Op+" "+e.Text), 80))
+				return true
+			})
+			if err != nil || format == "json" {
+				return err
+			}
+			return t.write(a.Out)
+		},
+	}
+	cmd.Flags().StringVarP(&format, "output", "o", "table", "output format: table, json")
+	cmd.Flags().Uint64Var(&from, "from", 0, "first index (default: the last 100 entries)")
+	cmd.Flags().Uint64Var(&to, "to", 0, "last index (default: the end)")
+	a.nodeFlag(cmd, &node, "node whose log to show (default: the one that is asked)")
+	return cmd
+}
+
+func (a *app) raftTuneCommand() *cobra.Command {
+	var format, node string
+	var t client.Tuning
+	cmd := &cobra.Command{
+		Use: "tune", Short: "Show or change what a running node can change, until its next restart", Args: cobra.NoArgs,
+		Example: `  pmctl raft tune --node pm-1
+  pmctl raft tune --node pm-1 --snapshot-threshold 50000`,
+		RunE: asked(a, &format, func(ctx context.Context, c *client.Client, _ []string) (*client.Tuning, error) {
+			if t == (client.Tuning{}) {
+				return c.Tuning(ctx, node)
+			}
+			return c.Tune(ctx, node, t)
+		}, func(w io.Writer, t *client.Tuning) error {
+			out := table{header: []string{"NAME", "VALUE"}}
+			out.add("snapshot-interval", spanText(t.SnapshotInterval))
+			out.add("snapshot-threshold", strconv.FormatUint(t.SnapshotThreshold, 10))
+			out.add("trailing-logs", strconv.FormatUint(t.TrailingLogs, 10))
+			out.add("heartbeat", spanText(t.HeartbeatTimeout))
+			out.add("election", spanText(t.ElectionTimeout))
+			return out.write(w)
+		}),
+	}
+	reportFlag(cmd, &format)
+	a.nodeFlag(cmd, &node, "node to tune (default: the one that is asked)")
+	fs := cmd.Flags()
+	fs.DurationVar((*time.Duration)(&t.SnapshotInterval), "snapshot-interval", 0, "how often the log is looked at for a snapshot")
+	fs.Uint64Var(&t.SnapshotThreshold, "snapshot-threshold", 0, "entries after which a snapshot is taken")
+	fs.Uint64Var(&t.TrailingLogs, "trailing-logs", 0, "entries kept behind a snapshot")
+	fs.DurationVar((*time.Duration)(&t.HeartbeatTimeout), "heartbeat", 0, "time without the leader before an election; change all nodes")
+	fs.DurationVar((*time.Duration)(&t.ElectionTimeout), "election", 0, "time that a candidate waits for votes; change all nodes")
+	return cmd
+}
