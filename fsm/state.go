@@ -39,6 +39,9 @@ type Result struct {
 	// Reply is set when the command's idempotency key was used before for the same
 	// request: nothing has changed, and this is the answer to that request.
 	Reply *pmpb.Reply
+	// Chain is the hash over all commands up to and including this one. It is
+	// empty when the entry was not applied, because a later one was before.
+	Chain []byte
 }
 
 // NewState makes an empty state.
@@ -92,7 +95,7 @@ func (s *State) applyOne(txn *memdb.Txn, e Entry) Result {
 	if werr := c.write(txn); werr != nil {
 		return Result{Index: e.Index, Err: werr}
 	}
-	return Result{Index: e.Index, Err: err, Reply: reply}
+	return Result{Index: e.Index, Err: err, Reply: reply, Chain: c.meta.pb.GetChainHash()}
 }
 
 // decide lets the command collect its changes in c. A non-nil reply is that of

@@ -25,6 +25,8 @@ type adapter struct {
 	level uint32
 	// fail ends the node.
 	fail func(error)
+	// chain remembers the hashes of the latest commands.
+	chain chainRing
 }
 
 var (
@@ -54,9 +56,14 @@ func (a *adapter) ApplyBatch(logs []*raft.Log) []any {
 	if len(entries) == 0 {
 		return out
 	}
+	points := make([]chainPoint, 0, len(entries))
 	for i, res := range a.state.ApplyBatch(entries) {
 		out[places[i]] = res
+		if len(res.Chain) > 0 {
+			points = append(points, chainPoint{index: res.Index, hash: res.Chain})
+		}
 	}
+	a.chain.add(points...)
 	a.publish(entries[len(entries)-1].Index)
 	if err := a.checkLevel(); err != nil {
 		a.fail(err)
@@ -84,6 +91,8 @@ func (a *adapter) Restore(r io.ReadCloser) error {
 	if err := a.checkLevel(); err != nil {
 		return err
 	}
+	meta := a.state.Snapshot().Meta()
+	a.chain.reset(chainPoint{index: meta.GetAppliedIndex(), hash: meta.GetChainHash()})
 	a.publish(a.state.Snapshot().Index())
 	a.log.Info("state restored from a snapshot", "index", a.applied.get())
 	return nil

@@ -67,9 +67,10 @@ func (n *Node) submit(ctx context.Context, cmd *pmpb.Command) (fsm.Result, error
 }
 
 // stamp gives a copy of cmd's envelope with what only the leader knows. Time
-// never runs backwards in the log, whatever the clocks of successive leaders say.
+// never runs backwards in the log, whatever the clocks of successive leaders say,
+// and a leader whose clock is not that of the others is corrected, see clock.
 func (n *Node) stamp(cmd *pmpb.Command) *pmpb.Command {
-	now := n.opts.Now()
+	now := n.clock()
 	if last := n.state.Snapshot().Meta().GetTime(); last != nil && last.AsTime().After(now) {
 		now = last.AsTime()
 	}

@@ -178,6 +178,7 @@ func TestApplyRefusals(t *testing.T) {
 		}
 		return nil
 	})
+	c.atLevel(2)
 	before := n.raft.LastIndex()
 	canceled, cancel := context.WithCancel(t.Context())
 	cancel()

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"oaas.io/control-plane/proto/pmpb"
 )
@@ -274,7 +275,9 @@ func (n *Node) servers() []raft.Server {
 func (n *Node) identity() *pmpb.IdentifyResponse {
 	_, leader := n.raft.LeaderWithID()
 	self := n.peers.self
+	disk := n.Disk()
 	return &pmpb.IdentifyResponse{
+		DiskFree: disk.Free, DiskTotal: disk.Total, DiskWriteP99: durationpb.New(disk.WriteP99), Time: n.ownTime(),
 		ServerId: n.serverID, RaftAddress: self.GetRaftAddress(), GrpcAddress: self.GetGrpcAddress(),
 		HttpAddress: self.GetHttpAddress(), Version: self.GetVersion(),
 		ClusterId: n.ClusterID(), Virgin: n.virgin(), LeaderId: string(leader), Term: n.raft.CurrentTerm(),

@@ -26,6 +26,7 @@ type metrics struct {
 	members       *prometheus.GaugeVec
 	featureLevel  prometheus.Gauge
 	successions   prometheus.Counter
+	*upkeepMetrics
 }
 
 var (
@@ -44,6 +45,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		return prometheus.HistogramOpts{Name: "oaas_pm_raftstore_" + name, Help: help, Buckets: buckets}
 	}
 	m := &metrics{
+		upkeepMetrics: newUpkeepMetrics(),
 		appliedIndex:  gauge("applied_index", "Index of the last command that the state machine applied."),
 		snapshotBytes: gauge("snapshot_bytes", "Size of the last snapshot written here."),
 		ready:         gauge("leader_ready", "1 while this node leads and has caught up with its predecessors, else 0."),
@@ -64,10 +66,10 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		members: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "oaas_pm_raftstore_members", Help: "Servers in the cluster's configuration."}, []string{"suffrage"}),
 	}
-	for _, c := range []prometheus.Collector{
+	for _, c := range append(m.collectors(),
 		m.appliedIndex, m.snapshotBytes, m.ready, m.established, m.proposals, m.proposeTime, m.barriers, m.barrierTime,
 		m.barrierBatch, m.storageWrite, m.storageErrors, m.storageStall, m.refused, m.members, m.featureLevel, m.successions,
-	} {
+	) {
 		if err := reg.Register(c); err != nil {
 			var dup prometheus.AlreadyRegisteredError
 			if errors.As(err, &dup) {

@@ -7,6 +7,7 @@ import (
 	"math"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -48,6 +49,9 @@ type Node struct {
 	peers *directory
 
 	snapshots raft.SnapshotStore
+
+	disk            disk
+	clockCorrection atomic.Int64 // a duration that the clock is off by
 
 	lead        leadership
 	ownReads    *batcher // reads that this node answers as the leader
@@ -151,6 +155,7 @@ func (n *Node) start() error {
 		n.run(n.succession)
 	}
 	n.run(n.keepInTouch)
+	n.run(n.checkup)
 	if n.bolt != nil {
 		n.run(func() { n.bolt.RunMetrics(n.ctx, 10*time.Second) })
 	}
@@ -181,6 +186,9 @@ func (n *Node) openStores() (raft.SnapshotStore, raft.Transport, error) {
 	if n.dir, err = openDataDir(n.opts.DataDir); err != nil {
 		return nil, nil, err
 	}
+	if err := checkQuarantine(n.dir.path); err != nil {
+		return nil, nil, err
+	}
 	if n.bolt, err = openBolt(n.dir.logPath()); err != nil {
 		return nil, nil, err
 	}
@@ -201,7 +209,7 @@ func (n *Node) openStores() (raft.SnapshotStore, raft.Transport, error) {
 }
 
 func (n *Node) guard(s logStore) *guardedStore {
-	return &guardedStore{next: s, fail: n.fail, now: n.opts.Now, m: n.m}
+	return &guardedStore{next: s, fail: n.fail, base: time.Now(), m: n.m}
 }
 
 func (n *Node) openTransport() (raft.Transport, error) {
@@ -418,7 +426,7 @@ func (n *Node) release() error {
 	if n.layer != nil {
 		errs = append(errs, n.layer.Close())
 	}
-	if n.bolt != nil {
+	if n.bolt != nil && (n.store == nil || !n.store.lost.Load()) {
 		errs = append(errs, n.bolt.Close())
 	}
 	if n.dir != nil {

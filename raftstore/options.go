@@ -62,6 +62,9 @@ type Timing struct {
 	// StorageStall is how long one write to disk may take before the node gives
 	// up its role.
 	StorageStall time.Duration
+	// Checkup is how often a node compares its history and its clock with those of
+	// the others and looks how much space its disk has left.
+	Checkup time.Duration
 }
 
 func (p Profile) timing() (Timing, error) {
@@ -70,6 +73,7 @@ func (p Profile) timing() (Timing, error) {
 		RPC: 10 * time.Second, Hold: 5 * time.Second,
 		SnapshotInterval: time.Minute, SnapshotThreshold: 8192, TrailingLogs: 20480,
 		Probe: time.Second, Stabilization: 10 * time.Second, StorageStall: 20 * time.Second,
+		Checkup: 5 * time.Second,
 	}
 	switch p {
 	case "", Standard:
@@ -109,6 +113,7 @@ func (t Timing) or(d Timing) Timing {
 	t.Probe = dur(t.Probe, d.Probe)
 	t.Stabilization = dur(t.Stabilization, d.Stabilization)
 	t.StorageStall = dur(t.StorageStall, d.StorageStall)
+	t.Checkup = dur(t.Checkup, d.Checkup)
 	return t
 }
 
@@ -146,6 +151,11 @@ type Options struct {
 	Profile Profile
 	Timing  Timing
 
+	// Watermark is how much of the data directory's file system must stay free.
+	Watermark Watermark
+	// DiskUsage measures it. Default: the operating system.
+	DiskUsage DiskUsage
+
 	// Version of the program, told to peers.
 	Version string
 	// NewClusterID mints the identity of a new cluster. Default: a random UUID.
@@ -177,6 +187,9 @@ func (o *Options) Validate() error {
 	}
 	if t.Election < t.Heartbeat {
 		return fmt.Errorf("raftstore: election timeout %v is below the heartbeat timeout %v", t.Election, t.Heartbeat)
+	}
+	if err := o.Watermark.validate(); err != nil {
+		return err
 	}
 	if o.InMemory {
 		if len(o.Peers) > 1 {
@@ -234,6 +247,10 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Dial == nil {
 		o.Dial = dialTCP
+	}
+	o.Watermark = o.Watermark.withDefaults()
+	if o.DiskUsage == nil {
+		o.DiskUsage = statDisk
 	}
 	if o.Logger == nil {
 		o.Logger = hclog.NewNullLogger()

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"runtime/debug"
 	"sync/atomic"
 	"time"
 
@@ -49,34 +50,39 @@ type guardedStore struct {
 	next logStore
 	// fail ends the node; it is safe to call from any goroutine and repeatedly.
 	fail func(error)
-	now  func() time.Time
 	m    *metrics
+	// base is when the store was opened. What is measured is measured from there,
+	// as the wall clock may be set while a write is going on.
+	base time.Time
 
-	// writeSince is when the write in progress began, in Unix nanoseconds; 0
+	// writeSince is when the write in progress began, after base and never 0; 0
 	// when there is none. Raft writes from its main loop and, when it removes
 	// old entries, from its snapshot loop: the latter is not watched.
 	writeSince atomic.Int64
+	latency    latencies
 	failed     atomic.Bool
+	// lost is set when an operation broke off half way.
+	lost atomic.Bool
 	// started is set once Raft runs on goroutines of its own.
 	started atomic.Bool
 }
 
-func (s *guardedStore) FirstIndex() (uint64, error) {
-	i, err := s.next.FirstIndex()
-	return i, s.check("FirstIndex", err)
+func (s *guardedStore) FirstIndex() (i uint64, err error) {
+	err = s.read("FirstIndex", func() (err error) { i, err = s.next.FirstIndex(); return err })
+	return i, err
 }
 
-func (s *guardedStore) LastIndex() (uint64, error) {
-	i, err := s.next.LastIndex()
-	return i, s.check("LastIndex", err)
+func (s *guardedStore) LastIndex() (i uint64, err error) {
+	err = s.read("LastIndex", func() (err error) { i, err = s.next.LastIndex(); return err })
+	return i, err
 }
 
 func (s *guardedStore) GetLog(index uint64, log *raft.Log) error {
-	err := s.next.GetLog(index, log)
+	err := s.read("GetLog", func() error { return s.next.GetLog(index, log) })
 	if err == nil || errors.Is(err, raft.ErrLogNotFound) {
 		return err
 	}
-	return s.unwind(s.check("GetLog", err))
+	return s.unwind(fmt.Errorf("entry %d: %w", index, err))
 }
 
 func (s *guardedStore) StoreLog(log *raft.Log) error { return s.StoreLogs([]*raft.Log{log}) }
@@ -89,21 +95,53 @@ func (s *guardedStore) DeleteRange(first, last uint64) error {
 	if s.failed.Load() {
 		return errStorageGone
 	}
-	return s.check("DeleteRange", s.next.DeleteRange(first, last))
+	return s.check("DeleteRange", s.attempt(func() error { return s.next.DeleteRange(first, last) }))
 }
 
 func (s *guardedStore) Set(key, val []byte) error {
 	return s.write("Set", func() error { return s.next.Set(key, val) })
 }
 
-func (s *guardedStore) Get(key []byte) ([]byte, error) { return s.next.Get(key) }
+func (s *guardedStore) Get(key []byte) (v []byte, err error) {
+	err = s.readOptional(func() (err error) { v, err = s.next.Get(key); return err })
+	return v, err
+}
 
 // SetUint64 keeps the term. The library panics when that fails.
 func (s *guardedStore) SetUint64(key []byte, val uint64) error {
 	return s.unwind(s.write("SetUint64", func() error { return s.next.SetUint64(key, val) }))
 }
 
-func (s *guardedStore) GetUint64(key []byte) (uint64, error) { return s.next.GetUint64(key) }
+func (s *guardedStore) GetUint64(key []byte) (v uint64, err error) {
+	err = s.readOptional(func() (err error) { v, err = s.next.GetUint64(key); return err })
+	return v, err
+}
+
+// read runs an operation whose failure ends the node, unless all that is wrong
+// is that the entry is not there.
+func (s *guardedStore) read(op string, do func() error) error {
+	if s.lost.Load() {
+		return errStorageGone
+	}
+	err := s.attempt(do)
+	if errors.Is(err, raft.ErrLogNotFound) {
+		return err
+	}
+	return s.check(op, err)
+}
+
+// readOptional runs an operation that fails when there is no such key, which the
+// library knows by the error's text.
+func (s *guardedStore) readOptional(do func() error) error {
+	if s.lost.Load() {
+		return errStorageGone
+	}
+	err := s.attempt(do)
+	if s.lost.Load() {
+		return s.check("Get", err)
+	}
+	return err
+}
 
 var errStorageGone = errors.New("storage failed before")
 
@@ -111,11 +149,13 @@ func (s *guardedStore) write(op string, do func() error) error {
 	if s.failed.Load() {
 		return errStorageGone
 	}
-	began := s.now()
-	s.writeSince.Store(began.UnixNano())
-	err := do()
+	began := max(time.Since(s.base), 1)
+	s.writeSince.Store(int64(began))
+	err := s.attempt(do)
 	s.writeSince.Store(0)
-	s.m.storageWrite.WithLabelValues(op).Observe(s.now().Sub(began).Seconds())
+	took := time.Since(s.base) - began
+	s.latency.add(took)
+	s.m.storageWrite.WithLabelValues(op).Observe(took.Seconds())
 	return s.check(op, err)
 }
 
@@ -147,5 +187,21 @@ func (s *guardedStore) stalled() time.Duration {
 	if since == 0 {
 		return 0
 	}
-	return s.now().Sub(time.Unix(0, since))
+	return time.Since(s.base) - time.Duration(since)
+}
+
+// attempt runs one operation of the store below. That answers a damaged file
+// with a panic, or with a fault where the file is shorter than it was: both are
+// errors here. What it had locked stays locked, so nothing else may be asked of
+// it, and closing it could wait forever; see lost.
+func (s *guardedStore) attempt(do func() error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if p := recover(); p != nil {
+			s.failed.Store(true)
+			s.lost.Store(true)
+			err = fmt.Errorf("the file is damaged: %v", p)
+		}
+	}()
+	return do()
 }
