@@ -2,6 +2,7 @@ package command
 
 import (
 	"context"
+	"encoding/hex"
 	"fmt"
 	"io"
 	"strconv"
@@ -11,11 +12,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"oaas.io/control-plane/api/client"
+	"oaas.io/control-plane/raftstore/replay"
 )
 
 func (a *app) raftCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "raft", Short: "The replicated log: numbers, entries, tuning", Args: cobra.NoArgs, RunE: needSubcommand}
-	cmd.AddCommand(a.raftInfoCommand(), a.raftLogCommand(), a.raftTuneCommand())
+	cmd.AddCommand(a.raftInfoCommand(), a.raftLogCommand(), a.raftTuneCommand(), a.raftReplayCommand())
 	return cmd
 }
 
@@ -130,4 +132,83 @@ func (a *app) raftTuneCommand() *cobra.Command {
 	fs.DurationVar((*time.Duration)(&t.HeartbeatTimeout), "heartbeat", 0, "time without the leader before an election; change all nodes")
 	fs.DurationVar((*time.Duration)(&t.ElectionTimeout), "election", 0, "time that a candidate waits for votes; change all nodes")
 	return cmd
+}
+
+// replayed is what a replay came to, for output.
+type replayed struct {
+	DataDir       string   `json:"data_dir"`
+	ServerID      string   `json:"server_id"`
+	ClusterID     string   `json:"cluster_id"`
+	SnapshotIndex uint64   `json:"snapshot_index"`
+	FirstIndex    uint64   `json:"first_index"`
+	LastIndex     uint64   `json:"last_index"`
+	Commands      int      `json:"commands"`
+	Refused       int      `json:"refused"`
+	Damaged       []string `json:"damaged_snapshots"`
+
+	State client.StateCounts `json:"state"`
+}
+
+func (a *app) raftReplayCommand() *cobra.Command {
+	var format string
+	o := replay.Options{}
+	cmd := &cobra.Command{
+		Use: "replay --data-dir DIR", Short: "Offline: apply a stopped node's log and show what comes out", Args: cobra.NoArgs,
+		Long: `Apply the log of a stopped node's data directory to an empty state, up to an index, and
+show what that state holds and its hash. Nothing on the disk is changed. Two nodes
+with the same hash at the same index have applied the same commands.
+
+A log does not say which of its last entries were committed.`,
+		Example: `  pmctl raft replay --data-dir /var/lib/pmd --until 1200`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := checkReport(format); err != nil {
+				return err
+			}
+			if o.DataDir == "" {
+				return usagef("--data-dir is required")
+			}
+			res, err := replay.Run(cmd.Context(), o)
+			if err != nil {
+				return err
+			}
+			snap := res.State.Snapshot()
+			meta := snap.Meta()
+			out := replayed{
+				DataDir: o.DataDir, ServerID: res.ServerID, ClusterID: res.ClusterID, SnapshotIndex: res.SnapshotIndex, FirstIndex: res.FirstIndex, LastIndex: res.LastIndex,
+				Commands: res.Commands, Refused: res.Refused, Damaged: append([]string{}, res.Damaged...),
+				State: client.StateCounts{
+					Index: snap.Index(), Epoch: meta.GetEpoch(), AppliedCount: meta.GetAppliedCount(), ChainHash: hex.EncodeToString(meta.GetChainHash()), FeatureLevel: snap.FeatureLevel(),
+					Packages: len(snap.Packages()), Deployments: len(snap.Deployments()), Units: len(snap.Units()), Clusters: len(snap.Clusters()),
+					Deletions: len(snap.Deletions()), Members: len(snap.Members()), Alarms: len(snap.Alarms()),
+				},
+			}
+			return a.show(format, out, func(w io.Writer) error { return showReplayed(w, &out) })
+		},
+	}
+	reportFlag(cmd, &format)
+	cmd.Flags().StringVar(&o.DataDir, "data-dir", "", "data directory of a node that does not run")
+	cmd.Flags().Uint64Var(&o.Until, "until", 0, "last index to apply (default: all)")
+	return cmd
+}
+
+func showReplayed(w io.Writer, r *replayed) error {
+	t := table{}
+	t.add("Data directory:", r.DataDir)
+	t.add("Server id:", orDash(r.ServerID))
+	t.add("Cluster id:", orDash(r.ClusterID))
+	t.add("Began with:", fmt.Sprintf("snapshot at index %d", r.SnapshotIndex))
+	if r.SnapshotIndex == 0 {
+		t.rows[len(t.rows)-1][1] = "an empty state"
+	}
+	t.add("Log:", fmt.Sprintf("%d to %d", r.FirstIndex, r.LastIndex))
+	t.add("Applied:", fmt.Sprintf("%d commands, %d of them without effect", r.Commands, r.Refused))
+	t.add("State at index:", strconv.FormatUint(r.State.Index, 10))
+	t.add("Hash:", orDash(r.State.ChainHash))
+	t.add("Epoch, level:", fmt.Sprintf("%d, %d", r.State.Epoch, r.State.FeatureLevel))
+	t.add("Holds:", fmt.Sprintf("%d packages, %d deployments, %d units, %d clusters, %d deletions, %d members, %d alarms",
+		r.State.Packages, r.State.Deployments, r.State.Units, r.State.Clusters, r.State.Deletions, r.State.Members, r.State.Alarms))
+	for _, d := range r.Damaged {
+		t.add("Damaged snapshot:", d)
+	}
+	return t.write(w)
 }
