@@ -177,14 +177,17 @@ func (m *manager) attempt(ctx context.Context) error {
 	if !nodes {
 		m.log.Warn("no right to read nodes: the cluster report has no node counts")
 	}
-	mgr, err := m.newControllerManager()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	mgr, err := m.newControllerManager(ctx)
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	ended := make(chan error, 1)
-	go func() { ended <- mgr.Start(ctx) }()
+	go func() {
+		defer cancel() // nobody waits for the caches of a manager that ended
+		ended <- mgr.Start(ctx)
+	}()
 	detach, err := m.attach(ctx, mgr, nodes)
 	if err != nil {
 		cancel()
@@ -212,7 +215,8 @@ func (m *manager) awaitAPI(ctx context.Context) error {
 	return nil
 }
 
-func (m *manager) newControllerManager() (ctrlmanager.Manager, error) {
+// newControllerManager builds what runs until ctx ends.
+func (m *manager) newControllerManager(ctx context.Context) (ctrlmanager.Manager, error) {
 	cacheOptions, err := controller.CacheOptions(m.opts.Namespace)
 	if err != nil {
 		return nil, err
@@ -222,6 +226,7 @@ func (m *manager) newControllerManager() (ctrlmanager.Manager, error) {
 	mgr, err := ctrl.NewManager(m.opts.RESTConfig, ctrlmanager.Options{
 		Scheme:                        m.scheme,
 		Cache:                         cacheOptions,
+		NewCache:                      endingWith(ctx),
 		Logger:                        newLogr(m.log.Named("kubernetes")),
 		Metrics:                       metricsserver.Options{BindAddress: "0"},
 		HealthProbeBindAddress:        "0",
@@ -252,6 +257,9 @@ func (m *manager) attach(ctx context.Context, mgr ctrlmanager.Manager, nodes boo
 		if _, err := mgr.GetCache().GetInformer(ctx, &corev1.Node{}); err != nil {
 			return nil, fmt.Errorf("watch nodes: %w", err)
 		}
+	}
+	if err := m.awaitCache(ctx, mgr.GetClient()); err != nil {
+		return nil, err
 	}
 	detach, err := m.server.Attach(ctx, server.Backend{
 		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Informers: mgr.GetCache(), Nodes: nodes,
