@@ -107,7 +107,13 @@ func (a *app) tailLogs(ctx context.Context, c *client.Client, q client.LogQuery,
 func (a *app) logLine(node string, l client.LogLine, named, asJSON bool) {
 	if asJSON {
 		value := any(l)
-		if named {
+		switch {
+		case l.Lost > 0:
+			value = struct {
+				Node string `json:"node,omitempty"`
+				Lost uint64 `json:"lost"`
+			}{node, l.Lost}
+		case named:
 			value = struct {
 				Node string `json:"node"`
 				client.LogLine

@@ -97,7 +97,7 @@ func TestOperatorCommands(t *testing.T) {
 		"op_autopilot": {"autopilot status", "autopilot explain", "autopilot explain -o json", "autopilot config get", "autopilot config set desired_voters=5 dead-server-grace=30m non_voters=", "autopilot config set speed=9", "autopilot config set min_quorum=x", "autopilot config set spread_zones"},
 		"op_raft":      {"raft info", "raft info pm-0 -o yaml", "raft log --from 1", "raft log -o json", "raft log -o yaml", "raft tune", "raft tune --node pm-1 --snapshot-threshold 50000"},
 		"op_cluster":   {"alarms", "alarms -o json", "chain", "feature status", "feature raise", "feature raise x", "doctor --node pm-0", "doctor --problems", "doctor -o xml"},
-		"op_logs":      {"logs", "logs --node pm-0 --level debug --subsystem raft -o json", "logs --node all --lines 1", "logs -o xml"},
+		"op_logs":      {"logs", "logs --node pm-0 --level debug --subsystem raft -o json", "logs -o xml"},
 		"op_backup":    {"snapshot list", "snapshot backup", "snapshot list -o json", "snapshot restore nowhere --confirm c-1", "snapshot restore nowhere", "snapshot save"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -110,6 +110,18 @@ func TestOperatorCommands(t *testing.T) {
 			}
 			golden(t, name, all.String())
 		})
+	}
+}
+
+// TestLogsOfAllNodes: the nodes' lines come as they come, each with its node.
+func TestLogsOfAllNodes(t *testing.T) {
+	s := newSession(t)
+	s.operated(nil)
+	out, code := s.run("logs", "--node", "all")
+	for _, want := range []string{"pm-0 2026-", "pm-1 2026-", "id-2 2026-", "pm-1 … 12 lines lost"} {
+		if code != ExitOK || strings.Count(out, want) != 1 {
+			t.Errorf("%q once: %s", want, out)
+		}
 	}
 }
 
