@@ -83,58 +83,6 @@ type step struct {
 	do   action
 }
 
-// due lists the steps to take now, at most room calls among them, and the time
-// at which the next one becomes due (zero: only when something changes). User
-// changes come before repairs: units that were never acknowledged are first.
-func due(units []*pmpb.Unit, have inventory, attempts map[string]*attempt, room int, now time.Time) (steps []step, next time.Time) {
-	var later []step
-	for _, u := range units {
-		do := wanted(u, have)
-		switch do {
-		case nothing:
-			continue
-		case acknowledge, lost:
-			// Only the state has to learn of it; a lost unit is wanted again then.
-			steps = append(steps, step{u, do})
-			continue
-		case deploy, remove:
-		}
-		a := attempts[u.GetId()]
-		if a != nil && a.inFlight {
-			// One call about a unit at a time, whatever wish it is about: a manager
-			// that knows no fences would keep what happens to arrive last.
-			continue
-		}
-		if a.about(u) && now.Before(a.notBefore) {
-			if next.IsZero() || a.notBefore.Before(next) {
-				next = a.notBefore
-			}
-			continue
-		}
-		later = append(later, step{u, do})
-	}
-	return append(steps, pick(later, room)...), next
-}
-
-// pick takes at most room steps, new wishes first.
-func pick(steps []step, room int) []step {
-	if len(steps) <= room {
-		return steps
-	}
-	picked := make([]step, 0, room)
-	for _, fresh := range []bool{true, false} {
-		for _, s := range steps {
-			if len(picked) == room {
-				return picked
-			}
-			if (s.unit.GetAck() == nil) == fresh {
-				picked = append(picked, s)
-			}
-		}
-	}
-	return picked
-}
-
 // backoff is the pause after the given number of failures in a row: exponential
 // with full jitter above half (AWS architecture blog, "Exponential Backoff And
 // Jitter", 2015, "equal jitter").

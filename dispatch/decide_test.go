@@ -1,7 +1,6 @@
 package dispatch
 
 import (
-	"fmt"
 	"testing"
 	"time"
 
@@ -54,85 +53,6 @@ func TestWanted(t *testing.T) {
 			t.Errorf("%s: %d, want %d", name, got, tc.want)
 		}
 	}
-}
-
-// TestConvergence plays a cluster that obeys, fails and forgets: whatever
-// happens, once it obeys it ends with exactly what is wanted, and a quiet
-// cluster is left alone (I6).
-func TestConvergence(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		now := time.Unix(0, 0)
-		have := inventory{}
-		attempts := map[string]*attempt{}
-		var units []*pmpb.Unit
-		for i := range rapid.IntRange(0, 8).Draw(t, "units") {
-			u := unit(uint64(i+1), "h")
-			u.Id = fmt.Sprintf("u-%d", i)
-			u.Tombstone = rapid.Bool().Draw(t, "tombstone")
-			if rapid.Bool().Draw(t, "there") {
-				have[u.Id] = &oaaspb.ClassRuntimeSummary{DeploymentUnitId: u.Id, Delivery: &oaaspb.Delivery{
-					Epoch: 1, Fence: rapid.Uint64Range(0, u.Fence).Draw(t, "fence"), ContentHash: "h",
-				}}
-			}
-			if rapid.Bool().Draw(t, "acked") {
-				acked(u)
-			}
-			units = append(units, u)
-		}
-		for turn := 0; ; turn++ {
-			if turn > 100 {
-				t.Fatal("no end")
-			}
-			room := rapid.IntRange(1, 3).Draw(t, "room")
-			steps, next := due(units, have, attempts, room, now)
-			calls := 0
-			for _, s := range steps {
-				id := s.unit.GetId()
-				switch s.do {
-				case nothing:
-					t.Fatal("a step that does nothing")
-				case acknowledge:
-					acked(s.unit)
-				case lost:
-					s.unit.Ack = nil
-				case deploy, remove:
-					calls++
-					if turn < 20 && rapid.Bool().Draw(t, "fails") {
-						attempts[id] = &attempt{epoch: 1, fence: s.unit.GetFence(), failures: 1, notBefore: now.Add(time.Second)}
-						continue
-					}
-					if s.do == remove {
-						delete(have, id)
-						units = without(units, id)
-						continue
-					}
-					have[id] = &oaaspb.ClassRuntimeSummary{DeploymentUnitId: id, Delivery: deliveryOf(s.unit, "")}
-					acked(s.unit)
-				}
-			}
-			if calls > room {
-				t.Fatalf("%d calls with room for %d", calls, room)
-			}
-			if len(steps) == 0 && next.IsZero() {
-				break
-			}
-			now = now.Add(time.Second)
-		}
-		for _, u := range units {
-			if u.GetTombstone() || !carries(have[u.GetId()].GetDelivery(), u) {
-				t.Fatalf("left over: %v", u)
-			}
-		}
-	})
-}
-
-func without(units []*pmpb.Unit, id string) (out []*pmpb.Unit) {
-	for _, u := range units {
-		if u.GetId() != id {
-			out = append(out, u)
-		}
-	}
-	return out
 }
 
 func TestBackoff(t *testing.T) {

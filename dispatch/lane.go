@@ -31,11 +31,15 @@ type lane struct {
 	outcomes chan outcome
 	calls    sync.WaitGroup
 
-	// have is the last complete inventory, nil while none is known.
-	have inventory
+	// work is what is to be done, synced to the state's index.
+	work   *worklist
+	synced uint64
+	// leaving are the units whose end was reported, until their rows are gone.
+	leaving map[string]bool
+	// reviewed is when all units were last looked at.
+	reviewed time.Time
 	// arriving is the inventory that is being received, nil outside of one.
 	arriving inventory
-	attempts map[string]*attempt
 	// noted remembers, by unit, the row that an update was last reported for, so
 	// that it is not reported again before the commit shows.
 	noted    map[string]note
@@ -55,7 +59,8 @@ func newLane(m *Manager, term uint64, name, address string, conn *grpc.ClientCon
 		log:      m.opts.Logger.Named("lane").With("cluster", name),
 		reports:  make(chan report),
 		outcomes: make(chan outcome),
-		attempts: map[string]*attempt{},
+		work:     newWorklist(),
+		leaving:  map[string]bool{},
 		noted:    map[string]note{},
 		health:   health{since: m.opts.Now()},
 	}
@@ -110,40 +115,81 @@ func (l *lane) pause(next time.Time) time.Duration {
 	return min(max(next.Sub(l.opts.Now()), 0), idle)
 }
 
-// turn starts what is due and gives the time of what comes next.
+// reviewEvery is how often a lane looks at all of its units. It learns of every
+// change as it happens; this is for what it may have missed.
+const reviewEvery = 30 * time.Second
+
+// turn takes in what changed, starts what is due and gives the time of what
+// comes next.
 func (l *lane) turn(ctx context.Context, snap *fsm.Snapshot) time.Time {
-	units := snap.UnitsByEnv(l.name)
-	l.forget(units)
 	now := l.opts.Now()
+	l.sync(snap)
 	l.judge(ctx, snap, now)
-	l.metrics.pending.WithLabelValues(l.name).Set(float64(pending(units)))
-	if l.have == nil {
-		l.explainAbsence(units)
-		return time.Time{}
+	if now.Sub(l.reviewed) >= reviewEvery {
+		l.lookAtAll()
 	}
-	steps, next := due(units, l.have, l.attempts, l.opts.MaxInFlight-l.inFlight, now)
+	l.metrics.pending.WithLabelValues(l.name).Set(float64(l.work.open))
+	steps, next := l.work.take(l.opts.MaxInFlight-l.inFlight, now)
 	for _, s := range steps {
-		switch s.do {
-		case acknowledge:
-			l.noteAck(s.unit, l.have[s.unit.GetId()].GetDelivery())
-		case lost:
-			l.note(s.unit, "lost", &pmpb.UnitUpdate{Update: &pmpb.UnitUpdate_Lost{Lost: &pmpb.Lost{
-				Message: "the cluster no longer has the unit; it is sent again",
-			}}})
-		default:
-			l.start(ctx, s, snap.Meta().GetClusterId())
-		}
+		l.start(ctx, s, snap.Meta().GetClusterId())
 	}
 	return next
+}
+
+// sync takes in the rows that changed since the last look. Rows leave the state
+// only when this lane has reported the end of a tombstone.
+func (l *lane) sync(snap *fsm.Snapshot) {
+	applied := snap.Meta().GetAppliedIndex()
+	if applied == l.synced {
+		return
+	}
+	for u := range snap.UnitsChangedSince(l.name, l.synced) {
+		l.work.adopt(u.GetId(), u)
+		l.look(u.GetId())
+	}
+	for id := range l.leaving {
+		if snap.Unit(id) == nil {
+			l.work.adopt(id, nil)
+			l.look(id)
+			delete(l.leaving, id)
+			delete(l.noted, id)
+		}
+	}
+	l.synced = applied
+}
+
+// look decides anew about one unit.
+func (l *lane) look(id string) {
+	u := l.work.units[id]
+	if u != nil && l.work.have == nil {
+		l.explainAbsence(u)
+	}
+	switch l.work.look(id, l.opts.Now()) {
+	case acknowledge:
+		l.noteAck(u, l.work.have[id].GetDelivery())
+	case lost:
+		l.note(u, "lost", &pmpb.UnitUpdate{Update: &pmpb.UnitUpdate_Lost{Lost: &pmpb.Lost{
+			Message: "the cluster no longer has the unit; it is sent again",
+		}}})
+	case nothing, deploy, remove:
+	}
+}
+
+// lookAtAll decides anew about every unit: the inventory is another one.
+func (l *lane) lookAtAll() {
+	l.reviewed = l.opts.Now()
+	for id := range l.work.units {
+		l.look(id)
+	}
 }
 
 // start makes the call of a step in a worker.
 func (l *lane) start(ctx context.Context, s step, controlPlane string) {
 	id := s.unit.GetId()
-	a := l.attempts[id]
+	a := l.work.attempts[id]
 	if !a.about(s.unit) {
 		a = &attempt{epoch: s.unit.GetEpoch(), fence: s.unit.GetFence()}
-		l.attempts[id] = a
+		l.work.attempts[id] = a
 	}
 	a.inFlight, a.overtaken = true, false
 	l.inFlight++
@@ -164,7 +210,8 @@ func (l *lane) start(ctx context.Context, s step, controlPlane string) {
 func (l *lane) settle(o outcome) {
 	l.inFlight--
 	id := o.unit.GetId()
-	a := l.attempts[id]
+	defer l.look(id)
+	a := l.work.attempts[id]
 	if a.about(o.unit) {
 		a.inFlight = false
 	}
@@ -175,6 +222,7 @@ func (l *lane) settle(o outcome) {
 	case o.gone:
 		log.Info("removal confirmed")
 		l.drop(id)
+		l.leaving[id] = true
 		l.note(o.unit, "gone", &pmpb.UnitUpdate{Update: &pmpb.UnitUpdate_Gone{Gone: &pmpb.Gone{}}})
 		l.delay(a, l.opts.RetryMax) // until the row is gone from the state
 	case o.issued:
@@ -229,21 +277,24 @@ func (l *lane) take(snap *fsm.Snapshot, r report) {
 		summary := bounded(r.upserted)
 		l.learn(summary, true)
 		l.noteRuntime(snap, summary)
+		l.look(summary.GetDeploymentUnitId())
 	case r.removed != "":
 		l.drop(r.removed)
-		if a := l.attempts[r.removed]; a != nil {
+		if a := l.work.attempts[r.removed]; a != nil {
 			a.overtaken = a.inFlight
 			a.notBefore = time.Time{} // a tombstone is confirmed, a lost unit sent, at once
 		}
+		l.look(r.removed)
 	case r.complete:
-		l.have, l.arriving = l.arriving, nil
-		if l.have == nil {
-			l.have = inventory{}
+		l.work.have, l.arriving = l.arriving, nil
+		if l.work.have == nil {
+			l.work.have = inventory{}
 		}
 		if !l.health.seen {
-			l.log.Info("inventory complete", "runtimes", len(l.have))
+			l.log.Info("inventory complete", "runtimes", len(l.work.have))
 			l.hurry()
 		}
+		l.lookAtAll()
 		l.health.up(true, l.opts.Now())
 	case r.alive != nil:
 		if *r.alive && !l.health.ready {
@@ -252,8 +303,9 @@ func (l *lane) take(snap *fsm.Snapshot, r report) {
 		l.health.up(*r.alive, l.opts.Now())
 	case r.down != nil:
 		l.log.Warn("session ended", "error", r.down)
-		l.have, l.arriving = nil, nil
+		l.work.have, l.arriving = nil, nil
 		l.health.down(r.down, l.opts.Now())
+		l.lookAtAll()
 	}
 }
 
@@ -261,9 +313,10 @@ func (l *lane) take(snap *fsm.Snapshot, r report) {
 // again at once.
 // Refusals stay: nothing about them has changed.
 func (l *lane) hurry() {
-	for _, a := range l.attempts {
+	for id, a := range l.work.attempts {
 		if !a.refused {
 			a.notBefore = time.Time{}
+			l.look(id)
 		}
 	}
 }
@@ -272,7 +325,7 @@ func (l *lane) hurry() {
 // overwrite what the stream says about the same delivery, which knows more.
 func (l *lane) learn(summary *oaaspb.ClassRuntimeSummary, fromStream bool) {
 	id := summary.GetDeploymentUnitId()
-	for _, inv := range []inventory{l.have, l.arriving} {
+	for _, inv := range []inventory{l.work.have, l.arriving} {
 		if inv == nil {
 			continue
 		}
@@ -284,29 +337,8 @@ func (l *lane) learn(summary *oaaspb.ClassRuntimeSummary, fromStream bool) {
 }
 
 func (l *lane) drop(id string) {
-	delete(l.have, id)
+	delete(l.work.have, id)
 	delete(l.arriving, id)
-}
-
-// forget drops the memory of units that are no longer in the state.
-func (l *lane) forget(units []*pmpb.Unit) {
-	if len(l.attempts) == 0 && len(l.noted) == 0 {
-		return
-	}
-	known := make(map[string]bool, len(units))
-	for _, u := range units {
-		known[u.GetId()] = true
-	}
-	for id, a := range l.attempts {
-		if !known[id] && !a.inFlight {
-			delete(l.attempts, id)
-		}
-	}
-	for id := range l.noted {
-		if !known[id] {
-			delete(l.noted, id)
-		}
-	}
 }
 
 // note hands an update about a unit to the reporter, once per row and kind.
@@ -352,27 +384,11 @@ func (l *lane) wait(u *pmpb.Unit, w *pmpb.Waiting) {
 	l.note(u, fmt.Sprintf("wait %s %s", w.GetCode(), w.GetMessage()), &pmpb.UnitUpdate{Update: &pmpb.UnitUpdate_Waiting{Waiting: w}})
 }
 
-// explainAbsence says of every undelivered unit that the cluster cannot be
-// reached, once the session has been down for a moment.
-func (l *lane) explainAbsence(units []*pmpb.Unit) {
-	if l.health.cause == nil {
+// explainAbsence says of an undelivered unit that the cluster cannot be reached.
+func (l *lane) explainAbsence(u *pmpb.Unit) {
+	// A refusal stands until the wish changes, and is what somebody has to act on.
+	if l.health.cause == nil || !unconfirmed(u) || u.GetWaiting().GetPermanent() {
 		return
 	}
-	for _, u := range units {
-		if u.GetWaiting().GetPermanent() {
-			continue // a refusal stands until the wish changes, and is what somebody has to act on
-		}
-		if u.GetTombstone() || !fsm.Acknowledged(u) {
-			l.wait(u, &pmpb.Waiting{Code: WaitUnreachable, Message: fmt.Sprintf("cluster %s at %s does not answer; the unit is sent when it does", l.name, l.address)})
-		}
-	}
-}
-
-func pending(units []*pmpb.Unit) (n int) {
-	for _, u := range units {
-		if u.GetTombstone() || !fsm.Acknowledged(u) {
-			n++
-		}
-	}
-	return n
+	l.wait(u, &pmpb.Waiting{Code: WaitUnreachable, Message: fmt.Sprintf("cluster %s at %s does not answer; the unit is sent when it does", l.name, l.address)})
 }

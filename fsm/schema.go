@@ -38,6 +38,7 @@ const (
 	indexUID        = "uid"
 	indexPackage    = "package"
 	indexEnv        = "env"
+	indexChanged    = "changed"
 	indexDeployment = "deployment"
 	indexOrder      = "order"
 )
@@ -60,6 +61,9 @@ func newSchema() *memdb.DBSchema {
 		table(TableUnits,
 			by(indexID, true, func(u *pmpb.Unit) []byte { return key(u.GetId()) }),
 			by(indexEnv, false, func(u *pmpb.Unit) []byte { return key(u.GetEnv()) }),
+			by(indexChanged, true, func(u *pmpb.Unit) []byte {
+				return append(changedKey(u.GetEnv(), u.GetModifyIndex()), u.GetId()...)
+			}),
 			by(indexDeployment, false, func(u *pmpb.Unit) []byte { return key(u.GetDeploymentUid(), u.GetEnv()) })),
 		table(TableClusters, by(indexID, true, func(c *pmpb.Cluster) []byte { return key(c.GetName()) })),
 		table(TableMembers, by(indexID, true, func(m *pmpb.Member) []byte { return key(m.GetServerId()) })),
@@ -78,6 +82,11 @@ func newSchema() *memdb.DBSchema {
 		schema.Tables[t.Name] = t
 	}
 	return schema
+}
+
+// changedKey orders the units of an environment by the index of their last change.
+func changedKey(env string, modifyIndex uint64) []byte {
+	return binary.BigEndian.AppendUint64(key(env), modifyIndex)
 }
 
 func table(name string, indexes ...*memdb.IndexSchema) *memdb.TableSchema {
@@ -119,8 +128,14 @@ func (f indexer[Row]) FromObject(raw any) (bool, []byte, error) {
 	return true, f(row), nil
 }
 
-// FromArgs implements memdb.Indexer for keys of text parts.
+// FromArgs implements memdb.Indexer for keys of text parts, or for one key that
+// is made already.
 func (f indexer[Row]) FromArgs(args ...any) ([]byte, error) {
+	if len(args) == 1 {
+		if raw, ok := args[0].([]byte); ok {
+			return raw, nil
+		}
+	}
 	parts := make([]string, len(args))
 	for i, a := range args {
 		s, ok := a.(string)

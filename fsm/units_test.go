@@ -198,3 +198,26 @@ func TestMembers(t *testing.T) {
 	r.must(&pmpb.RemoveMember{ServerId: "s1"})
 	equal(t, "members", len(r.snap().Members()), 0)
 }
+
+func TestUnitsChangedSince(t *testing.T) {
+	r := newReplica(t)
+	r.must(putPackage(t, "pkg"))
+	first := r.must(commit(t, "a", "c", "e1", "e2"))
+	second := r.must(commit(t, "b", "c", "e1", "e10"))
+	ids := func(env string, index uint64) (out []string) {
+		for u := range r.snap().UnitsChangedSince(env, index) {
+			out = append(out, u.GetDeploymentKey())
+		}
+		return out
+	}
+	equal(t, "all", ids("e1", 0), []string{"a", "b"})
+	equal(t, "since the first", ids("e1", first), []string{"b"})
+	equal(t, "since the second", ids("e1", second), []string(nil))
+	equal(t, "another environment", ids("e10", 0), []string{"b"})
+	equal(t, "no environment", ids("e", 0), []string(nil))
+	// A change moves a unit to the end.
+	r.must(&pmpb.DeleteDeployment{Key: "a"})
+	equal(t, "after a change", ids("e1", 0), []string{"b", "a"})
+	r.reload()
+	equal(t, "after a restore", ids("e1", first), []string{"b", "a"})
+}

@@ -80,6 +80,23 @@ func (s *Snapshot) UnitsByEnv(env string) []*pmpb.Unit {
 	return all[*pmpb.Unit](s, TableUnits, indexEnv, env)
 }
 
+// UnitsChangedSince gives the units of one environment whose last change has an
+// index above the given one, in the order of their changes. Units that are gone
+// are not among them.
+func (s *Snapshot) UnitsChangedSince(env string, index uint64) func(yield func(*pmpb.Unit) bool) {
+	return func(yield func(*pmpb.Unit) bool) {
+		it, err := s.txn.LowerBound(TableUnits, indexChanged, changedKey(env, index+1))
+		if err != nil {
+			return
+		}
+		for raw := it.Next(); raw != nil; raw = it.Next() {
+			if u := raw.(*pmpb.Unit); u.GetEnv() != env || !yield(u) {
+				return
+			}
+		}
+	}
+}
+
 // Cluster gives the cluster of that name.
 func (s *Snapshot) Cluster(name string) *pmpb.Cluster {
 	return one[*pmpb.Cluster](s, TableClusters, indexID, name)
