@@ -1,6 +1,7 @@
 package raftstore
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -374,9 +375,7 @@ func TestDisputeMakesTheStateReadOnly(t *testing.T) {
 		return
 	}
 	// The operator removes the wrong one.
-	if err := leader.changeConfig(t.Context(), func() raft.Future {
-		return leader.raft.RemoveServer(raft.ServerID(id), 0, time.Second)
-	}); err != nil {
+	if err := removeFromConfiguration(leader, id); err != nil {
 		t.Fatal(err)
 	}
 	bad.kill()
@@ -403,4 +402,21 @@ func TestChainRefuses(t *testing.T) {
 	if _, err := client.Chain(t.Context(), &pmpb.ChainRequest{ClusterId: newUUID()}); status.Code(err) != codes.FailedPrecondition {
 		t.Errorf("another cluster = %v", err)
 	}
+}
+
+func removeFromConfiguration(leader *testNode, id string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	return leader.changeConfig(ctx, func() raft.Future { return leader.raft.RemoveServer(raft.ServerID(id), 0, patience) })
+}
+
+// serverAt gives the server of the configuration that has the address.
+func (c *testCluster) serverAt(raftAddr string) string {
+	for _, s := range c.leader().Servers() {
+		if s.RaftAddress == raftAddr {
+			return s.ID
+		}
+	}
+	c.t.Fatalf("no server at %s", raftAddr)
+	return ""
 }

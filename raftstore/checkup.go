@@ -24,7 +24,9 @@ const disputeRounds = 2
 func (n *Node) checkup() {
 	var c checkupState
 	n.measureDisk()
-	for pause(n.ctx, n.timing.Checkup) {
+	// The first comparison comes early: a clock should be known to be right before
+	// its server leads.
+	for wait := min(n.timing.Checkup, n.timing.Probe); pause(n.ctx, wait); wait = n.timing.Checkup {
 		n.measureDisk()
 		if !n.checkOthers(&c) {
 			return
@@ -191,12 +193,20 @@ func (n *Node) historyAlarms(op *pmpb.UpdateAlarms, snap *fsm.Snapshot, c *check
 // clocks before it is corrected.
 const maxClockError = 5 * time.Second
 
+// clockAnchor ties a time that was compared with the others' to the monotonic
+// clock, so that setting the wall clock has no effect before the next comparison.
+type clockAnchor struct {
+	time time.Time
+	seen time.Time // when, with a monotonic reading
+}
+
 // compareClocks finds out how far this server's clock is from the middle of all.
 // The log's time never runs back, so a leader whose clock is ahead would hold it
 // still for as long after its leadership. The middle of an even number is the
-// lower one: a time that is late does less harm.
+// lower one: a time that is late does less harm. A server that nobody answers
+// has nothing but its own clock.
 func (n *Node) compareClocks(answers []*pmpb.IdentifyResponse) {
-	now := n.opts.Now()
+	seen, now := time.Now(), n.opts.Now()
 	offsets := []time.Duration{0}
 	for _, a := range answers {
 		if a.GetTime() != nil {
@@ -206,20 +216,24 @@ func (n *Node) compareClocks(answers []*pmpb.IdentifyResponse) {
 	slices.Sort(offsets)
 	middle := offsets[(len(offsets)-1)/2]
 	n.m.clockOffset.Set(middle.Seconds())
-	was := n.clockCorrection.Load()
 	correction := time.Duration(0)
 	if middle.Abs() > maxClockError {
 		correction = middle
 	}
-	n.clockCorrection.Store(int64(correction))
-	if (correction != 0) != (was != 0) {
-		n.log.Warn("this server's clock is compared with those of the others", "they_are_ahead_by", middle, "corrected", correction != 0)
+	if (correction != 0) != (n.clockCorrection != 0) {
+		n.log.Warn("this server's clock was compared with those of the others", "they_are_ahead_by", middle, "corrected", correction != 0)
 	}
+	n.clockCorrection = correction
+	n.clockAnchor.Store(&clockAnchor{time: now.Add(correction), seen: seen})
 }
 
 // clock gives the time to stamp commands with.
 func (n *Node) clock() time.Time {
-	return n.opts.Now().Add(time.Duration(n.clockCorrection.Load()))
+	a := n.clockAnchor.Load()
+	if a == nil {
+		return n.opts.Now()
+	}
+	return a.time.Add(time.Since(a.seen))
 }
 
 // ownTime is what this server tells others about its clock.

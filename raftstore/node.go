@@ -51,7 +51,9 @@ type Node struct {
 	snapshots raft.SnapshotStore
 
 	disk            disk
-	clockCorrection atomic.Int64 // a duration that the clock is off by
+	clockAnchor     atomic.Pointer[clockAnchor] // of the latest comparison, nil before
+	clockCorrection time.Duration               // only for checkup
+	tuning          sync.Mutex                  // one change at a time
 
 	lead        leadership
 	ownReads    *batcher // reads that this node answers as the leader

@@ -85,6 +85,19 @@ func (s *guardedStore) GetLog(index uint64, log *raft.Log) error {
 	return s.unwind(fmt.Errorf("entry %d: %w", index, err))
 }
 
+// peek reads an entry for somebody who is curious: a failure is theirs only, as
+// long as the library has not met it.
+func (s *guardedStore) peek(index uint64, log *raft.Log) error {
+	if s.lost.Load() {
+		return errStorageGone
+	}
+	err := s.attempt(func() error { return s.next.GetLog(index, log) })
+	if s.lost.Load() {
+		return s.check("GetLog", err)
+	}
+	return err
+}
+
 func (s *guardedStore) StoreLog(log *raft.Log) error { return s.StoreLogs([]*raft.Log{log}) }
 
 func (s *guardedStore) StoreLogs(logs []*raft.Log) error {
