@@ -3,11 +3,106 @@ package api
 import (
 	"context"
 	"errors"
+	"math"
+	"time"
 
 	"oaas.io/control-plane/fsm"
 	"oaas.io/control-plane/raftstore"
 	"oaas.io/control-plane/registry"
 )
+
+// NodeInspection looks into a node of package raftstore.
+type NodeInspection struct{ Node *raftstore.Node }
+
+// Raft gives the numbers of the log.
+func (n NodeInspection) Raft() RaftView {
+	s := n.Node.Stats()
+	return RaftView{
+		State: s.State, Term: s.Term, Ready: s.Ready, LastLogIndex: s.LastLogIndex, CommitIndex: s.CommitIndex,
+		AppliedIndex: s.AppliedIndex, SnapshotIndex: s.SnapshotIndex, LastContact: known(s.LastContact),
+	}
+}
+
+// known is 0 for what never was.
+func known(d time.Duration) Duration {
+	if d == math.MaxInt64 {
+		return -1
+	}
+	return Duration(d)
+}
+
+// Disk gives what is known of the disk.
+func (n NodeInspection) Disk() DiskView {
+	d := n.Node.Disk()
+	return DiskView{
+		Path: d.Path, Free: d.Free, Total: d.Total, Low: d.Low, WriteP50: Duration(d.WriteP50), WriteP99: Duration(d.WriteP99), LogFileBytes: d.LogFileBytes,
+	}
+}
+
+// Snapshots lists the snapshots that the node keeps for itself.
+func (n NodeInspection) Snapshots() ([]SnapshotView, error) {
+	list, err := n.Node.Snapshots()
+	out := make([]SnapshotView, 0, len(list))
+	for _, s := range list {
+		view := SnapshotView{ID: s.ID, Index: s.Index, Term: s.Term, Size: s.Size}
+		if !s.Time.IsZero() {
+			view.Time = &s.Time
+		}
+		out = append(out, view)
+	}
+	return out, err
+}
+
+// Tuning gives what is in force.
+func (n NodeInspection) Tuning() Tuning {
+	t := n.Node.Tuning()
+	return Tuning{
+		SnapshotInterval: Duration(t.SnapshotInterval), SnapshotThreshold: t.SnapshotThreshold, TrailingLogs: t.TrailingLogs,
+		HeartbeatTimeout: Duration(t.Heartbeat), ElectionTimeout: Duration(t.Election),
+	}
+}
+
+// Tune changes what is not zero.
+func (n NodeInspection) Tune(t Tuning) error {
+	return n.Node.Tune(raftstore.Tuning{
+		SnapshotInterval: time.Duration(t.SnapshotInterval), SnapshotThreshold: t.SnapshotThreshold, TrailingLogs: t.TrailingLogs,
+		Heartbeat: time.Duration(t.HeartbeatTimeout), Election: time.Duration(t.ElectionTimeout),
+	})
+}
+
+// LogEntries yields entries of the node's log.
+func (n NodeInspection) LogEntries(ctx context.Context, from, to uint64, yield func(LogEntry) bool) error {
+	return n.Node.LogEntries(ctx, from, to, func(e raftstore.LogEntry) bool {
+		return yield(LogEntry{
+			Index: e.Index, Term: e.Term, Type: e.Type, AppendedAt: e.AppendedAt, Size: e.Size, Command: e.Command, Text: e.Text,
+		})
+	})
+}
+
+var _ Inspection = NodeInspection{}
+
+// ChainReport compares the histories of all servers.
+func (n NodeInspection) ChainReport(ctx context.Context) (*ChainView, error) {
+	r, err := n.Node.ChainReport(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := &ChainView{Index: r.Index, Agree: r.Agree, Servers: []ChainServer{}}
+	for _, s := range r.Servers {
+		server := ChainServer{ServerID: s.ID, Index: s.Index, Hash: s.Hash}
+		if s.Err != nil {
+			server.Error = s.Err.Error()
+		}
+		out.Servers = append(out.Servers, server)
+	}
+	return out, nil
+}
+
+// FeatureLevels gives the levels as the node knows them.
+func (n NodeInspection) FeatureLevels() FeatureView {
+	l := n.Node.FeatureLevels()
+	return FeatureView{Level: l.Cluster, Own: l.Own, Possible: l.Possible, Behind: append([]string{}, l.Behind...)}
+}
 
 // operatorProblem gives the errors of the node their codes.
 func operatorProblem(err error) error {

@@ -221,6 +221,8 @@ type SnapshotView struct {
 	Index uint64 `json:"index"`
 	Term  uint64 `json:"term"`
 	Size  int64  `json:"size_bytes"`
+	// Time is when it was taken.
+	Time *time.Time `json:"time"`
 }
 
 // Tuning is what can be changed while a node runs. A zero field is not told, or

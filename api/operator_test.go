@@ -37,7 +37,7 @@ type operators struct {
 	// broken ends a snapshot in its middle.
 	broken bool
 	// size of a snapshot in words.
-	size int
+	size   int
 	tuning Tuning
 }
 

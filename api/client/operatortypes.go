@@ -149,6 +149,8 @@ type NodeSnapshot struct {
 	Index uint64 `json:"index"`
 	Term  uint64 `json:"term"`
 	Size  int64  `json:"size_bytes"`
+	// Time is when it was taken.
+	Time *time.Time `json:"time"`
 }
 
 // Tuning is what can be changed while a node runs.

@@ -43,6 +43,9 @@ type options struct {
 
 	Log daemon.Logging
 
+	// settings are the values of all flags, for operators to look at.
+	settings map[string]string
+
 	// ServerPort only exists for the variable of the older system.
 	ServerPort uint16
 }
@@ -84,6 +87,8 @@ func (o *options) resolve(fs *pflag.FlagSet) {
 		o.HTTPAddr = net.JoinHostPort("", strconv.Itoa(int(o.ServerPort)))
 	}
 	o.Log.Resolve(fs)
+	o.settings = map[string]string{}
+	fs.VisitAll(func(f *pflag.Flag) { o.settings[f.Name] = f.Value.String() })
 	if !o.Dev {
 		return
 	}

@@ -164,7 +164,8 @@ func (n *node) assemble(static *discovery.StaticConfig) error {
 		return err
 	}
 	apiOpts := api.Options{
-		Registry: n.registry, Cluster: n.raft, Metrics: n.metrics, Logger: n.log.Named("api"), Logs: n.logs, Version: version.Version,
+		Registry: n.registry, Cluster: n.raft, Metrics: n.metrics, Logger: n.log.Named("api"), Logs: n.logs,
+		Inspection: api.NodeInspection{Node: n.raft}, Settings: n.opts.settings, DataDir: n.opts.DataDir, Version: version.Version,
 		MaxBodyBytes: n.opts.MaxBodyBytes, RequestTimeout: n.opts.RequestTimeout,
 		GatewayTimeout: n.opts.GatewayTimeout, StaticDir: n.opts.StaticDir,
 	}

@@ -183,15 +183,36 @@ same hash at the same index. The exit code is 1 when they do not agree.`,
 				}
 				return t.write(w)
 			})
-			if err == nil && !report.Agree {
-				return &hinted{fmt.Errorf("the nodes do not agree at index %d", report.Index), "see the chapter on diverged nodes in docs/operations.md"}
+			if err != nil {
+				return err
 			}
-			return err
+			return chainVerdict(report)
 		},
 	}
 	reportFlag(cmd, &format)
 	a.nodeFlag(cmd, &node, "node that compares itself with the others")
 	return cmd
+}
+
+// chainVerdict is an error unless all nodes were compared and agree.
+func chainVerdict(r *client.Chain) error {
+	var silent []string
+	hashes := map[string]bool{}
+	for _, s := range r.Servers {
+		if s.Error != "" {
+			silent = append(silent, nodeName(s.Name, s.ServerID))
+		} else if s.Index == r.Index {
+			hashes[s.Hash] = true
+		}
+	}
+	switch {
+	case len(hashes) > 1:
+		return &hinted{fmt.Errorf("the nodes do not agree at index %d", r.Index), "see the chapter on diverged nodes in docs/operations.md"}
+	case len(silent) > 0:
+		return fmt.Errorf("not compared: %s", strings.Join(silent, ", "))
+	default:
+		return nil
+	}
 }
 
 func (a *app) alarmsCommand() *cobra.Command {

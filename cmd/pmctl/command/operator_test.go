@@ -29,7 +29,7 @@ const (
 	oneNode           = `{"server_id":"id-0","name":"pm-0","zone":"a","version":"1.2.3","cluster_id":"c-1","leader_id":"id-0","time":"2026-03-05T20:00:00Z","started_at":"2026-03-05T18:00:00Z","uptime":"2h0m0s",
  "raft":{"state":"Leader","term":3,"ready":true,"last_log_index":812,"commit_index":812,"applied_index":811,"snapshot_index":700,"last_contact":"0s"},
  "disk":{"path":"/var/lib/pmd","free_bytes":5368709120,"total_bytes":10737418240,"low":false,"write_p50":"1.2ms","write_p99":"3.4ms","log_file_bytes":1048576},
- "snapshots":[{"id":"3-700-1","index":700,"term":3,"size_bytes":40960}],"tuning":{"snapshot_interval":"1m0s","snapshot_threshold":8192,"trailing_logs":20480,"heartbeat_timeout":"1s","election_timeout":"1s"},
+ "snapshots":[{"id":"3-700-1","index":700,"term":3,"size_bytes":40960,"time":"2026-03-05T19:40:00Z"}],"tuning":{"snapshot_interval":"1m0s","snapshot_threshold":8192,"trailing_logs":20480,"heartbeat_timeout":"1s","election_timeout":"1s"},
  "features":{"level":2,"own":2,"possible":2,"behind":[]},"state":{"index":811,"epoch":1,"applied_count":640,"chain_hash":"00112233445566778899aabbccddeeff","feature_level":2,"packages":3,"deployments":12,"units":31,"clusters":4,"deletions":1,"members":3,"alarms":0},
  "process":{"pid":42,"host":"pm-0","go_version":"go1.26","platform":"linux/amd64","cpus":4,"goroutines":88,"heap_bytes":12582912,"system_bytes":33554432},"settings":{"http-addr":":8080","gossip-key":"<redacted>"}}`
 	doctorFindings = `{"server_id":"id-0","name":"pm-0","status":"warn","checks":[{"name":"fsync","status":"warn","value":"14.2ms","bound":"below 10ms","advice":"use a local SSD"},{"name":"quorum","status":"ok","value":"1.2ms","bound":"a linearizable read succeeds","advice":""}]}`
