@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -97,8 +98,18 @@ func (s *agentState) prune(now time.Time) {
 	}
 }
 
+// forgetPlanes drops the marks of control planes without a tombstone, so that
+// identities that come and go cannot fill the object.
+func (s *agentState) forgetPlanes() {
+	planes := make(map[string]bool, len(s.HighWater))
+	for i := range s.Tombstones {
+		planes[s.Tombstones[i].ControlPlane] = true
+	}
+	maps.DeleteFunc(s.HighWater, func(plane string, _ order) bool { return !planes[plane] })
+}
+
 // encode keeps the text within what a ConfigMap holds by dropping the oldest
-// tombstones.
+// tombstones, and what is known of control planes that have none.
 func (s *agentState) encode() (string, error) {
 	for {
 		text, err := json.Marshal(s)
@@ -109,6 +120,7 @@ func (s *agentState) encode() (string, error) {
 			return string(text), nil
 		}
 		s.Tombstones = slices.Delete(s.Tombstones, 0, (len(s.Tombstones)+3)/4)
+		s.forgetPlanes()
 	}
 }
 

@@ -34,5 +34,6 @@
 // INVALID_ARGUMENT names the field. FAILED_PRECONDITION is a message that came
 // too late or contradicts what is stored, ALREADY_EXISTS another owner, ABORTED
 // an object that is being deleted or moved too fast: retry. UNAVAILABLE is the
-// API server. google.rpc.ErrorInfo carries a reason for programs.
+// API server, or a namespace or definition that it does not have: only its own word
+// that an object is absent becomes NOT_FOUND. google.rpc.ErrorInfo carries a reason for programs.
 package server

@@ -169,3 +169,27 @@ func TestOlderTombstoneDoesNotReplaceANewer(t *testing.T) {
 		t.Error("a tombstone of another control plane counts")
 	}
 }
+
+// Control planes that come and go, each with the longest identity, leave room for
+// the tombstones of the others.
+func TestControlPlanesDoNotFillTheState(t *testing.T) {
+	now := time.Unix(1_000_000, 0)
+	state, err := decodeState("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 20_000 {
+		plane := fmt.Sprintf("%0*d", maxIdentity, i)
+		state.add(tombstone{UnitID: "u", ControlPlane: plane, order: order{Epoch: 1, Fence: 1}, DeletedAt: now.Unix()})
+		if i%1000 == 999 {
+			state.prune(now)
+		}
+	}
+	text, err := state.encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(text) > maxStateBytes || len(state.Tombstones) < maxTombstones/8 {
+		t.Errorf("%d bytes hold %d tombstones", len(text), len(state.Tombstones))
+	}
+}
