@@ -44,6 +44,10 @@ func newHandlers() handlers {
 		// The way to a level cannot itself need that level. It is proposed only when
 		// every server knows it.
 		32: {run: on((*pmpb.Command).GetRaiseFeatureLevel, raiseFeatureLevel), level: 1},
+		33: {run: on((*pmpb.Command).GetStageRestore, stageRestore), level: 2, grows: true},
+		34: {run: commitRestore, level: 2},
+		35: {run: on((*pmpb.Command).GetAbortRestore, abortRestore), level: 2},
+		36: {run: on((*pmpb.Command).GetRaiseEpoch, raiseEpoch), level: 2},
 	}
 }
 

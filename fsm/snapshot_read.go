@@ -32,7 +32,7 @@ func ReadSnapshot(r io.Reader) (*State, error) {
 // before. The index that readers see does not go back, even if the snapshot is
 // older than the state.
 func (s *State) Restore(r io.Reader) error {
-	c, err := readContents(r)
+	c, err := readContents(r, maxSnapshotBytes)
 	if err != nil {
 		return err
 	}
@@ -66,33 +66,54 @@ type contents struct {
 	rows [len(tables)][]any
 }
 
-func readContents(r io.Reader) (*contents, error) {
+// readContents reads and checks a snapshot that has at most limit bytes when it
+// is unpacked.
+func readContents(r io.Reader, limit int64) (*contents, error) {
+	c := &contents{}
+	in := &recordReader{visit: c.take}
+	if err := in.readFrom(r, limit); err != nil {
+		return nil, err
+	}
+	return c, c.check()
+}
+
+// take adds the row of a record.
+func (c *contents) take(table int, rec *pmpb.SnapshotRecord) error {
+	row, err := rowOf(rec)
+	if err != nil {
+		return err
+	}
+	if meta, ok := row.(*metaRow); ok {
+		c.meta = meta
+		return nil
+	}
+	c.rows[table] = append(c.rows[table], row)
+	return nil
+}
+
+// readFrom reads a whole snapshot, which has at most limit bytes when it is
+// unpacked. It has read the end and compared all checksums when it succeeds.
+func (r *recordReader) readFrom(src io.Reader, limit int64) error {
 	header := make([]byte, headerBytes)
-	if _, err := io.ReadFull(r, header); err != nil {
-		return nil, corrupt("header", 0, "cannot be read", err)
+	if _, err := io.ReadFull(src, header); err != nil {
+		return corrupt("header", 0, "cannot be read", err)
 	}
 	if string(header[:len(snapshotMagic)]) != snapshotMagic {
-		return nil, corrupt("header", 0, "this is no snapshot", nil)
+		return corrupt("header", 0, "this is no snapshot", nil)
 	}
-	version := binary.BigEndian.Uint32(header[len(snapshotMagic):])
-	if version == 0 || version > snapshotVersion {
-		return nil, corrupt("header", 0, fmt.Sprintf("format version %d, supported are 1 to %d", version, snapshotVersion), nil)
+	r.version = binary.BigEndian.Uint32(header[len(snapshotMagic):])
+	if r.version == 0 || r.version > snapshotVersion {
+		return corrupt("header", 0, fmt.Sprintf("format version %d, supported are 1 to %d", r.version, snapshotVersion), nil)
 	}
-	z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxSnapshotWindow), zstd.WithDecoderLowmem(true))
+	z, err := zstd.NewReader(src, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxSnapshotWindow), zstd.WithDecoderLowmem(true))
 	if err != nil {
-		return nil, corrupt("header", 0, "no zstd frame follows", err)
+		return corrupt("header", 0, "no zstd frame follows", err)
 	}
 	defer z.Close()
-	in := &recordReader{digest: sha256.New(), contents: &contents{}, tables: tablesIn(version)}
-	in.in = bufio.NewReaderSize(io.LimitReader(z, maxSnapshotBytes), 64<<10)
-	in.digest.Write(header)
-	if err := in.readAll(); err != nil {
-		return nil, err
-	}
-	if err := in.contents.check(); err != nil {
-		return nil, err
-	}
-	return in.contents, nil
+	r.tables, r.digest = tablesIn(r.version), sha256.New()
+	r.in = bufio.NewReaderSize(io.LimitReader(z, limit), 64<<10)
+	r.digest.Write(header)
+	return r.readAll()
 }
 
 func corrupt(where string, record uint64, reason string, cause error) error {
@@ -107,9 +128,11 @@ func corrupt(where string, record uint64, reason string, cause error) error {
 
 // recordReader reads the inside of the zstd frame.
 type recordReader struct {
-	in       *bufio.Reader
-	digest   hash.Hash
-	contents *contents
+	// visit is given each record and the position of its table.
+	visit   func(table int, rec *pmpb.SnapshotRecord) error
+	in      *bufio.Reader
+	digest  hash.Hash
+	version uint32
 	// tables is the number of tables that the format's version has.
 	tables int
 	buf    bytes.Buffer
@@ -171,15 +194,9 @@ func (r *recordReader) record(data []byte) error {
 		return r.fail("meta is not the first record", nil)
 	}
 	r.counts[table]++
-	row, err := rowOf(rec)
-	if err != nil {
+	if err := r.visit(table, rec); err != nil {
 		return r.fail(fmt.Sprintf("%q is invalid", key), err)
 	}
-	if meta, ok := row.(*metaRow); ok {
-		r.contents.meta = meta
-		return nil
-	}
-	r.contents.rows[table] = append(r.contents.rows[table], row)
 	return nil
 }
 

@@ -42,6 +42,8 @@ type Result struct {
 	// Chain is the hash over all commands up to and including this one. It is
 	// empty when the entry was not applied, because a later one was before.
 	Chain []byte
+	// Restored is set when the command was a CommitRestore that took effect.
+	Restored *Restored
 }
 
 // NewState makes an empty state.
@@ -95,7 +97,7 @@ func (s *State) applyOne(txn *memdb.Txn, e Entry) Result {
 	if werr := c.write(txn); werr != nil {
 		return Result{Index: e.Index, Err: werr}
 	}
-	return Result{Index: e.Index, Err: err, Reply: reply, Chain: c.meta.pb.GetChainHash()}
+	return Result{Index: e.Index, Err: err, Reply: reply, Chain: c.meta.pb.GetChainHash(), Restored: c.restored}
 }
 
 // decide lets the command collect its changes in c. A non-nil reply is that of
@@ -162,6 +164,8 @@ type call struct {
 	// meta is the meta row after the command.
 	meta    *metaRow
 	changes []change
+	// restored is what the command has restored, if that is what it did.
+	restored *Restored
 }
 
 // now is the command's time, or the last known one when it carries none. It is
