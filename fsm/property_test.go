@@ -27,6 +27,8 @@ type driver struct {
 	// generations are the last generations by deployment uid.
 	generations map[string]uint64
 	uids        int
+	// saved are snapshots of earlier points of the history.
+	saved [][]byte
 }
 
 type fenced struct {
@@ -174,9 +176,14 @@ func (d *driver) envelope(c *pmpb.Command) {
 }
 
 func (d *driver) step() {
-	if rapid.IntRange(0, 19).Draw(d.t, "raw") == 0 {
+	switch rapid.IntRange(0, 19).Draw(d.t, "raw") {
+	case 0:
 		d.raw(rapid.SliceOfN(rapid.Byte(), 0, 20).Draw(d.t, "bytes"))
-	} else {
+	case 1, 2:
+		d.restoreStep()
+	case 3:
+		d.saved = append(d.saved, dump(d.replica, d.snap()))
+	default:
 		before := d.snap()
 		res := d.try(d.operation(), d.envelope)
 		if res.Err != nil || res.Reply != nil {
