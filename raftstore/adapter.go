@@ -3,6 +3,7 @@ package raftstore
 import (
 	"fmt"
 	"io"
+	"sync/atomic"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
@@ -27,6 +28,11 @@ type adapter struct {
 	fail func(error)
 	// chain remembers the hashes of the latest commands.
 	chain chainRing
+	// started is set once the library runs. A snapshot that cannot be restored
+	// before that is startError: the library would go back to an older one, whose
+	// successors are gone, or which is of a time before what it did not know.
+	started    atomic.Bool
+	startError error
 }
 
 var (
@@ -85,10 +91,13 @@ func (a *adapter) Snapshot() (raft.FSMSnapshot, error) {
 // Restore replaces the state by a snapshot and publishes its index.
 func (a *adapter) Restore(r io.ReadCloser) error {
 	defer func() { _ = r.Close() }() // only read
-	if err := a.state.Restore(r); err != nil {
-		return fmt.Errorf("raftstore: restoring a snapshot: %w", err)
+	if a.startError != nil {
+		return a.startError
 	}
-	if err := a.checkLevel(); err != nil {
+	if err := a.restore(r); err != nil {
+		if !a.started.Load() {
+			a.startError = err
+		}
 		return err
 	}
 	meta := a.state.Snapshot().Meta()
@@ -96,6 +105,13 @@ func (a *adapter) Restore(r io.ReadCloser) error {
 	a.publish(a.state.Snapshot().Index())
 	a.log.Info("state restored from a snapshot", "index", a.applied.get())
 	return nil
+}
+
+func (a *adapter) restore(r io.Reader) error {
+	if err := a.state.Restore(r); err != nil {
+		return fmt.Errorf("raftstore: restoring a snapshot: %w", err)
+	}
+	return a.checkLevel()
 }
 
 // checkLevel finds out that the cluster has gone beyond this program. Going on

@@ -41,12 +41,24 @@ var (
 // be written or read.
 type StorageError struct {
 	// Op is the storage operation that failed.
-	Op  string
-	Err error
+	Op string
+	// Path is the log's file, empty when nothing is kept on disk.
+	Path string
+	// Remedy is what to do about it.
+	Remedy string
+	Err    error
 }
 
 func (e *StorageError) Error() string {
-	return fmt.Sprintf("raftstore: storage failed in %s: %v", e.Op, e.Err)
+	text := fmt.Sprintf("raftstore: storage failed in %s", e.Op)
+	if e.Path != "" {
+		text += " of " + e.Path
+	}
+	text += ": " + e.Err.Error()
+	if e.Remedy != "" {
+		text += "; " + e.Remedy
+	}
+	return text
 }
 
 func (e *StorageError) Unwrap() error { return e.Err }

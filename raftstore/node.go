@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"net"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -140,8 +141,9 @@ func (n *Node) start() error {
 	}
 	if n.raft, err = newRaft(n.raftConfig(), n.fsm, logs, n.store, snapshots, trans); err != nil {
 		closeTransport(trans)
-		return err
+		return errors.Join(n.fsm.startError, err)
 	}
+	n.fsm.started.Store(true)
 	n.store.started.Store(true)
 	n.stopRaft = sync.OnceValue(n.raft.Shutdown)
 	if n.opts.InMemory || len(n.opts.Peers) == 0 {
@@ -191,6 +193,10 @@ func (n *Node) openStores() (raft.SnapshotStore, raft.Transport, error) {
 	if err := checkQuarantine(n.dir.path); err != nil {
 		return nil, nil, err
 	}
+	content, err := prepareLogFile(n.dir.path, n.dir.logPath(), n.opts.Compaction, n.log, n.opts.atStep)
+	if err != nil {
+		return nil, nil, err
+	}
 	if n.bolt, err = openBolt(n.dir.logPath()); err != nil {
 		return nil, nil, err
 	}
@@ -206,12 +212,19 @@ func (n *Node) openStores() (raft.SnapshotStore, raft.Transport, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("raftstore: the snapshot directory is not usable: %w", err)
 	}
+	if err := prepareSnapshots(n.dir.path, snapshots, content, n.log); err != nil {
+		return nil, nil, err
+	}
 	trans, err := n.openTransport()
 	return snapshots, trans, err
 }
 
 func (n *Node) guard(s logStore) *guardedStore {
-	return &guardedStore{next: s, fail: n.fail, base: time.Now(), m: n.m}
+	g := &guardedStore{next: s, fail: n.fail, base: time.Now(), m: n.m}
+	if n.dir != nil {
+		g.dir, g.path = n.dir.path, n.dir.logPath()
+	}
+	return g
 }
 
 func (n *Node) openTransport() (raft.Transport, error) {
@@ -295,7 +308,7 @@ func (n *Node) noteCluster(noted string) string {
 		return noted
 	}
 	if noted != "" {
-		n.fail(fmt.Errorf("%w: the log is that of cluster %s, the %s file says %s", ErrClusterMismatch, id, clusterIDFile, noted))
+		n.fail(fmt.Errorf("%w: the log is that of cluster %s, the file %s says %s; put back the file or the log that belongs to it, or empty the data directory to come back as a new server", ErrClusterMismatch, id, filepath.Join(n.dir.path, clusterIDFile), noted))
 		return noted
 	}
 	if err := n.dir.noteCluster(id); err != nil {
@@ -365,7 +378,10 @@ func (n *Node) superviseStorage() {
 			took := n.store.stalled()
 			n.m.storageStall.Set(took.Seconds())
 			if took > n.timing.StorageStall {
-				n.fail(&StorageError{Op: "write", Err: fmt.Errorf("a write has not ended for %v", took.Round(time.Millisecond))})
+				n.fail(&StorageError{
+					Op: "write", Path: n.store.path, Remedy: "the disk hangs; look after it, then start the node again",
+					Err: fmt.Errorf("a write has not ended for %v", took.Round(time.Millisecond)),
+				})
 			}
 		}
 	}

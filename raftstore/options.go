@@ -156,6 +156,9 @@ type Options struct {
 	// DiskUsage measures it. Default: the operating system.
 	DiskUsage DiskUsage
 
+	// Compaction is when the log's file is made smaller at the start.
+	Compaction Compaction
+
 	// Version of the program, told to peers.
 	Version string
 	// NewClusterID mints the identity of a new cluster. Default: a random UUID.
@@ -173,6 +176,8 @@ type Options struct {
 	featureLevel uint32
 	// wrapStore lets tests put a fault between Raft and the disk.
 	wrapStore func(logStore) logStore
+	// atStep lets tests end the start before a step.
+	atStep func(step string) error
 }
 
 // Validate reports what is missing or contradictory.
@@ -249,6 +254,7 @@ func (o Options) withDefaults() Options {
 		o.Dial = dialTCP
 	}
 	o.Watermark = o.Watermark.withDefaults()
+	o.Compaction = o.Compaction.withDefaults()
 	if o.DiskUsage == nil {
 		o.DiskUsage = statDisk
 	}

@@ -6,11 +6,11 @@ import (
 	"runtime"
 	"runtime/debug"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/hashicorp/raft"
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
-	"go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
 )
 
@@ -20,17 +20,11 @@ type logStore interface {
 	raft.StableStore
 }
 
-// openBolt opens the log file. The free list is a map that is rebuilt when the
-// file is opened: written with each commit it makes every write pay for the
-// largest the log has ever been.
+// openBolt opens the log file.
 func openBolt(path string) (*raftboltdb.BoltStore, error) {
 	store, err := raftboltdb.New(raftboltdb.Options{
-		Path: path,
-		BoltOptions: &bbolt.Options{
-			Timeout:        5 * time.Second,
-			FreelistType:   bbolt.FreelistMapType,
-			NoFreelistSync: true,
-		},
+		Path:                    path,
+		BoltOptions:             boltOptions(),
 		MsgpackUseNewTimeFormat: true,
 	})
 	switch {
@@ -51,6 +45,8 @@ type guardedStore struct {
 	// fail ends the node; it is safe to call from any goroutine and repeatedly.
 	fail func(error)
 	m    *metrics
+	// dir is the data directory and path the log's file, for messages.
+	dir, path string
 	// base is when the store was opened. What is measured is measured from there,
 	// as the wall clock may be set while a write is going on.
 	base time.Time
@@ -178,8 +174,22 @@ func (s *guardedStore) check(op string, err error) error {
 	}
 	s.failed.Store(true)
 	s.m.storageErrors.WithLabelValues(op).Inc()
-	s.fail(&StorageError{Op: op, Err: err})
+	s.fail(&StorageError{Op: op, Path: s.path, Remedy: s.remedy(err), Err: err})
 	return err
+}
+
+// remedy is what to do about err.
+func (s *guardedStore) remedy(err error) string {
+	switch {
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return "free some space or make the file system larger, then start the node again"
+	case errors.Is(err, syscall.EIO), errors.Is(err, syscall.EROFS):
+		return "the disk or its file system is broken; replace it, then start the node again, with an empty data directory if that is lost"
+	case s.lost.Load():
+		return remedy(s.dir)
+	default:
+		return "start the node again; it looks through its files and says more if they are damaged"
+	}
 }
 
 // unwind ends the calling goroutine, running its deferred calls, when err is

@@ -1,0 +1,121 @@
+package raftstore
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
+)
+
+const (
+	snapshotDir = "snapshots"
+	// damagedDir keeps snapshots that could not be read, for analysis.
+	damagedDir = "damaged-snapshots"
+	// tmpSnapshot is how the library marks those that it has not finished.
+	tmpSnapshot = ".tmp"
+)
+
+// prepareSnapshots looks whether the newest snapshot can be read. The library
+// would fall back to an older one without asking whether the log reaches from
+// there to where the newest one ended; a server that has forgotten entries which
+// it had confirmed could elect a leader that does not have them. So a damaged
+// snapshot is set aside when the log makes up for it, and ends the start with a
+// *CorruptError otherwise.
+func prepareSnapshots(dir string, store *raft.FileSnapshotStore, s *logSummary, log hclog.Logger) error {
+	root := filepath.Join(dir, raftDir, snapshotDir)
+	ids, err := listSnapshots(root, log)
+	if err != nil {
+		return fmt.Errorf("raftstore: the snapshots in %s cannot be listed: %w", root, err)
+	}
+	var bad []string
+	var newest, good uint64
+	for _, name := range ids {
+		id, _ := parseSnapshotID(name)
+		newest = max(newest, id.index)
+		err := readSnapshot(store, name)
+		if err == nil {
+			good = id.index
+			break
+		}
+		bad = append(bad, name)
+		log.Error("a snapshot is damaged", "path", filepath.Join(root, name), "error", err)
+	}
+	if len(bad) == 0 {
+		if !s.holds(good, max(good, s.last)) {
+			return corruptFile(dir, filepath.Join(dir, raftDir, logFile), nil,
+				"it holds entries %d to %d with gaps %v, the newest snapshot ends at %d", s.first, s.last, s.gaps, good)
+		}
+		return nil
+	}
+	path := filepath.Join(root, bad[0])
+	if !s.holds(good, max(newest, s.last)) {
+		return corruptFile(dir, path, nil, "the snapshot cannot be read, and the log, which holds entries %d to %d, does not make up for it: the next older snapshot ends at %d",
+			s.first, s.last, good)
+	}
+	for _, name := range bad {
+		if err := setAside(filepath.Join(root, name), filepath.Join(dir, raftDir, damagedDir)); err != nil {
+			return fmt.Errorf("raftstore: the damaged snapshot %s cannot be set aside: %w", path, err)
+		}
+		log.Warn("a damaged snapshot was set aside, the log makes up for it", "snapshot", name, "to", filepath.Join(dir, raftDir, damagedDir))
+	}
+	return syncDir(root)
+}
+
+// listSnapshots gives the names of finished snapshots, the newest first, and
+// removes what a crash left of others.
+func listSnapshots(root string, log hclog.Logger) ([]string, error) {
+	found, err := os.ReadDir(root)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, f := range found {
+		name := f.Name()
+		if _, ok := parseSnapshotID(strings.TrimSuffix(name, tmpSnapshot)); !ok || !f.IsDir() {
+			continue
+		}
+		if strings.HasSuffix(name, tmpSnapshot) {
+			log.Info("a snapshot that was not finished is removed", "name", name)
+			if err := os.RemoveAll(filepath.Join(root, name)); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		names = append(names, name)
+	}
+	slices.SortFunc(names, func(a, b string) int {
+		x, _ := parseSnapshotID(a)
+		y, _ := parseSnapshotID(b)
+		return -cmp.Or(cmp.Compare(x.term, y.term), cmp.Compare(x.index, y.index), x.time.Compare(y.time))
+	})
+	return names, nil
+}
+
+// readSnapshot opens a snapshot, which compares its checksum.
+func readSnapshot(store *raft.FileSnapshotStore, name string) error {
+	_, r, err := store.Open(name)
+	if err != nil {
+		return err
+	}
+	return r.Close()
+}
+
+// setAside moves path into the directory to, which keeps nothing else.
+func setAside(path, to string) error {
+	if err := os.RemoveAll(to); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(to, 0o700); err != nil {
+		return err
+	}
+	return os.Rename(path, filepath.Join(to, filepath.Base(path)))
+}
