@@ -15,7 +15,8 @@ import (
 
 func (a *app) snapshotCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "snapshot", Short: "The state as a file: save, look into it, compare, restore", Args: cobra.NoArgs, RunE: needSubcommand}
-	cmd.AddCommand(a.snapshotSaveCommand(), a.snapshotRestoreCommand(), a.snapshotListCommand(), a.snapshotBackupCommand())
+	cmd.AddCommand(a.snapshotSaveCommand(), a.snapshotRestoreCommand(), a.snapshotListCommand(), a.snapshotBackupCommand(),
+		a.snapshotInspectCommand(), a.snapshotVerifyCommand(), a.snapshotDiffCommand(), a.snapshotExportCommand())
 	return cmd
 }
 

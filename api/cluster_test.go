@@ -1,0 +1,174 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc"
+
+	"oaas.io/control-plane/proto/pmpb"
+	"oaas.io/control-plane/raftstore"
+	"oaas.io/control-plane/registry"
+)
+
+// patience is how long a test waits for what must happen.
+const patience = 30 * time.Second
+
+// realNode is a node as cmd/pmd makes it, without clusters.
+type realNode struct {
+	raft   *raftstore.Node
+	server *Server
+	base   string
+}
+
+// realCluster starts nodes that have a leader and know one another.
+func realCluster(t *testing.T, n int) []*realNode {
+	t.Helper()
+	rafts, internals := make([]net.Listener, n), make([]net.Listener, n)
+	var peers []string
+	for i := range n {
+		for _, list := range []*[]net.Listener{&rafts, &internals} {
+			ln, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			(*list)[i] = ln
+		}
+		peers = append(peers, internals[i].Addr().String())
+	}
+	nodes := make([]*realNode, n)
+	for i := range n {
+		nodes[i] = startNode(t, rafts[i], internals[i], peers)
+	}
+	eventually(t, "every node knows a ready leader and all members", func() error {
+		for _, node := range nodes {
+			if _, err := node.server.opts.Registry.Read(t.Context(), registry.Consistency{}); err != nil {
+				return err
+			}
+			if have := len(node.raft.State().Snapshot().Members()); have != n {
+				return fmt.Errorf("%d members", have)
+			}
+		}
+		return nil
+	})
+	return nodes
+}
+
+func startNode(t *testing.T, raftLn, internalLn net.Listener, peers []string) *realNode {
+	t.Helper()
+	metrics := prometheus.NewRegistry()
+	raft, err := raftstore.Open(t.Context(), raftstore.Options{
+		DataDir: t.TempDir(), RaftListener: raftLn, GRPCAddress: internalLn.Addr().String(), HTTPAddress: "http", Peers: peers, Version: "test",
+		Registerer: metrics,
+		Timing: raftstore.Timing{
+			Heartbeat: 300 * time.Millisecond, Commit: 5 * time.Millisecond, RPC: 3 * time.Second, Hold: 10 * time.Second, Probe: 40 * time.Millisecond,
+			Stabilization: 200 * time.Millisecond, SnapshotInterval: time.Hour,
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	reg, err := registry.New(registry.Options{Store: raft, NewUID: uuid.NewString})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := &harness{t: t}
+	h.opts = Options{
+		Registry: reg, Cluster: raft, Metrics: metrics, Version: "test", HoldForLeader: 10 * time.Second,
+		Inspection: NodeInspection{Node: raft}, Membership: membershipOf(raft), Settings: map[string]string{"gossip-key": "secret"},
+	}
+	if h.server, err = New(h.opts); err != nil {
+		t.Fatal(err)
+	}
+	internal := grpc.NewServer(raftstore.ServerOptions()...)
+	raft.RegisterServices(internal)
+	pmpb.RegisterForwardServiceServer(internal, NewForwardServer(h.server))
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		_ = internal.Serve(internalLn) // ends with Stop
+	}()
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		if err := raft.Shutdown(ctx); err != nil && !errors.Is(err, net.ErrClosed) {
+			t.Error(err)
+		}
+		internal.Stop()
+		<-served
+	})
+	return &realNode{raft: raft, server: h.server, base: serve(t, h)}
+}
+
+func eventually(t *testing.T, what string, do func() error) {
+	t.Helper()
+	deadline, tick := time.NewTimer(patience), time.NewTicker(10*time.Millisecond)
+	defer deadline.Stop()
+	defer tick.Stop()
+	for {
+		err := do()
+		if err == nil {
+			return
+		}
+		select {
+		case <-deadline.C:
+			t.Fatalf("%s: not in %v: %v", what, patience, err)
+		case <-tick.C:
+		}
+	}
+}
+
+func getJSON[T any](t *testing.T, c *http.Client, target string) (T, fetched) {
+	t.Helper()
+	var out T
+	resp, body := fetch(t, c, http.MethodGet, target, nil)
+	if resp.StatusCode != http.StatusOK {
+		t.Fatalf("%s: %d %s", target, resp.StatusCode, body)
+	}
+	if err := json.Unmarshal([]byte(body), &out); err != nil {
+		t.Fatalf("%s: %v", body, err)
+	}
+	return out, resp
+}
+
+// TestThreeRealNodes: every node answers for every other one, over the real
+// internal port.
+func TestThreeRealNodes(t *testing.T) {
+	nodes, c := realCluster(t, 3), client(t)
+	for _, via := range nodes {
+		for _, of := range nodes {
+			id := of.raft.ServerID()
+			got, resp := getJSON[nodeView](t, c, via.base+"/api/v1/operator/node?node="+id)
+			if got.ServerID != id || resp.Header.Get("PM-Served-By") != id || got.ClusterID != nodes[0].raft.ClusterID() || got.Settings["gossip-key"] != redacted {
+				t.Errorf("via %s: %+v", via.raft.ServerID(), got)
+			}
+			chain, _ := getJSON[ChainView](t, c, via.base+"/api/v1/operator/chain?node="+id)
+			if len(chain.Servers) != 3 || chain.Servers[0].ServerID != id {
+				t.Errorf("%+v", chain)
+			}
+		}
+		leader, _ := getJSON[nodeView](t, c, via.base+"/api/v1/operator/node?node=leader")
+		if leader.Raft.State != "Leader" || leader.ServerID != leader.LeaderID {
+			t.Errorf("%+v", leader.Raft)
+		}
+		doctor, _ := getJSON[doctorView](t, c, via.base+"/api/v1/operator/doctor")
+		for _, check := range doctor.Checks {
+			if check.Status == checkFail && check.Name != "disk space" {
+				t.Errorf("%+v", check)
+			}
+		}
+		_, body := fetch(t, c, http.MethodGet, via.base+"/api/v1/operator/raft/log?node=leader&from=1", nil)
+		if !strings.Contains(body, `"op":"found"`) || !strings.Contains(body, `"type":"configuration"`) {
+			t.Errorf("%s", body)
+		}
+	}
+}
