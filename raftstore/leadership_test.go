@@ -99,8 +99,9 @@ func TestRunWhileLeaderReturnsTheError(t *testing.T) {
 		t.Errorf("err = %v, %d more runs", err, len(ran))
 	}
 	done2 := make(chan error, 1)
+	node := n.Node // the test's node forgets it when it is stopped
 	go func() {
-		done2 <- n.RunWhileLeader(context.Background(), func(ctx context.Context, _ uint64) error { <-ctx.Done(); return ctx.Err() })
+		done2 <- node.RunWhileLeader(context.Background(), func(ctx context.Context, _ uint64) error { <-ctx.Done(); return ctx.Err() })
 	}()
 	n.shutdownNow()
 	if err := <-done2; !errors.Is(err, ErrShutdown) {
