@@ -278,7 +278,7 @@ func (n *testNode) serve() {
 	n.RegisterServices(n.server)
 	go func(s *grpc.Server, done chan struct{}) {
 		defer close(done)
-		_ = s.Serve(l)
+		_ = s.Serve(n.GuardListener(l))
 	}(n.server, n.served)
 }
 

@@ -55,6 +55,7 @@ type Node struct {
 	clockAnchor     atomic.Pointer[clockAnchor] // of the latest comparison, nil before
 	clockCorrection time.Duration               // only for checkup
 	tuning          sync.Mutex                  // one change at a time
+	refusals        *refusalLog
 
 	lead        leadership
 	ownReads    *batcher // reads that this node answers as the leader
@@ -101,11 +102,12 @@ func Open(ctx context.Context, opts Options) (*Node, error) {
 	}
 	n := &Node{
 		opts: opts, timing: opts.Timing, log: opts.Logger, m: m, state: state,
-		applied: &appliedIndex{},
-		slots:   make(chan struct{}, maxProposals),
-		stopped: make(chan struct{}),
-		failed:  make(chan struct{}),
-		fatal:   make(chan error, 1),
+		applied:  &appliedIndex{},
+		refusals: newRefusalLog(opts.Logger),
+		slots:    make(chan struct{}, maxProposals),
+		stopped:  make(chan struct{}),
+		failed:   make(chan struct{}),
+		fatal:    make(chan error, 1),
 	}
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	n.lead.init()

@@ -98,7 +98,7 @@ func (s *peerServer) forwardJoin(ctx context.Context, r *pmpb.JoinRequest) (*pmp
 // cluster there is nothing to compare.
 func (s *peerServer) checkCluster(id string) error {
 	if own := s.n.ClusterID(); id != "" && own != "" && id != own {
-		return status.Errorf(codes.FailedPrecondition, "this node belongs to cluster %s, not %s", own, id)
+		return s.n.refuseCluster(id, own)
 	}
 	return nil
 }

@@ -48,32 +48,74 @@ const (
 // says whom it means. A server that came back with an empty disk and a new id
 // would store entries and cast votes in the name of the one it was before. So
 // the id travels with the address to Dial, which puts it into the greeting.
-type peerTransport struct{ *raft.NetworkTransport }
+//
+// And messages are looked at before the library gets them, which panics on some
+// that it cannot decode; see checkMessage.
+type peerTransport struct {
+	*raft.NetworkTransport
+	checked chan raft.RPC
+	refuse  func(command any, err error)
+	closing sync.Once
+	closed  chan struct{}
+	wg      sync.WaitGroup
+}
+
+// Consumer gives the messages that passed.
+func (t *peerTransport) Consumer() <-chan raft.RPC { return t.checked }
+
+func (t *peerTransport) check() {
+	defer t.wg.Done()
+	for {
+		select {
+		case <-t.closed:
+			return
+		case rpc := <-t.NetworkTransport.Consumer():
+			if err := checkMessage(rpc.Command); err != nil {
+				t.refuse(rpc.Command, err)
+				rpc.Respond(nil, fmt.Errorf("raftstore: the message was refused: %w", err))
+				continue
+			}
+			select {
+			case t.checked <- rpc:
+			case <-t.closed:
+				return
+			}
+		}
+	}
+}
+
+// Close ends the transport and its goroutine.
+func (t *peerTransport) Close() error {
+	t.closing.Do(func() { close(t.closed) })
+	err := t.NetworkTransport.Close()
+	t.wg.Wait()
+	return err
+}
 
 // SetHeartbeatHandler does nothing.
-func (peerTransport) SetHeartbeatHandler(func(raft.RPC)) {}
+func (*peerTransport) SetHeartbeatHandler(func(raft.RPC)) {}
 
-func (t peerTransport) AppendEntriesPipeline(id raft.ServerID, a raft.ServerAddress) (raft.AppendPipeline, error) {
+func (t *peerTransport) AppendEntriesPipeline(id raft.ServerID, a raft.ServerAddress) (raft.AppendPipeline, error) {
 	return t.NetworkTransport.AppendEntriesPipeline(id, target(id, a))
 }
 
-func (t peerTransport) AppendEntries(id raft.ServerID, a raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+func (t *peerTransport) AppendEntries(id raft.ServerID, a raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
 	return t.NetworkTransport.AppendEntries(id, target(id, a), args, resp)
 }
 
-func (t peerTransport) RequestVote(id raft.ServerID, a raft.ServerAddress, args *raft.RequestVoteRequest, resp *raft.RequestVoteResponse) error {
+func (t *peerTransport) RequestVote(id raft.ServerID, a raft.ServerAddress, args *raft.RequestVoteRequest, resp *raft.RequestVoteResponse) error {
 	return t.NetworkTransport.RequestVote(id, target(id, a), args, resp)
 }
 
-func (t peerTransport) RequestPreVote(id raft.ServerID, a raft.ServerAddress, args *raft.RequestPreVoteRequest, resp *raft.RequestPreVoteResponse) error {
+func (t *peerTransport) RequestPreVote(id raft.ServerID, a raft.ServerAddress, args *raft.RequestPreVoteRequest, resp *raft.RequestPreVoteResponse) error {
 	return t.NetworkTransport.RequestPreVote(id, target(id, a), args, resp)
 }
 
-func (t peerTransport) InstallSnapshot(id raft.ServerID, a raft.ServerAddress, args *raft.InstallSnapshotRequest, resp *raft.InstallSnapshotResponse, data io.Reader) error {
+func (t *peerTransport) InstallSnapshot(id raft.ServerID, a raft.ServerAddress, args *raft.InstallSnapshotRequest, resp *raft.InstallSnapshotResponse, data io.Reader) error {
 	return t.NetworkTransport.InstallSnapshot(id, target(id, a), args, resp, data)
 }
 
-func (t peerTransport) TimeoutNow(id raft.ServerID, a raft.ServerAddress, args *raft.TimeoutNowRequest, resp *raft.TimeoutNowResponse) error {
+func (t *peerTransport) TimeoutNow(id raft.ServerID, a raft.ServerAddress, args *raft.TimeoutNowRequest, resp *raft.TimeoutNowResponse) error {
 	return t.NetworkTransport.TimeoutNow(id, target(id, a), args, resp)
 }
 
@@ -84,14 +126,25 @@ func target(id raft.ServerID, a raft.ServerAddress) raft.ServerAddress {
 }
 
 func newTransport(layer *streamLayer, timing Timing, log hclog.Logger) raft.Transport {
-	return peerTransport{raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
-		Stream:                  layer,
-		MaxPool:                 poolSize,
-		MaxRPCsInFlight:         2,
-		Timeout:                 timing.RPC,
-		Logger:                  log,
-		MsgpackUseNewTimeFormat: true,
-	})}
+	t := &peerTransport{
+		NetworkTransport: raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+			Stream:                  layer,
+			MaxPool:                 poolSize,
+			MaxRPCsInFlight:         2,
+			Timeout:                 timing.RPC,
+			Logger:                  log,
+			MsgpackUseNewTimeFormat: true,
+		}),
+		checked: make(chan raft.RPC),
+		closed:  make(chan struct{}),
+		refuse: func(command any, err error) {
+			layer.m.refusedCalls.WithLabelValues("malformed").Inc()
+			layer.refusals.tell("a message on the log's port", fmt.Sprintf("%T", command), "malformed", err)
+		},
+	}
+	t.wg.Add(1)
+	go t.check()
+	return t
 }
 
 // textAddr is a net.Addr that is advertised exactly as it was configured.
@@ -109,6 +162,7 @@ type streamLayer struct {
 	dial      DialFunc
 	clusterID func() string
 	log       hclog.Logger
+	refusals  *refusalLog
 	m         *metrics
 
 	accepted chan net.Conn
@@ -128,6 +182,7 @@ var _ raft.StreamLayer = (*streamLayer)(nil)
 func newStreamLayer(l net.Listener, address, serverID string, dial DialFunc, clusterID func() string, log hclog.Logger, m *metrics) *streamLayer {
 	s := &streamLayer{
 		listener: l, address: textAddr(address), serverID: serverID, dial: dial, clusterID: clusterID, log: log, m: m,
+		refusals: newRefusalLog(log),
 		accepted: make(chan net.Conn),
 		lost:     make(chan struct{}, 1),
 		slots:    make(chan struct{}, maxConnections),
@@ -261,7 +316,7 @@ func (s *streamLayer) greet(conn net.Conn) {
 
 func (s *streamLayer) refuse(conn net.Conn, reason string, err error) {
 	s.m.refused.WithLabelValues(reason).Inc()
-	s.log.Warn("refused a connection to the log's port", "peer", conn.RemoteAddr(), "reason", reason, "error", err)
+	s.refusals.tell("a connection to the log's port", conn.RemoteAddr().String(), reason, err)
 	_ = conn.Close()
 }
 

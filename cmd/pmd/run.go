@@ -165,7 +165,7 @@ func (n *node) assemble(static *discovery.StaticConfig) error {
 	}
 	apiOpts := api.Options{
 		Registry: n.registry, Cluster: n.raft, Metrics: n.metrics, Logger: n.log.Named("api"), Logs: n.logs,
-		Inspection: api.NodeInspection{Node: n.raft}, Settings: n.opts.settings, DataDir: n.opts.DataDir, Version: version.Version,
+		Inspection: api.NodeInspection{Node: n.raft}, Snapshots: api.NodeSnapshots{Node: n.raft}, Settings: n.opts.settings, DataDir: n.opts.DataDir, Version: version.Version,
 		MaxBodyBytes: n.opts.MaxBodyBytes, RequestTimeout: n.opts.RequestTimeout,
 		GatewayTimeout: n.opts.GatewayTimeout, StaticDir: n.opts.StaticDir,
 	}
@@ -201,7 +201,7 @@ func (n *node) serve(ctx context.Context, lns *listeners) error {
 		return nil
 	})
 	group.Go(func() error { return n.api.Serve(ctx, lns.http) })
-	group.Go(func() error { return internal.Serve(lns.grpc) })
+	group.Go(func() error { return internal.Serve(n.raft.GuardListener(lns.grpc)) })
 	group.Go(func() error {
 		<-ctx.Done()
 		stopGRPC(internal)
