@@ -26,6 +26,9 @@ type leadership struct {
 	mu      sync.Mutex
 	current *term
 	changed chan struct{} // closed and replaced with every change
+
+	// restoring is held by the one restore that may run.
+	restoring sync.Mutex
 }
 
 func (l *leadership) init() { l.changed = make(chan struct{}) }
@@ -92,6 +95,10 @@ func (n *Node) runTerm(ctx context.Context) {
 	if !n.mintClusterID(ctx, number) {
 		return
 	}
+	if !n.settleRecovery(ctx, number) {
+		return
+	}
+	n.dropStaged(ctx, number)
 	// Reads and writes may come from here on.
 	n.lead.set(&term{number: number, ctx: ctx})
 	n.m.ready.Set(1)

@@ -1,0 +1,86 @@
+package raftstore
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"oaas.io/control-plane/proto/pmpb"
+)
+
+// recoveryFile marks a data directory that was recovered offline, until its node
+// has led once and has raised the epoch.
+const recoveryFile = "recovery.json"
+
+// Recovery is what an offline recovery leaves in the data directory.
+type Recovery struct {
+	// ID names the recovery. Directories that are recovered together share it.
+	ID string `json:"recovery_id"`
+	// Reason is recorded in the log.
+	Reason string `json:"reason"`
+	// ClusterID is that of the recovered cluster.
+	ClusterID string    `json:"cluster_id"`
+	Time      time.Time `json:"time"`
+}
+
+// readRecovery gives the mark of a data directory, nil when it has none.
+func readRecovery(dir string) (*Recovery, error) {
+	path := filepath.Join(dir, recoveryFile)
+	raw, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("raftstore: %w", err)
+	}
+	r := &Recovery{}
+	if err := json.Unmarshal(raw, r); err != nil || r.ID == "" {
+		return nil, fmt.Errorf("raftstore: %s is damaged; repeat the recovery", path)
+	}
+	return r, nil
+}
+
+// settleRecovery raises the epoch in the first term after a recovery, before the
+// node serves anything: clusters may have seen writes that the recovered log does
+// not have, under fences that it will give out again. It reports false when the
+// leadership ended before that was done.
+func (n *Node) settleRecovery(ctx context.Context, number uint64) bool {
+	if n.dir == nil {
+		return true
+	}
+	mark, err := readRecovery(n.dir.path)
+	if err != nil {
+		n.fail(err)
+		return false
+	}
+	if mark == nil {
+		return true
+	}
+	for n.state.Snapshot().Meta().GetRecoveryId() != mark.ID {
+		// The command needs a feature level that a cluster of the first release does
+		// not have yet, and that is raised when all servers have said theirs.
+		n.tidyMembers(ctx, number, true)
+		n.raiseFeatureLevel(ctx, number)
+		n.submitLogged(ctx, "the epoch was not raised after a recovery", &pmpb.Command{
+			ExpectedTerm: number, RequestId: mark.ID,
+			Op: &pmpb.Command_RaiseEpoch{RaiseEpoch: &pmpb.RaiseEpoch{RecoveryId: mark.ID, Reason: mark.Reason}},
+		})
+		if n.state.Snapshot().Meta().GetRecoveryId() == mark.ID {
+			break
+		}
+		if !pause(ctx, n.timing.Heartbeat/10) || n.raft.State() != raft.Leader {
+			return false
+		}
+	}
+	if err := os.Remove(filepath.Join(n.dir.path, recoveryFile)); err != nil {
+		n.log.Warn("the mark of a recovery could not be removed; the epoch is raised already", "error", err)
+	}
+	n.log.Warn("this cluster was recovered; all units are sent again under a new epoch", "recovery_id", mark.ID, "epoch", n.state.Snapshot().Meta().GetEpoch())
+	return true
+}
