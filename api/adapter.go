@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"errors"
+	"io"
 	"math"
 	"time"
 
@@ -104,11 +105,38 @@ func (n NodeInspection) FeatureLevels() FeatureView {
 	return FeatureView{Level: l.Cluster, Own: l.Own, Possible: l.Possible, Behind: append([]string{}, l.Behind...)}
 }
 
+// NodeSnapshots takes the state out of a node of package raftstore and puts it back.
+type NodeSnapshots struct{ Node *raftstore.Node }
+
+var _ Snapshots = NodeSnapshots{}
+
+// SaveSnapshot writes a linearizable snapshot.
+func (n NodeSnapshots) SaveSnapshot(ctx context.Context, w io.Writer) (*Saved, error) {
+	info, err := n.Node.SaveSnapshot(ctx, w)
+	if err != nil {
+		return nil, err
+	}
+	return &Saved{Index: info.Index, Epoch: info.Epoch, Format: info.Format}, nil
+}
+
+// RestoreSnapshot replaces the state; leader only.
+func (n NodeSnapshots) RestoreSnapshot(ctx context.Context, r io.Reader, size int64, o RestoreOptions) (*Restored, error) {
+	done, err := n.Node.RestoreSnapshot(ctx, r, size, raftstore.RestoreOptions{ConfirmClusterID: o.ConfirmClusterID, RequestID: o.RequestID})
+	if err != nil {
+		return nil, err
+	}
+	return &Restored{
+		Epoch: done.Epoch, Index: done.Index, Packages: done.Packages, Deployments: done.Deployments, Units: done.Units,
+		Removed: done.Removed, SafetyCopy: done.SafetyCopy,
+	}, nil
+}
+
 // operatorProblem gives the errors of the node their codes.
 func operatorProblem(err error) error {
 	var own *problem
 	var op *registry.Error
 	var guard *fsm.GuardError
+	var invalid *fsm.InvalidCommandError
 	wrap := func(code registry.Code, detail string) error { return &problem{code: code, detail: detail, cause: err} }
 	switch {
 	case errors.As(err, &own), errors.As(err, &op):
@@ -117,6 +145,14 @@ func operatorProblem(err error) error {
 		return errNoLeader()
 	case errors.Is(err, raftstore.ErrOutcomeUnknown):
 		return wrap(registry.OutcomeUnknown, "The change was proposed and may or may not take effect; look before trying again")
+	case errors.Is(err, raftstore.ErrNotConfirmed), errors.Is(err, raftstore.ErrRestoreRunning):
+		return wrap(registry.FailedPrecondition, err.Error())
+	case errors.Is(err, fsm.ErrCorruptSnapshot):
+		return wrap(registry.Unprocessable, err.Error())
+	case errors.As(err, &invalid):
+		return wrap(registry.FailedPrecondition, err.Error())
+	case errors.Is(err, raftstore.ErrTooLarge):
+		return wrap(registry.TooLarge, err.Error())
 	case errors.Is(err, raftstore.ErrShutdown):
 		return wrap(registry.Unavailable, "This node is stopping")
 	case errors.Is(err, fsm.ErrFeatureLevel):

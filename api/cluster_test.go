@@ -84,7 +84,7 @@ func startNode(t *testing.T, raftLn, internalLn net.Listener, peers []string) *r
 	h := &harness{t: t}
 	h.opts = Options{
 		Registry: reg, Cluster: raft, Metrics: metrics, Version: "test", HoldForLeader: 10 * time.Second,
-		Inspection: NodeInspection{Node: raft}, Membership: membershipOf(raft), Settings: map[string]string{"gossip-key": "secret"},
+		Inspection: NodeInspection{Node: raft}, Snapshots: NodeSnapshots{Node: raft}, Membership: membershipOf(raft), Settings: map[string]string{"gossip-key": "secret"},
 	}
 	if h.server, err = New(h.opts); err != nil {
 		t.Fatal(err)
@@ -169,6 +169,48 @@ func TestThreeRealNodes(t *testing.T) {
 		_, body := fetch(t, c, http.MethodGet, via.base+"/api/v1/operator/raft/log?node=leader&from=1", nil)
 		if !strings.Contains(body, `"op":"found"`) || !strings.Contains(body, `"type":"configuration"`) {
 			t.Errorf("%s", body)
+		}
+	}
+}
+
+// TestSnapshotOfRealNodes saves the state through one node and restores it through
+// another that does not lead.
+func TestSnapshotOfRealNodes(t *testing.T) {
+	nodes, c := realCluster(t, 3), client(t)
+	post := func(node *realNode, target, body string) string {
+		t.Helper()
+		resp, text := fetch(t, c, http.MethodPost, node.base+"/api/v1/"+target, strings.NewReader(body))
+		if resp.StatusCode/100 != 2 {
+			t.Fatalf("%s: %d %s", target, resp.StatusCode, text)
+		}
+		return text
+	}
+	post(nodes[0], "packages", `{"name":"kept"}`)
+	if nodes[1].raft.IsLeader() {
+		nodes[0], nodes[1] = nodes[1], nodes[0]
+	}
+	resp, file := fetch(t, c, http.MethodGet, nodes[2].base+"/api/v1/operator/snapshot", nil)
+	if resp.StatusCode != http.StatusOK || len(file) == 0 {
+		t.Fatalf("%d %s", resp.StatusCode, file)
+	}
+	post(nodes[0], "packages", `{"name":"lost"}`)
+	id := nodes[0].raft.ClusterID()
+	text := post(nodes[1], "operator/snapshot/restore?confirm="+id, file)
+	if !strings.Contains(text, `"epoch":2`) || !strings.Contains(text, `"packages":1`) || !strings.Contains(text, `"safety_copy":"/`) {
+		t.Errorf("%s", text)
+	}
+	for _, node := range nodes {
+		if _, body := fetch(t, c, http.MethodGet, node.base+"/api/v1/packages", nil); !strings.Contains(body, "kept") || strings.Contains(body, "lost") {
+			t.Errorf("%s", body)
+		}
+	}
+	for name, tt := range map[string]struct {
+		body   string
+		status int
+	}{"no snapshot": {"x", http.StatusUnprocessableEntity}, "half of one": {file[:len(file)/2], http.StatusUnprocessableEntity}} {
+		resp, text := fetch(t, c, http.MethodPost, nodes[1].base+"/api/v1/operator/snapshot/restore?confirm="+id, strings.NewReader(tt.body))
+		if resp.StatusCode != tt.status {
+			t.Errorf("%s: %d %s", name, resp.StatusCode, text)
 		}
 	}
 }

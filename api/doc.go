@@ -5,13 +5,22 @@
 //
 //  1. observe gives it an id and a deadline, and afterwards logs, counts and, if
 //     it panicked, answers it.
+//
 //  2. The router finds the resource by its path, still percent-encoded; the
 //     resource finds the handler by method.
+//
 //  3. A read takes one immutable snapshot of the state, as fresh as the request
 //     asks for, and answers from it alone.
+//
 //  4. A write is decoded and bounded on whatever node it reached, and then run
 //     where the leader is: here, or over one hop of pmpb.ForwardService through
 //     the same handler. While there is no leader it is held for a moment.
+//
+//  5. What is about one node, or about the leader alone, is answered there: place
+//     (relay.go) resolves ?node and relays the request with its bodies, of any
+//     length, over pmpb.ForwardService.Relay. The operators' handlers know nothing
+//     of that. What they need of the node is in operator.go, as small interfaces in
+//     the form in which it is told; adapter.go has those of package raftstore.
 //
 // # Invariants
 //
@@ -20,7 +29,12 @@
 //   - A refusal of a write that says "nothing was done" is true. When a request
 //     was sent to the leader and no answer came, the answer is outcome-unknown,
 //     unless the client's Idempotency-Key makes it safe to ask again.
-//   - A forwarded request is never forwarded again.
+//   - A forwarded or relayed request is never passed on again, and is answered by
+//     the server that was meant, not by whoever has its address.
+//   - Half a body never looks whole: a relay or a stream that breaks off cuts the
+//     connection.
+//   - Operators are told no secrets: settings are redacted when the server is made,
+//     contents of commands are told by their length.
 //   - Every error has one code, which maps to one status and one problem type
 //     (ProblemTypes), and carries the text that clients of the older system read
 //     in the member "error".

@@ -342,21 +342,27 @@ func TestOperatorWrites(t *testing.T) {
 	}
 }
 
+// answered is what remains of an answer when its body was read to the end.
+type answered struct {
+	StatusCode int
+	Trailer    http.Header
+}
+
 func TestSnapshotsOverRelay(t *testing.T) {
 	p := newPeers(t, nil, operated)
 	base, c := serve(t, p.follower), client(t)
-	get := func(target string) (*http.Response, []byte, error) {
+	get := func(target string) (answered, []byte, error) {
 		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, base+"/api/v1/operator/snapshot"+target, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		resp, err := c.Do(r)
 		if err != nil {
-			return nil, nil, err
+			return answered{}, nil, err
 		}
 		defer func() { _ = resp.Body.Close() }()
 		data, err := io.ReadAll(resp.Body)
-		return resp, data, err
+		return answered{resp.StatusCode, resp.Trailer}, data, err
 	}
 	for _, target := range []string{"?node=leader", ""} {
 		for _, size := range []int{0, 1, 50_000} {

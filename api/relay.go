@@ -230,7 +230,7 @@ func sendBody(stream pmpb.ForwardService_RelayClient, body io.Reader) error {
 		if n > 0 {
 			piece := append([]byte(nil), buf[:n]...) // the message outlives the call
 			if stream.Send(&pmpb.RelayMessage{Message: &pmpb.RelayMessage_Body{Body: piece}}) != nil {
-				return nil
+				return nil //nolint:nilerr // see above
 			}
 		}
 		if errors.Is(err, io.EOF) {
@@ -413,7 +413,7 @@ func (w *relayWriter) finish() {
 // both sides make progress, and ends when the server stops.
 func (s *Server) unhurried(w http.ResponseWriter, r *http.Request) (http.ResponseWriter, *http.Request, func()) {
 	ctx, cancel := context.WithCancel(r.Context())
-	release := context.AfterFunc(s.life, cancel)
+	release := context.AfterFunc(s.life, cancel) //nolint:contextcheck // the server's end ends the request, too
 	control := http.NewResponseController(w)
 	r = r.WithContext(ctx)
 	if r.Body != nil {

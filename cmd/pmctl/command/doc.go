@@ -12,10 +12,15 @@
 // rollout.go polls, progress.go compares two polls and words the transitions,
 // live.go redraws them on a terminal, and otherwise each transition is a line.
 //
+// The operators' commands stand in files of their own (operator.go names them). They
+// show one value as a table, JSON or YAML, and go through any node. Those that
+// read files or data directories (snapshotfile.go, raft replay) need no server.
+//
 // # Exit codes
 //
 //	0  done
-//	1  failed: the server or a cluster refused, or a rollout cannot complete
+//	1  failed: the server or a cluster refused, a rollout cannot complete, a check
+//	   of doctor failed, histories differ, a file is damaged
 //	2  usage: unknown command or flag, wrong arguments, unreadable configuration
 //	3  a named object does not exist
 //	4  conflict: the present state does not allow it

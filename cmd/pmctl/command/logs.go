@@ -91,7 +91,7 @@ func (a *app) tailLogs(ctx context.Context, c *client.Client, q client.LogQuery,
 	}
 	wg.Wait()
 	if ctx.Err() != nil {
-		return nil // the user has seen enough
+		return nil //nolint:nilerr // the user has seen enough
 	}
 	for i, err := range errs {
 		if err != nil && len(nodes) > 1 {
