@@ -29,8 +29,8 @@ type Recovery struct {
 	Time      time.Time `json:"time"`
 }
 
-// readRecovery gives the mark of a data directory, nil when it has none.
-func readRecovery(dir string) (*Recovery, error) {
+// ReadRecovery gives the mark of a data directory, nil when it has none.
+func ReadRecovery(dir string) (*Recovery, error) {
 	path := filepath.Join(dir, recoveryFile)
 	raw, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
@@ -54,7 +54,7 @@ func (n *Node) settleRecovery(ctx context.Context, number uint64) bool {
 	if n.dir == nil {
 		return true
 	}
-	mark, err := readRecovery(n.dir.path)
+	mark, err := ReadRecovery(n.dir.path)
 	if err != nil {
 		n.fail(err)
 		return false
