@@ -32,6 +32,10 @@ var (
 	// ErrTooOld says that the cluster uses a feature level that this program does
 	// not know: it cannot apply the log as the others do.
 	ErrTooOld = errors.New("raftstore: this program is older than what the cluster uses")
+	// ErrConflictingLog says that the log departs from that of the cluster before
+	// the end of a snapshot that the leader sent. The log was removed; the node has
+	// to start again, as the same server, from the snapshot.
+	ErrConflictingLog = errors.New("raftstore: the log conflicts with a snapshot of the leader and was removed; start the node again")
 	// ErrStuckTransfer says that a leadership transfer never ended, so that the
 	// library refuses all writes although the node leads.
 	ErrStuckTransfer = errors.New("raftstore: a leadership transfer is stuck")

@@ -17,6 +17,7 @@ import (
 // Tuning is what can be changed while a node runs. It is this node's own and
 // lasts until the process ends.
 type Tuning struct {
+	// SnapshotInterval takes effect once the interval that is under way is over.
 	SnapshotInterval  time.Duration
 	SnapshotThreshold uint64
 	TrailingLogs      uint64

@@ -56,6 +56,8 @@ type Node struct {
 	clockCorrection time.Duration               // only for checkup
 	tuning          sync.Mutex                  // one change at a time
 	refusals        *refusalLog
+	created         *watchedSnapshots
+	installCount    installCount
 
 	lead        leadership
 	ownReads    *batcher // reads that this node answers as the leader
@@ -136,12 +138,13 @@ func (n *Node) start() error {
 		GrpcAddress: n.opts.GRPCAddress, HttpAddress: n.opts.HTTPAddress, Version: n.opts.Version,
 		FeatureLevel: n.opts.featureLevel,
 	}, n.opts.Dial, n.state.Snapshot)
-	n.snapshots, n.trans = snapshots, trans
+	n.created = &watchedSnapshots{SnapshotStore: snapshots}
+	n.snapshots, n.trans = n.created, trans
 	logs, err := raft.NewLogCache(cachedLogs, n.store)
 	if err != nil {
 		return fmt.Errorf("raftstore: %w", err)
 	}
-	if n.raft, err = newRaft(n.raftConfig(), n.fsm, logs, n.store, snapshots, trans); err != nil {
+	if n.raft, err = newRaft(n.raftConfig(), n.fsm, logs, n.store, n.snapshots, trans); err != nil {
 		closeTransport(trans)
 		return errors.Join(n.fsm.startError, err)
 	}
@@ -222,7 +225,7 @@ func (n *Node) openStores() (raft.SnapshotStore, raft.Transport, error) {
 }
 
 func (n *Node) guard(s logStore) *guardedStore {
-	g := &guardedStore{next: s, fail: n.fail, base: time.Now(), m: n.m}
+	g := &guardedStore{next: s, fail: n.fail, base: time.Now(), m: n.m, installed: n.snapshotInstalled}
 	if n.dir != nil {
 		g.dir, g.path = n.dir.path, n.dir.logPath()
 	}

@@ -45,6 +45,8 @@ type guardedStore struct {
 	// fail ends the node; it is safe to call from any goroutine and repeatedly.
 	fail func(error)
 	m    *metrics
+	// installed is called when the library has taken over a snapshot.
+	installed func()
 	// dir is the data directory and path the log's file, for messages.
 	dir, path string
 	// base is when the store was opened. What is measured is measured from there,
@@ -80,6 +82,15 @@ func (s *guardedStore) GetLog(index uint64, log *raft.Log) error {
 	}
 	return s.unwind(fmt.Errorf("entry %d: %w", index, err))
 }
+
+// IsMonotonic says that the log may have gaps. The library asks exactly when it
+// has taken over a snapshot of the leader, and before it uses the log again.
+func (s *guardedStore) IsMonotonic() bool {
+	s.installed()
+	return false
+}
+
+var _ raft.MonotonicLogStore = (*guardedStore)(nil)
 
 // peek reads an entry for somebody who is curious: a failure is theirs only, as
 // long as the library has not met it.
