@@ -175,7 +175,7 @@ func (o *operators) RestoreSnapshot(_ context.Context, r io.Reader, size int64, 
 }
 
 func (o *operators) List(context.Context) ([]BackupView, error) {
-	return []BackupView{{Name: "b-1", Location: "file:///backups/b-1", Time: &epoch, Size: 4096, Index: 20, Verified: true}}, o.fail
+	return []BackupView{{Name: "b-1", Location: "file:///backups/b-1", Time: &epoch, Size: 4096, Index: 20, Digest: "ab12"}}, o.fail
 }
 
 func (o *operators) Run(context.Context) (*BackupView, error) {

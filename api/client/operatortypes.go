@@ -282,8 +282,8 @@ type Backup struct {
 	Time     *time.Time `json:"time"`
 	Size     int64      `json:"size_bytes"`
 	Index    uint64     `json:"index"`
-	SHA256   string     `json:"sha256,omitempty"`
-	Verified bool       `json:"verified"`
+	// Digest are the first digits of the file's SHA-256.
+	Digest string `json:"digest"`
 }
 
 // SnapshotSummary is a snapshot that was received.

@@ -139,9 +139,9 @@ func (a *app) showBackups(w io.Writer, list []client.Backup) error {
 		a.errorf("No backups.\n")
 		return nil
 	}
-	t := table{header: []string{"NAME", "AGE", "SIZE", "INDEX", "VERIFIED", "LOCATION"}}
+	t := table{header: []string{"NAME", "AGE", "SIZE", "INDEX", "DIGEST", "LOCATION"}}
 	for _, b := range list {
-		t.add(b.Name, age(a.Now(), b.Time), bytesText(uint64(max(b.Size, 0))), fmt.Sprint(b.Index), fmt.Sprint(b.Verified), b.Location)
+		t.add(b.Name, age(a.Now(), b.Time), bytesText(uint64(max(b.Size, 0))), fmt.Sprint(b.Index), orDash(b.Digest), b.Location)
 	}
 	return t.write(w)
 }
