@@ -13,6 +13,7 @@ import (
 	"oaas.io/control-plane/cmd/internal/daemon"
 	"oaas.io/control-plane/discovery"
 	"oaas.io/control-plane/raftstore"
+	"oaas.io/control-plane/raftstore/backup"
 )
 
 // options are the settings of a node. Each is a flag, a variable and a key of
@@ -40,6 +41,12 @@ type options struct {
 	GatewayURL     string
 	GatewayTimeout time.Duration
 	DeleteCascade  bool
+
+	BackupTarget          string
+	BackupInterval        time.Duration
+	BackupKeep            int
+	BackupKeepDays        int
+	BackupCredentialsFile string
 
 	Log daemon.Logging
 
@@ -74,6 +81,12 @@ func (o *options) bind(fs *pflag.FlagSet) {
 	o.GatewayTimeout = 30 * time.Second
 	fs.Var((*seconds)(&o.GatewayTimeout), "gateway-timeout", "time that a proxied request may take; a plain number means seconds")
 	fs.BoolVar(&o.DeleteCascade, "delete-cascade", false, "deleting a package deletes its deployments first")
+
+	fs.StringVar(&o.BackupTarget, "backup-target", "", "where the leader keeps backups: a directory, or s3://bucket/prefix?endpoint=https://host:port; empty makes none")
+	fs.DurationVar(&o.BackupInterval, "backup-interval", time.Hour, "time between backups; one is left out when nothing has changed")
+	fs.IntVar(&o.BackupKeep, "backup-keep", 24, "how many of the newest backups stay")
+	fs.IntVar(&o.BackupKeepDays, "backup-keep-days", 14, "for how many days the newest backup of each day stays")
+	fs.StringVar(&o.BackupCredentialsFile, "backup-credentials-file", "", "file with the credentials of the bucket, in the form of Amazon's shared credentials (default: the variables AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN)")
 
 	o.Log.Bind(fs)
 	fs.Uint16Var(&o.ServerPort, "server-port", 0, "port of the REST API on all addresses; --http-addr wins")
@@ -144,6 +157,14 @@ func (o *options) Validate() error {
 	}
 	if _, err := discovery.ParseKeys(o.GossipKey); err != nil {
 		bad("gossip-key", "%v", err)
+	}
+	if o.BackupTarget != "" {
+		if err := (backup.Retention{Last: o.BackupKeep, Days: o.BackupKeepDays}).Validate(); err != nil {
+			bad("backup-keep", "%v", err)
+		}
+		if o.BackupInterval < time.Second {
+			bad("backup-interval", "%v is below 1s", o.BackupInterval)
+		}
 	}
 	if o.MaxBodyBytes < 1024 {
 		bad("max-body-bytes", "%d is below 1024", o.MaxBodyBytes)

@@ -23,6 +23,7 @@ import (
 	"oaas.io/control-plane/dispatch"
 	"oaas.io/control-plane/proto/pmpb"
 	"oaas.io/control-plane/raftstore"
+	"oaas.io/control-plane/raftstore/backup"
 	"oaas.io/control-plane/registry"
 )
 
@@ -45,6 +46,7 @@ type node struct {
 	dispatch *dispatch.Manager
 	api      *api.Server
 	observer *discovery.Observer
+	backups  *backup.Manager // nil when none are made
 }
 
 // run starts a node and returns when ctx ended and everything has stopped, or
@@ -169,6 +171,12 @@ func (n *node) assemble(static *discovery.StaticConfig) error {
 		MaxBodyBytes: n.opts.MaxBodyBytes, RequestTimeout: n.opts.RequestTimeout,
 		GatewayTimeout: n.opts.GatewayTimeout, StaticDir: n.opts.StaticDir,
 	}
+	if n.backups, err = n.openBackups(); err != nil {
+		return daemon.Usage(err)
+	}
+	if n.backups != nil {
+		apiOpts.Backups = backups{manager: n.backups, raft: n.raft}
+	}
 	if n.opts.GatewayURL != "" {
 		if apiOpts.GatewayURL, err = url.Parse(n.opts.GatewayURL); err != nil {
 			return daemon.Usage(fmt.Errorf("--gateway-url: %w", err))
@@ -208,6 +216,9 @@ func (n *node) serve(ctx context.Context, lns *listeners) error {
 		return nil
 	})
 	group.Go(func() error { return n.raft.RunWhileLeader(ctx, n.dispatch.Run) })
+	if n.backups != nil {
+		group.Go(func() error { return n.raft.RunWhileLeader(ctx, n.backups.Schedule) })
+	}
 	group.Go(func() error {
 		select {
 		case err := <-n.raft.Fatal():

@@ -401,3 +401,27 @@ func FuzzParseName(f *testing.F) {
 		}
 	})
 }
+
+func TestLoadCredentials(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "credentials")
+	write := func(text string) {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("# mine\n[default]\naws_access_key_id = a\naws_secret_access_key=b=c\n[other]\naws_access_key_id=x\n")
+	if c, err := LoadCredentials(file, nil); err != nil || c != (Credentials{AccessKey: "a", SecretKey: "b=c"}) {
+		t.Fatalf("%q %q %v", c.AccessKey, c.SecretKey, err)
+	}
+	write("[other]\naws_access_key_id=s3cr3t\n")
+	if _, err := LoadCredentials(file, nil); err == nil || strings.Contains(err.Error(), "s3cr3t") {
+		t.Fatalf("without a default section: %v", err)
+	}
+	if _, err := LoadCredentials(file+"x", nil); err == nil {
+		t.Fatal("a missing file is accepted")
+	}
+	env := map[string]string{"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_SESSION_TOKEN": "t"}
+	if c, err := LoadCredentials("", func(k string) string { return env[k] }); err != nil || c != (Credentials{"a", "b", "t"}) {
+		t.Fatalf("from the environment: %v", err)
+	}
+}
