@@ -18,7 +18,10 @@
 // what was seen has changed.
 //
 // Snapshot.Write streams a view into a file format of its own (snapshot_format.go)
-// and State.Restore replaces the contents with one, after all of it was checked.
+// and State.Restore replaces the contents with one, after all of it was checked:
+// that is how a node starts and catches up. An operator's restore is something
+// else. It is a command (op_restore.go): the old contents come back as a new wish,
+// under a higher epoch and with indexes that go on, the same way on every node.
 //
 // # Invariants
 //

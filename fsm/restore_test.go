@@ -157,7 +157,7 @@ func TestRestoreIsRefused(t *testing.T) {
 	for _, op := range stage {
 		r.must(op)
 	}
-	r.refused(commit, remembering("k0", "h", ""))
+	_ = r.refused(commit, remembering("k0", "h", ""))
 	level1 := newReplica(t)
 	level1.must(&pmpb.RaiseFeatureLevel{Level: 1})
 	if res := level1.try(commit); !errors.Is(res.Err, fsm.ErrFeatureLevel) {
@@ -170,13 +170,13 @@ func TestPiecesComeInOrder(t *testing.T) {
 	piece := func(id string, n uint32) *pmpb.StageRestore {
 		return &pmpb.StageRestore{RestoreId: id, Sequence: n, Data: []byte{1}}
 	}
-	r.refused(piece("a", 1))
+	_ = r.refused(piece("a", 1))
 	r.must(piece("a", 0))
-	r.refused(piece("a", 2))
-	r.refused(piece("b", 1))
-	r.refused(&pmpb.StageRestore{RestoreId: "a", Sequence: 1})
-	r.refused(&pmpb.StageRestore{RestoreId: "a", Sequence: 1, Data: make([]byte, fsm.MaxPieceBytes+1)})
-	r.refused(&pmpb.StageRestore{RestoreId: strings.Repeat("x", 200), Data: []byte{1}})
+	_ = r.refused(piece("a", 2))
+	_ = r.refused(piece("b", 1))
+	_ = r.refused(&pmpb.StageRestore{RestoreId: "a", Sequence: 1})
+	_ = r.refused(&pmpb.StageRestore{RestoreId: "a", Sequence: 1, Data: make([]byte, fsm.MaxPieceBytes+1)})
+	_ = r.refused(&pmpb.StageRestore{RestoreId: strings.Repeat("x", 200), Data: []byte{1}})
 	r.must(piece("a", 1))
 	r.must(&pmpb.AbortRestore{RestoreId: "b"})
 	if id, n := r.snap().StagedRestore(); id != "a" || n != 2 {
@@ -197,7 +197,7 @@ func TestRaiseEpochOnce(t *testing.T) {
 	r := atLevel2(t)
 	r.must(commit(t, "a", "c1", "e1", "e2"))
 	r.update(acked(r.about("a-e1"), "c1"))
-	r.refused(&pmpb.RaiseEpoch{})
+	_ = r.refused(&pmpb.RaiseEpoch{})
 	at := r.must(&pmpb.RaiseEpoch{RecoveryId: "one", Reason: "lost"})
 	r.must(&pmpb.RaiseEpoch{RecoveryId: "one"})
 	for _, u := range r.snap().Units() {

@@ -99,10 +99,10 @@ func against(best, r *Report) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	switch {
-	case common == 0:
+	switch common {
+	case 0:
 		return fmt.Sprintf("%s ends with entry %d of term %d; its log does not overlap", r.DataDir, r.EndIndex, r.EndTerm), nil
-	case common == r.EndIndex:
+	case r.EndIndex:
 		return fmt.Sprintf("%s holds nothing else and lacks %d entries", r.DataDir, best.EndIndex-common), nil
 	default:
 		return fmt.Sprintf("%s differs after entry %d: it has %d entries that are not in %s and were never committed, unless a lost server had them too",
