@@ -307,7 +307,10 @@ func (s *Server) checkBackups(ctx context.Context) check {
 	case err != nil:
 		c.Status, c.Value, c.Advice = checkFail, clipText(err.Error()), "the place of the backups cannot be read"
 	case newest.IsZero():
-		c.Status, c.Value, c.Advice = checkFail, "there is none", "'pmctl snapshot list' shows what there is; look for the errors of the schedule in the leader's log"
+		c.Status, c.Value, c.Advice = checkWarn, "there is none", "'pmctl snapshot list' shows what there is; look for the errors of the schedule in the leader's log"
+		if s.opts.Now().Sub(s.started) > backupWarn {
+			c.Status = checkFail
+		}
 	default:
 		c = above("backup age", age, backupWarn, backupFail, "the schedule does not run; look into the leader's log")
 	}

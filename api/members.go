@@ -127,7 +127,7 @@ func (s *Server) transferLeader(w http.ResponseWriter, r *http.Request) error {
 	}
 	return s.operate(w, r, body, false, func(ctx context.Context) (any, error) {
 		if to == s.opts.Cluster.ServerID() {
-			return &Transfer{From: to, To: to}, nil
+			return &Transfer{From: to, FromName: s.nameOf(to), To: to, ToName: s.nameOf(to)}, nil
 		}
 		began := time.Now()
 		done, err := s.opts.Membership.TransferTo(ctx, to)
@@ -142,6 +142,7 @@ func (s *Server) transferLeader(w http.ResponseWriter, r *http.Request) error {
 		if leader, known := s.opts.Cluster.Leader(); known {
 			done.To = leader.ServerID
 		}
+		done.FromName, done.ToName = s.nameOf(done.From), s.nameOf(done.To)
 		return done, nil
 	})
 }

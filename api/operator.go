@@ -167,6 +167,7 @@ type FeatureView struct {
 // Removal is what removing a server does, or would do.
 type Removal struct {
 	ServerID string `json:"server_id"`
+	Name     string `json:"name"`
 	DryRun   bool   `json:"dry_run"`
 	Removed  bool   `json:"removed"`
 	// The numbers are before and after.
@@ -183,8 +184,10 @@ type Removal struct {
 
 // Transfer is a change of the leader.
 type Transfer struct {
-	From string `json:"from"`
-	To   string `json:"to"`
+	From     string `json:"from"`
+	FromName string `json:"from_name"`
+	To       string `json:"to"`
+	ToName   string `json:"to_name"`
 	// Took is the time that the library needed, in milliseconds.
 	Took int64 `json:"took_ms"`
 	// Gap is the time without a ready leader as this node could see it, in

@@ -90,6 +90,7 @@ type FeatureLevel struct {
 // Removal is what removing a server does, or would do.
 type Removal struct {
 	ServerID        string   `json:"server_id"`
+	Name            string   `json:"name"`
 	DryRun          bool     `json:"dry_run"`
 	Removed         bool     `json:"removed"`
 	VotersBefore    int      `json:"voters_before"`
@@ -104,9 +105,11 @@ type Removal struct {
 
 // Transfer is a change of the leader, in milliseconds.
 type Transfer struct {
-	From string `json:"from"`
-	To   string `json:"to"`
-	Took int64  `json:"took_ms"`
+	From     string `json:"from"`
+	FromName string `json:"from_name"`
+	To       string `json:"to"`
+	ToName   string `json:"to_name"`
+	Took     int64  `json:"took_ms"`
 	// Gap is the time without a ready leader.
 	Gap int64 `json:"gap_ms"`
 }

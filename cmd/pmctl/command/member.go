@@ -61,7 +61,9 @@ func (a *app) showMembers(w io.Writer, members []client.Member, wide bool) error
 				free = fmt.Sprintf("%.0f%%", 100*float64(h.DiskFree)/float64(h.DiskTotal))
 			}
 			row = append(row, strconv.FormatBool(h.Healthy), strconv.FormatUint(h.Lag, 10), spanText(h.LastContact), spanText(h.DiskWriteP99), orDash(free))
-			note = strings.Join(h.Reasons, "; ")
+			if !h.Healthy || !m.Voter {
+				note = strings.Join(h.Reasons, "; ")
+			}
 		} else {
 			row = append(row, none, none, none, none, none)
 		}
@@ -107,7 +109,7 @@ which does not join again. With an empty data directory it joins as a new one.`,
 			if len(r.Refused) > 0 && !r.Removed {
 				verb = "would not be removed without --force"
 			}
-			_, _ = fmt.Fprintf(w, "member/%s %s\n", r.ServerID, verb)
+			_, _ = fmt.Fprintf(w, "member/%s %s\n", nodeName(r.Name, r.ServerID), verb)
 			t := table{header: []string{"", "BEFORE", "AFTER"}}
 			t.add("voters", strconv.Itoa(r.VotersBefore), strconv.Itoa(r.VotersAfter))
 			t.add("healthy voters", "", strconv.Itoa(r.HealthyAfter))
@@ -185,9 +187,9 @@ there was none.`,
 		}, func(w io.Writer, t *client.Transfer) error {
 			var err error
 			if t.From == t.To {
-				_, err = fmt.Fprintf(w, "%s leads already\n", t.To)
+				_, err = fmt.Fprintf(w, "%s leads already\n", nodeName(t.ToName, t.To))
 			} else {
-				_, err = fmt.Fprintf(w, "leadership handed from %s to %s in %d ms; %d ms until it was ready\n", t.From, t.To, t.Took, t.Gap)
+				_, err = fmt.Fprintf(w, "leadership handed from %s to %s in %d ms; %d ms until it was ready\n", nodeName(t.FromName, t.From), nodeName(t.ToName, t.To), t.Took, t.Gap)
 			}
 			return err
 		}),

@@ -33,7 +33,7 @@ const (
  "features":{"level":2,"own":2,"possible":2,"behind":[]},"state":{"index":811,"epoch":1,"applied_count":640,"chain_hash":"00112233445566778899aabbccddeeff","feature_level":2,"packages":3,"deployments":12,"units":31,"clusters":4,"deletions":1,"members":3,"alarms":0},
  "process":{"pid":42,"host":"pm-0","go_version":"go1.26","platform":"linux/amd64","cpus":4,"goroutines":88,"heap_bytes":12582912,"system_bytes":33554432},"settings":{"http-addr":":8080","gossip-key":"<redacted>"}}`
 	doctorFindings = `{"server_id":"id-0","name":"pm-0","status":"warn","checks":[{"name":"fsync","status":"warn","value":"14.2ms","bound":"below 10ms","advice":"use a local SSD"},{"name":"quorum","status":"ok","value":"1.2ms","bound":"a linearizable read succeeds","advice":""}]}`
-	removal        = `{"server_id":"id-1","dry_run":true,"removed":false,"voters_before":3,"voters_after":2,"quorum_after":2,"healthy_voters_after":2,"failure_tolerance_before":1,"failure_tolerance_after":0,"refused":["the rest would tolerate no failure"],"warnings":[]}`
+	removal        = `{"server_id":"id-1","name":"pm-1","dry_run":true,"removed":false,"voters_before":3,"voters_after":2,"quorum_after":2,"healthy_voters_after":2,"failure_tolerance_before":1,"failure_tolerance_after":0,"refused":["the rest would tolerate no failure"],"warnings":[]}`
 )
 
 // operated gives the session's server what operators ask for.
@@ -52,7 +52,7 @@ func (s *session) operated(more map[string]string) map[string]string {
 		"DELETE /api/v1/members/pm-1":                removal,
 		"PUT /api/v1/members/id-2/vote":              `{"server_id":"id-2","allowed":true}`,
 		"PUT /api/v1/members/pm-1/vote":              `{"server_id":"id-1","allowed":false}`,
-		"POST /api/v1/operator/leader/transfer":      `{"from":"id-0","to":"id-1","took_ms":14,"gap_ms":31}`,
+		"POST /api/v1/operator/leader/transfer":      `{"from":"id-0","from_name":"pm-0","to":"id-1","to_name":"pm-1","took_ms":14,"gap_ms":31}`,
 		"GET /api/v1/operator/raft/tuning":           `{"snapshot_interval":"1m0s","snapshot_threshold":8192,"trailing_logs":20480,"heartbeat_timeout":"1s","election_timeout":"1s"}`,
 		"PATCH /api/v1/operator/raft/tuning":         `{"snapshot_interval":"1m0s","snapshot_threshold":50000,"trailing_logs":20480,"heartbeat_timeout":"1s","election_timeout":"1s"}`,
 		"GET /api/v1/operator/backups":               `[{"name":"pm-20260305T190000Z-811.snapshot","location":"s3://backups/pm","time":"2026-03-05T19:00:00Z","size_bytes":40960,"index":811,"digest":"ab12"}]`,
