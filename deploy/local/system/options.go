@@ -48,6 +48,8 @@ type Options struct {
 	Namespace string
 	// PMArgs and CRMArgs are added to the command line of every pmd or crm.
 	PMArgs, CRMArgs []string
+	// PMEnv is added to the environment of every pmd, as KEY=VALUE: clusters that are configured and not discovered.
+	PMEnv []string
 }
 
 // Validate checks what Start cannot work with.

@@ -156,6 +156,7 @@ func (s *System) configure(options Options) error {
 		if err := s.server(&pm.Server, name, programPM, settings, pm.URL()+"/readyz", args); err != nil {
 			return err
 		}
+		pm.spec.Env = append(pm.spec.Env, options.PMEnv...)
 		s.PMs = append(s.PMs, pm)
 	}
 	for i, cluster := range options.Clusters {
