@@ -26,6 +26,8 @@ type adapter struct {
 	level uint32
 	// fail ends the node.
 	fail func(error)
+	// written gets a value when a snapshot was written.
+	written chan struct{}
 	// chain remembers the hashes of the latest commands.
 	chain chainRing
 	// started is set once the library runs. A snapshot that cannot be restored
@@ -85,7 +87,7 @@ func (a *adapter) StoreConfiguration(index uint64, c raft.Configuration) {
 
 // Snapshot captures the state without copying it.
 func (a *adapter) Snapshot() (raft.FSMSnapshot, error) {
-	return &savedState{snap: a.state.Snapshot(), m: a.m}, nil
+	return &savedState{snap: a.state.Snapshot(), m: a.m, written: a.written}, nil
 }
 
 // Restore replaces the state by a snapshot and publishes its index.
@@ -132,8 +134,9 @@ func (a *adapter) publish(index uint64) {
 
 // savedState writes one immutable view of the state.
 type savedState struct {
-	snap *fsm.Snapshot
-	m    *metrics
+	snap    *fsm.Snapshot
+	m       *metrics
+	written chan<- struct{}
 }
 
 // Persist writes the snapshot, or cancels it.
@@ -147,6 +150,10 @@ func (s *savedState) Persist(sink raft.SnapshotSink) error {
 		return fmt.Errorf("raftstore: closing a snapshot: %w", err)
 	}
 	s.m.snapshotBytes.Set(float64(counted.n))
+	select {
+	case s.written <- struct{}{}:
+	default: // it will be looked at together with the one before
+	}
 	return nil
 }
 

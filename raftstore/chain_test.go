@@ -281,7 +281,7 @@ func TestMinorityIsQuarantined(t *testing.T) {
 				for _, n := range c.nodes {
 					n.configure = func(o *Options) { o.Timing.Checkup = time.Hour }
 				}
-				bad.configure = func(o *Options) { o.Timing.Checkup = 50 * time.Millisecond }
+				bad.configure = func(o *Options) { o.Timing.Checkup, o.Timing.Probe = time.Hour, time.Hour }
 				for _, n := range good {
 					n.start()
 				}
@@ -289,6 +289,12 @@ func TestMinorityIsQuarantined(t *testing.T) {
 			bad.start()
 			if who == "leader" {
 				c.lead(bad)
+				eventually(t, "the comparison", func() error {
+					if bad.checkOthers(&checkupState{}) {
+						return errors.New("it found nothing")
+					}
+					return nil
+				})
 			}
 			d := expectDiverged(t, bad)
 			if d.ServerID != bad.ServerID() || len(d.Servers) != 2 || d.Own == d.Majority || !strings.Contains(d.Error(), bad.dir) {

@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -199,10 +202,11 @@ type faultyStore struct {
 	logStore
 	failLogs  atomic.Bool
 	failTerms atomic.Bool
+	panics    atomic.Bool
 	hang      atomic.Pointer[chan struct{}]
 }
 
-var errNoSpace = errors.New("no space left on device")
+var errNoSpace = &os.PathError{Op: "write", Path: logFile, Err: syscall.ENOSPC}
 
 func (s *faultyStore) StoreLogs(logs []*raft.Log) error {
 	if c := s.hang.Load(); c != nil {
@@ -210,6 +214,9 @@ func (s *faultyStore) StoreLogs(logs []*raft.Log) error {
 	}
 	if s.failLogs.Load() {
 		return errNoSpace
+	}
+	if s.panics.Load() {
+		panic("assertion failed: page 7 already freed")
 	}
 	return s.logStore.StoreLogs(logs)
 }
@@ -266,8 +273,17 @@ func TestStorageErrorEndsTheNode(t *testing.T) {
 		if _, err := old.Apply(within(t, patience), put("k", "lost")); !errors.Is(err, ErrOutcomeUnknown) {
 			t.Errorf("apply = %v, want an unknown outcome", err)
 		}
-		if err := expectFatal(t, old, "StoreLogs"); !errors.Is(err, errNoSpace) {
+		err := expectFatal(t, old, "StoreLogs")
+		if !errors.Is(err, syscall.ENOSPC) {
 			t.Errorf("fatal error = %v, does not tell the cause", err)
+		}
+		for _, want := range []string{old.dir, "no space left", "free some space"} {
+			if !strings.Contains(err.Error(), want) {
+				t.Errorf("the message %q does not say %q", err, want)
+			}
+		}
+		if old.IsLeader() {
+			t.Error("it still leads")
 		}
 		mustApply(t, c.newLeader(old), put("k", "w"))
 	})
@@ -289,6 +305,19 @@ func TestStorageErrorEndsTheNode(t *testing.T) {
 		f.start()
 		c.expectEverywhere("k", "w")
 	})
+	t.Run("panic", func(t *testing.T) {
+		c, disks := startWithFaultyDisks(t, nil)
+		old := c.leader()
+		disks[old].panics.Store(true)
+		if _, err := old.Apply(within(t, patience), put("k", "lost")); !errors.Is(err, ErrOutcomeUnknown) {
+			t.Errorf("apply = %v, want an unknown outcome", err)
+		}
+		err := expectFatal(t, old, "StoreLogs")
+		if !strings.Contains(err.Error(), "page 7") || !strings.Contains(err.Error(), "empty it") {
+			t.Errorf("message %q", err)
+		}
+		mustApply(t, c.newLeader(old), put("k", "w"))
+	})
 	t.Run("term", func(t *testing.T) {
 		c, disks := startWithFaultyDisks(t, nil)
 		old := c.leader()
@@ -305,13 +334,30 @@ func TestStorageStallEndsTheNode(t *testing.T) {
 	old := c.leader()
 	release := make(chan struct{})
 	disks[old].hang.Store(&release)
+	began := time.Now()
 	t.Cleanup(func() { close(release) })
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	if _, err := old.Apply(ctx, put("k", "hanging")); !errors.Is(err, ErrOutcomeUnknown) {
 		t.Errorf("apply = %v", err)
 	}
-	_ = expectFatal(t, old, "write")
+	err := expectFatal(t, old, "write")
+	// The watchdog looks eight times per stall; the rest is for a busy machine.
+	if took := time.Since(began); took < 300*time.Millisecond || took > 3*time.Second {
+		t.Errorf("the node gave up after %v", took)
+	}
+	if !strings.Contains(err.Error(), old.dir) || !strings.Contains(err.Error(), "hangs") {
+		t.Errorf("message %q", err)
+	}
+	if d := old.Disk(); d.WriteP99 < 300*time.Millisecond {
+		t.Errorf("the write that hangs is not told of: %+v", d)
+	}
+	eventually(t, "it leads no more", func() error {
+		if old.IsLeader() {
+			return errors.New("it does")
+		}
+		return nil
+	})
 	mustApply(t, c.newLeader(old), put("k", "w"))
 	if _, err := old.ReadBarrier(within(t, 100*time.Millisecond)); err == nil {
 		t.Error("a node that has given up confirms reads")

@@ -237,15 +237,17 @@ func damageCases(t testing.TB) map[string]func(path string) {
 // Whatever happens to the log's file: the start ends with an error that says
 // which file it is and what to do, and never with a panic.
 func TestDamagedLogFile(t *testing.T) {
+	c := newCluster(t, 1)
+	n := c.nodes[0]
+	c.start()
+	for i := range 20 {
+		c.write(fmt.Sprint("k", i), strings.Repeat("v", 4000))
+	}
+	n.kill()
+	good := n.dir
 	for name, damage := range damageCases(t) {
 		t.Run(name, func(t *testing.T) {
-			c := newCluster(t, 1)
-			n := c.nodes[0]
-			c.start()
-			for i := range 20 {
-				c.write(fmt.Sprint("k", i), strings.Repeat("v", 4000))
-			}
-			n.kill()
+			n.dir = copyDir(t, good)
 			path := filepath.Join(n.dir, raftDir, logFile)
 			damage(path)
 			_, err := Open(t.Context(), n.options())

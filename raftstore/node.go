@@ -115,7 +115,7 @@ func Open(ctx context.Context, opts Options) (*Node, error) {
 	n.lead.init()
 	n.ownReads = newBatcher(m, n.ownBarrier)
 	n.leaderReads = newBatcher(m, n.askLeader)
-	n.fsm = &adapter{state: state, applied: n.applied, log: n.log, m: m, level: opts.featureLevel, fail: n.fail}
+	n.fsm = &adapter{state: state, applied: n.applied, log: n.log, m: m, level: opts.featureLevel, fail: n.fail, written: make(chan struct{}, 1)}
 	if err := n.start(); err != nil {
 		n.cancel()
 		_ = n.release()
@@ -165,6 +165,7 @@ func (n *Node) start() error {
 	}
 	n.run(n.keepInTouch)
 	n.run(n.checkup)
+	n.run(n.verifySnapshots)
 	if n.bolt != nil {
 		n.run(func() { n.bolt.RunMetrics(n.ctx, 10*time.Second) })
 	}

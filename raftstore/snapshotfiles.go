@@ -109,6 +109,34 @@ func readSnapshot(store *raft.FileSnapshotStore, name string) error {
 	return r.Close()
 }
 
+// verifySnapshots reads each snapshot back that was written, while the log that
+// it replaces is still there, until the node stops.
+func (n *Node) verifySnapshots() {
+	for {
+		select {
+		case <-n.ctx.Done():
+			return
+		case <-n.fsm.written:
+			n.verifyNewest()
+		}
+	}
+}
+
+func (n *Node) verifyNewest() {
+	list, err := n.snapshots.List()
+	if err != nil || len(list) == 0 {
+		return
+	}
+	_, r, err := n.snapshots.Open(list[0].ID) // compares the checksum
+	if err == nil {
+		err = r.Close()
+	}
+	n.m.snapshotBad.Set(boolFloat(err != nil))
+	if err != nil {
+		n.log.Error("the newest snapshot cannot be read back; look after the disk, and take another one", "id", list[0].ID, "error", err)
+	}
+}
+
 // setAside moves path into the directory to, which keeps nothing else.
 func setAside(path, to string) error {
 	if err := os.RemoveAll(to); err != nil {
