@@ -30,6 +30,15 @@
 //     of them. Whoever has lost its state joins instead.
 //   - Storage that failed once is not used again. The node stops taking part at
 //     once and says why on Fatal; the process is expected to end.
+//   - The files of the data directory are looked through before they are used.
+//     Damage ends the start with a *CorruptError that names the file and says what
+//     to do, unless the rest makes up for it without forgetting anything that this
+//     server has confirmed.
+//   - A server whose history is not that of a majority of the voters marks its
+//     directory and ends (*DivergedError); Open refuses the directory from then on.
+//     Without a majority, and while a disk is nearly full, the state is read-only.
+//   - Time in the log never runs back, and no leader's clock moves it further than
+//     maxClockError beyond the middle of all servers' clocks that it has heard of.
 //   - The index that WaitApplied and ReadBarrier speak of is that of the last
 //     command that the state machine applied, not Raft's: entries that no state
 //     machine ever sees (no-ops, barriers) advance the latter only.
