@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -139,10 +140,10 @@ func (s *Server) relay(w http.ResponseWriter, r *http.Request, id string) error 
 		s.metrics.relays.WithLabelValues("not-sent").Inc()
 		return unreachable(id, err)
 	}
-	stopUpload := upload(w, r, stream, cancel)
+	answered, drained := upload(w, r, stream, cancel)
+	defer drained()
 	first, err := stream.Recv()
-	// net/http does not read a body and write an answer at the same time.
-	stopUpload()
+	answered()
 	if err != nil {
 		return s.relayProblem(r, id, err)
 	}
@@ -188,35 +189,45 @@ func (s *Server) relayProblem(r *http.Request, id string, err error) error {
 	}
 }
 
-// upload sends the request's body in a goroutine and returns what ends that. A
-// body that breaks off ends the relay: half of it must not look whole. What is
-// left of a body when the answer comes is not wanted.
-func upload(w http.ResponseWriter, r *http.Request, stream pmpb.ForwardService_RelayClient, cancel func()) (stop func()) {
+// upload sends the request's body in a goroutine. A body that breaks off ends the
+// relay: half of it must not look whole. answered is to be called when the answer
+// is there: what is left of the body is not wanted then. drained waits for the
+// goroutine; a client that still sends has a moment to read the answer, because a
+// connection that is closed on unread bytes may lose it.
+func upload(w http.ResponseWriter, r *http.Request, stream pmpb.ForwardService_RelayClient, cancel func()) (answered, drained func()) {
 	if r.ContentLength == 0 || r.Body == nil || r.Body == http.NoBody {
 		_ = stream.CloseSend() // Recv has the error
-		return func() {}
+		return func() {}, func() {}
 	}
-	stopped, done := make(chan struct{}), make(chan struct{})
+	control := http.NewResponseController(w)
+	_ = control.EnableFullDuplex() // HTTP/2 and recorders need no leave
+	enough, done := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)
 		err := sendBody(stream, r.Body)
 		select {
-		case <-stopped:
+		case <-enough:
+			if err == nil {
+				_, _ = io.Copy(io.Discard, r.Body) // until its end, or out of time
+			}
 		default:
 			if err != nil {
 				cancel()
 			}
 		}
 	}()
-	return func() {
-		close(stopped)
+	answered = func() {
+		close(enough)
 		select {
 		case <-done:
-			return
 		default:
+			w.Header().Set("Connection", "close")
 		}
-		w.Header().Set("Connection", "close")
-		_ = http.NewResponseController(w).SetReadDeadline(time.Now())
+	}
+	return answered, func() {
+		if body, ok := r.Body.(*steadyBody); ok {
+			body.end(time.Now().Add(unreadBodyTimeout))
+		}
 		<-done
 	}
 }
@@ -445,9 +456,26 @@ func (w *steadyWriter) FlushError() error {
 type steadyBody struct {
 	io.ReadCloser
 	control *http.ResponseController
+
+	mu    sync.Mutex
+	until time.Time // after which nothing is read; zero: no end
 }
 
 func (b *steadyBody) Read(p []byte) (int, error) {
-	_ = b.control.SetReadDeadline(time.Now().Add(streamStall))
+	b.mu.Lock()
+	limit := time.Now().Add(streamStall)
+	if !b.until.IsZero() && b.until.Before(limit) {
+		limit = b.until
+	}
+	_ = b.control.SetReadDeadline(limit)
+	b.mu.Unlock()
 	return b.ReadCloser.Read(p)
+}
+
+// end bounds all reads, also one that is under way.
+func (b *steadyBody) end(at time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.until = at
+	_ = b.control.SetReadDeadline(at)
 }
