@@ -139,6 +139,7 @@ func memberOf(r *pmpb.IdentifyResponse) *pmpb.Member {
 	return &pmpb.Member{
 		ServerId: r.GetServerId(), RaftAddress: r.GetRaftAddress(), GrpcAddress: r.GetGrpcAddress(),
 		HttpAddress: r.GetHttpAddress(), Version: r.GetVersion(), FeatureLevel: r.GetFeatureLevel(),
+		Name: r.GetName(), Zone: r.GetZone(),
 	}
 }
 

@@ -29,6 +29,11 @@ var (
 	// ErrClusterMismatch says that the data directory is that of another cluster
 	// than the log in it, or than the peers.
 	ErrClusterMismatch = errors.New("raftstore: the data directory belongs to another cluster")
+	// ErrNotCaughtUp says that leadership was not handed over, because nobody has
+	// the log that the leader has.
+	ErrNotCaughtUp = errors.New("raftstore: no other voter is caught up")
+	// ErrRemoved says that this server was removed from the cluster.
+	ErrRemoved = errors.New("raftstore: this server was removed from the cluster")
 	// ErrTooOld says that the cluster uses a feature level that this program does
 	// not know: it cannot apply the log as the others do.
 	ErrTooOld = errors.New("raftstore: this program is older than what the cluster uses")

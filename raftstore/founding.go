@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"oaas.io/control-plane/proto/pmpb"
 )
@@ -177,6 +179,9 @@ func (n *Node) join(ctx context.Context, address, clusterID string) error {
 		ServerId: self.GetServerId(), RaftAddress: self.GetRaftAddress(), GrpcAddress: self.GetGrpcAddress(),
 		HttpAddress: self.GetHttpAddress(), Version: self.GetVersion(), ClusterId: clusterID,
 	})
+	if status.Code(err) == codes.NotFound && clusterID != "" {
+		return fmt.Errorf("%w: server %s; to let it come back as a new server, remove its data directory %s first", ErrRemoved, n.serverID, n.opts.DataDir)
+	}
 	if err != nil {
 		return fmt.Errorf("joining through %s: %w", address, err)
 	}

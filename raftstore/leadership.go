@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
 	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"oaas.io/control-plane/proto/pmpb"
 )
@@ -19,6 +21,8 @@ type term struct {
 	number uint64
 	// ctx ends when the leadership does.
 	ctx context.Context
+	// pilot looks after the servers; nil until it has begun.
+	pilot atomic.Pointer[pilot]
 }
 
 // leadership holds the current term for those who wait for one.
@@ -100,7 +104,8 @@ func (n *Node) runTerm(ctx context.Context) {
 	}
 	n.dropStaged(ctx, number)
 	// Reads and writes may come from here on.
-	n.lead.set(&term{number: number, ctx: ctx})
+	t := &term{number: number, ctx: ctx}
+	n.lead.set(t)
 	n.m.ready.Set(1)
 	n.m.established.Inc()
 	n.log.Info("this node leads", "term", number, "applied", n.applied.get())
@@ -109,6 +114,9 @@ func (n *Node) runTerm(ctx context.Context) {
 		n.m.ready.Set(0)
 		n.log.Info("this node no longer leads", "term", number)
 	}()
+	var flight sync.WaitGroup
+	defer flight.Wait()
+	flight.Go(func() { n.flyWhile(ctx, t) })
 	n.keepMembers(ctx, number)
 }
 
@@ -197,29 +205,47 @@ func (n *Node) runOnce(ctx context.Context, t *term, fn func(context.Context, ui
 	return nil
 }
 
+// Transfer is a leadership that was handed over.
+type Transfer struct {
+	From, To string
+	// Took is the time until this node no longer led.
+	Took time.Duration
+}
+
 // TransferLeadership makes the best follower the leader. It returns nil once
-// this node no longer leads. The target is one that has the whole log, because
-// the library, given a follower that lags, can keep refusing writes for good.
+// this node no longer leads.
 func (n *Node) TransferLeadership(ctx context.Context) error {
+	_, err := n.TransferTo(ctx, "")
+	return err
+}
+
+// TransferTo makes a voter the leader, the best one when id is empty. The target
+// must have the whole log, because the library, given a follower that lags, can
+// keep refusing writes for good.
+func (n *Node) TransferTo(ctx context.Context, id string) (*Transfer, error) {
 	if n.readyTerm() == nil {
-		return ErrNotLeader
+		return nil, ErrNotLeader
 	}
-	target, err := n.transferTarget(ctx)
+	if id == n.serverID {
+		return nil, fmt.Errorf("raftstore: server %s leads already: %w", id, ErrIsLeader)
+	}
+	target, err := n.transferTarget(ctx, id)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*n.timing.Election+n.timing.Heartbeat)
 	defer cancel()
 	began := time.Now()
 	err = n.await(ctx, func() raft.Future { return n.raft.LeadershipTransferToServer(target.ID, target.Address) })
 	if n.raft.State() != raft.Leader {
-		n.log.Info("leadership handed over", "to", target.ID, "took", time.Since(began))
-		return nil
+		took := time.Since(began)
+		n.log.Info("leadership handed over", "to", target.ID, "took", took)
+		return &Transfer{From: n.serverID, To: string(target.ID), Took: took}, nil
 	}
 	if errors.Is(err, context.DeadlineExceeded) {
 		n.checkStuck() //nolint:contextcheck // the caller's time is over, the node's is not
 	}
-	return fmt.Errorf("raftstore: leadership was not taken by %s: %w", target.ID, err)
+	return nil, fmt.Errorf("raftstore: leadership was not taken by %s: %w", target.ID, err)
 }
 
 // checkStuck ends the node when, long after a transfer should have been over,
@@ -241,15 +267,18 @@ func (n *Node) checkStuck() {
 }
 
 // transferTarget finds the voter with the longest log, which must be in this
-// term.
-func (n *Node) transferTarget(ctx context.Context) (raft.Server, error) {
+// term; or the one with that id, if it is as far.
+func (n *Node) transferTarget(ctx context.Context, id string) (raft.Server, error) {
 	ctx, cancel := context.WithTimeout(ctx, n.timing.Heartbeat)
 	defer cancel()
 	var others []raft.Server
 	for _, s := range n.servers() {
-		if s.Suffrage == raft.Voter && string(s.ID) != n.serverID {
+		if s.Suffrage == raft.Voter && string(s.ID) != n.serverID && (id == "" || id == string(s.ID)) {
 			others = append(others, s)
 		}
+	}
+	if id != "" && len(others) == 0 {
+		return raft.Server{}, fmt.Errorf("raftstore: no voter to hand leadership to: %w", &UnknownServerError{ID: id})
 	}
 	own := n.raft.LastIndex()
 	answers := n.identifyServers(ctx, others)
@@ -261,7 +290,7 @@ func (n *Node) transferTarget(ctx context.Context) (raft.Server, error) {
 		}
 	}
 	if best.ID == "" || bestIndex+closeEnough < own {
-		return raft.Server{}, errors.New("raftstore: no other voter is caught up")
+		return raft.Server{}, ErrNotCaughtUp
 	}
 	return best, nil
 }
@@ -288,6 +317,8 @@ func (n *Node) identity() *pmpb.IdentifyResponse {
 		ServerId: n.serverID, RaftAddress: self.GetRaftAddress(), GrpcAddress: self.GetGrpcAddress(),
 		HttpAddress: self.GetHttpAddress(), Version: self.GetVersion(),
 		ClusterId: n.ClusterID(), Virgin: n.virgin(), LeaderId: string(leader), Term: n.raft.CurrentTerm(),
+		Name: self.GetName(), Zone: self.GetZone(), LastContact: durationpb.New(n.LastContact()), CommitIndex: n.raft.CommitIndex(),
+		SnapshotIndex: n.snapshotIndex(), LastLogTerm: n.logPosition().term, StartedAt: timestamppb.New(n.started),
 		Peers: n.opts.Peers, LastLogIndex: n.raft.LastIndex(), AppliedIndex: n.applied.get(), FeatureLevel: n.opts.featureLevel,
 	}
 }

@@ -58,7 +58,7 @@ func TestRunWhileLeaderUnderFlapping(t *testing.T) {
 			}
 		}(n.Node, n.name)
 	}
-	const flaps = 25
+	const flaps = 100
 	for range flaps {
 		leader := c.leader()
 		eventually(t, "work runs on the leader", func() error {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/hashicorp/raft"
 
@@ -41,14 +40,12 @@ func (n *Node) mintClusterID(ctx context.Context, number uint64) bool {
 	return ctx.Err() == nil
 }
 
-// keepMembers is the leader's housekeeping: it keeps the members table true and
-// gives servers that have caught up their vote. It runs until ctx ends.
+// keepMembers is the leader's housekeeping: it keeps the members table true. It
+// runs until ctx ends.
 func (n *Node) keepMembers(ctx context.Context, number uint64) {
-	steady := make(map[raft.ServerID]time.Time)
 	for round := 0; ; round++ {
 		n.tidyMembers(ctx, number, round%recheckEvery == 0)
 		n.raiseFeatureLevel(ctx, number)
-		n.promote(ctx, steady)
 		if !pause(ctx, n.timing.Probe) {
 			return
 		}
@@ -139,45 +136,6 @@ func (n *Node) countMembers(servers []raft.Server) {
 	n.m.members.WithLabelValues("nonvoter").Set(float64(len(servers) - voters))
 }
 
-// promote gives a vote to servers that have kept up for Timing.Stabilization.
-// steady is since when each has.
-func (n *Node) promote(ctx context.Context, steady map[raft.ServerID]time.Time) {
-	var waiting []raft.Server
-	for _, s := range n.servers() {
-		if s.Suffrage == raft.Nonvoter {
-			waiting = append(waiting, s)
-		}
-	}
-	if len(waiting) == 0 {
-		clear(steady)
-		return
-	}
-	actx, cancel := context.WithTimeout(ctx, n.timing.Heartbeat)
-	defer cancel()
-	last := n.raft.LastIndex()
-	for i, a := range n.identifyServers(actx, waiting) {
-		id := waiting[i].ID
-		if a == nil || a.GetTerm() != n.raft.CurrentTerm() || a.GetLeaderId() != n.serverID || a.GetLastLogIndex()+closeEnough < last {
-			delete(steady, id)
-			continue
-		}
-		since, ok := steady[id]
-		if !ok {
-			steady[id] = time.Now()
-			continue
-		}
-		if time.Since(since) < n.timing.Stabilization {
-			continue
-		}
-		delete(steady, id)
-		if err := n.changeConfig(ctx, func() raft.Future { return n.raft.AddVoter(id, waiting[i].Address, 0, n.timing.RPC) }); err != nil {
-			n.log.Warn("a server was not given its vote", "server_id", id, "error", err)
-			continue
-		}
-		n.log.Info("server promoted to voter", "server_id", id)
-	}
-}
-
 func (n *Node) changeConfig(ctx context.Context, start func() raft.Future) error {
 	ctx, cancel := context.WithTimeout(ctx, n.timing.RPC)
 	defer cancel()
@@ -201,7 +159,7 @@ func (n *Node) admit(ctx context.Context, number uint64, m *pmpb.Member, member 
 		}
 	}
 	if have == nil && member {
-		return errRemoved
+		return ErrRemoved
 	}
 	if holder != nil {
 		if string(holder.ID) == n.serverID {
@@ -241,7 +199,6 @@ func (n *Node) configure(ctx context.Context, have *raft.Server, id raft.ServerI
 }
 
 var (
-	errRemoved = errors.New("the server was removed from the cluster")
 	errBadJoin = errors.New("the server cannot join")
 )
 
@@ -258,14 +215,24 @@ func (n *Node) keepInTouch() {
 		n.learn()
 		n.forgetOthers()
 		err := n.announce()
-		if err == nil {
+		switch {
+		case err == nil:
 			last = ""
-		} else if text := err.Error(); text != last && n.ctx.Err() == nil {
+			continue
+		case errors.Is(err, ErrRemoved):
+			n.fail(err)
+			return
+		}
+		if text := err.Error(); text != last && n.ctx.Err() == nil {
 			n.log.Warn("the leader was not told this node's addresses", "error", err)
 			last = text
 		}
 	}
 }
+
+// forgottenAfter is the number of heartbeat timeouts without a leader after which
+// a node wonders whether it was removed.
+const forgottenAfter = 4
 
 // learn asks the configured peers who they are while there is a server that
 // nothing is known about.
@@ -280,12 +247,13 @@ func (n *Node) learn() {
 	}
 }
 
-// announce tells the leader this node's addresses when its row is not right. A
+// announce tells the leader this node's addresses when its row is not right, and
+// asks whether it still belongs to the cluster when no leader speaks to it. A
 // node that came back elsewhere hears from no leader, as the leader cannot find
 // it; then any peer passes the message on.
 func (n *Node) announce() error {
 	if n.raft.State() == raft.Leader || n.peers.self.GetGrpcAddress() == "" ||
-		sameMember(n.state.Snapshot().Member(n.serverID), n.peers.self) {
+		sameMember(n.state.Snapshot().Member(n.serverID), n.peers.self) && n.LastContact() < forgottenAfter*n.timing.Heartbeat {
 		return nil
 	}
 	clusterID := n.ClusterID()

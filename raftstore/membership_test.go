@@ -1,11 +1,15 @@
 package raftstore
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
 	"testing"
 
 	"github.com/hashicorp/raft"
@@ -13,22 +17,31 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// expectServers waits until the leader's configuration has want voters and no
-// other servers.
+// expectVoters waits until the configuration has want voters and no other
+// servers, on the leader and on each of them.
 func (c *testCluster) expectVoters(want ...*testNode) {
 	c.t.Helper()
-	eventually(c.t, fmt.Sprintf("voters are %v", names(want)), func() error {
-		servers := c.leader().Servers()
-		if len(servers) != len(want) {
-			return fmt.Errorf("have %+v", servers)
-		}
-		for _, n := range want {
-			found := false
-			for _, s := range servers {
-				found = found || s.ID == n.ServerID() && s.Voter && s.RaftAddress == n.raftAddr
+	c.expectServers(want, nil)
+}
+
+// expectServers waits for those voters and those spares.
+func (c *testCluster) expectServers(voters, spares []*testNode) {
+	c.t.Helper()
+	eventually(c.t, fmt.Sprintf("voters are %v, spares %v", names(voters), names(spares)), func() error {
+		for _, viewer := range append([]*testNode{c.leader()}, voters...) {
+			if !viewer.running() {
+				continue
 			}
-			if !found {
-				return fmt.Errorf("%s is not a voter in %+v", n.name, servers)
+			servers := viewer.Servers()
+			if len(servers) != len(voters)+len(spares) {
+				return fmt.Errorf("%s sees %+v", viewer.name, servers)
+			}
+			for i, n := range append(slices.Clone(voters), spares...) {
+				if !slices.ContainsFunc(servers, func(s Server) bool {
+					return s.ID == n.ServerID() && s.Voter == (i < len(voters)) && s.RaftAddress == n.raftAddr
+				}) {
+					return fmt.Errorf("%s is not what is wanted in %+v of %s", n.name, servers, viewer.name)
+				}
 			}
 		}
 		return nil
@@ -41,6 +54,9 @@ func TestJoinAndPromotion(t *testing.T) {
 	c.write("k", "v")
 	n4 := c.add("n4") // has the founders as its peers, itself not
 	n4.start()
+	c.expectServers(c.nodes[:3], c.nodes[3:]) // a fourth vote would help nobody
+	n5 := c.add("n5")
+	n5.start()
 	c.expectVoters(c.nodes...)
 	c.expectEverywhere("k", "v")
 	if n4.ClusterID() != c.leader().ClusterID() {
@@ -160,12 +176,85 @@ func TestRemovedServerStaysOut(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	err := out.join(within(t, patience), leader.grpcAddr, leader.ClusterID())
-	if status.Code(err) != codes.FailedPrecondition {
-		t.Errorf("a removed server's announcement = %v", err)
-	}
+	expectRemoved(t, out)
 	if got := len(leader.Servers()); got != 2 {
 		t.Errorf("%d servers", got)
+	}
+	// Neither does it when it is started again.
+	out.kill()
+	term := leader.Term()
+	out.start()
+	expectRemoved(t, out)
+	if leader.Term() != term || !leader.IsLeader() {
+		t.Errorf("a removed server disturbed the others: term %d became %d", term, leader.Term())
+	}
+}
+
+// expectRemoved waits until the node has found out that it was removed, and ends.
+func expectRemoved(t *testing.T, n *testNode) {
+	t.Helper()
+	select {
+	case err := <-n.Fatal():
+		if !errors.Is(err, ErrRemoved) || !strings.Contains(err.Error(), n.dir) {
+			t.Errorf("a removed server ends with %v", err)
+		}
+	case <-within(t, patience).Done():
+		t.Error("a removed server goes on")
+	}
+}
+
+// All nodes come back at once with other IPs behind the same names, as the pods of
+// a Kubernetes StatefulSet may.
+func TestAllNodesComeBackWithOtherIPs(t *testing.T) {
+	c := newCluster(t, 3)
+	var mu sync.Mutex
+	addresses := map[string]string{} // by name
+	names := map[*testNode][2]string{}
+	var peers []string
+	for _, n := range c.nodes {
+		names[n] = [2]string{n.name + ".pm.test:7401", n.name + ".pm.test:7402"}
+		peers = append(peers, names[n][1])
+	}
+	publish := func(n *testNode) {
+		mu.Lock()
+		defer mu.Unlock()
+		addresses[names[n][0]], addresses[names[n][1]] = n.raftAddr, n.grpcAddr
+	}
+	for _, n := range c.nodes {
+		publish(n)
+		n.configure = func(o *Options) {
+			dial := o.Dial
+			o.RaftAddress, o.GRPCAddress, o.Peers = names[n][0], names[n][1], peers
+			o.Dial = func(ctx context.Context, address string) (net.Conn, error) {
+				mu.Lock()
+				at := addresses[address]
+				mu.Unlock()
+				return dial(ctx, at)
+			}
+		}
+	}
+	c.start()
+	c.write("k", "v")
+	c.expectEverywhere("k", "v")
+	ids := map[*testNode]string{}
+	for _, n := range c.nodes {
+		ids[n] = n.ServerID()
+		n.kill()
+	}
+	for _, n := range c.nodes {
+		n.raftAddr, n.grpcAddr = freeAddress(t), freeAddress(t)
+		publish(n)
+	}
+	for _, n := range c.nodes {
+		n.start()
+		if n.ServerID() != ids[n] {
+			t.Errorf("%s has another id", n.name)
+		}
+	}
+	c.write("k", "elsewhere")
+	c.expectEverywhere("k", "elsewhere")
+	if servers := c.leader().Servers(); len(servers) != 3 {
+		t.Errorf("the servers are %+v", servers)
 	}
 }
 

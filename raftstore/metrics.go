@@ -26,6 +26,10 @@ type metrics struct {
 	members       *prometheus.GaugeVec
 	featureLevel  prometheus.Gauge
 	successions   prometheus.Counter
+	removals      prometheus.Counter
+	tolerance     prometheus.Gauge
+	desired       prometheus.Gauge
+	healthy       *prometheus.GaugeVec
 	*upkeepMetrics
 }
 
@@ -63,12 +67,19 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		featureLevel:  gauge("feature_level", "Feature level of the cluster; commands above it are not proposed."),
 		successions: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "oaas_pm_raftstore_successions_total", Help: "Elections that this node began because the leader's process was gone."}),
+		removals: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "oaas_pm_raftstore_removed_servers_total", Help: "Servers that were removed while this node led, by autopilot or by an operator."}),
+		tolerance: gauge("failure_tolerance", "Healthy voters that may fail before there is no quorum, as the leader sees it."),
+		desired:   gauge("voters_desired", "Voters that there should be, as the leader sees it."),
+		healthy: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "oaas_pm_raftstore_server_healthy", Help: "1 while the server is healthy, else 0, as the leader sees it."}, []string{"server_id"}),
 		members: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "oaas_pm_raftstore_members", Help: "Servers in the cluster's configuration."}, []string{"suffrage"}),
 	}
 	for _, c := range append(m.collectors(),
 		m.appliedIndex, m.snapshotBytes, m.ready, m.established, m.proposals, m.proposeTime, m.barriers, m.barrierTime,
 		m.barrierBatch, m.storageWrite, m.storageErrors, m.storageStall, m.refused, m.members, m.featureLevel, m.successions,
+		m.removals, m.tolerance, m.desired, m.healthy,
 	) {
 		if err := reg.Register(c); err != nil {
 			var dup prometheus.AlreadyRegisteredError

@@ -68,6 +68,7 @@ type Node struct {
 	gate        sync.Mutex // guards closing against proposals
 	closing     bool
 
+	started time.Time
 	// ctx ends when the node starts to stop, stopped is closed when the library
 	// has stopped.
 	ctx      context.Context
@@ -108,6 +109,7 @@ func Open(ctx context.Context, opts Options) (*Node, error) {
 		refusals: newRefusalLog(opts.Logger),
 		slots:    make(chan struct{}, maxProposals),
 		stopped:  make(chan struct{}),
+		started:  opts.Now(),
 		failed:   make(chan struct{}),
 		fatal:    make(chan error, 1),
 	}
@@ -136,7 +138,7 @@ func (n *Node) start() error {
 	n.peers = newDirectory(&pmpb.Member{
 		ServerId: n.serverID, RaftAddress: string(trans.LocalAddr()),
 		GrpcAddress: n.opts.GRPCAddress, HttpAddress: n.opts.HTTPAddress, Version: n.opts.Version,
-		FeatureLevel: n.opts.featureLevel,
+		FeatureLevel: n.opts.featureLevel, Name: n.opts.Name, Zone: n.opts.Zone,
 	}, n.opts.Dial, n.state.Snapshot)
 	n.created = &watchedSnapshots{SnapshotStore: snapshots}
 	n.snapshots, n.trans = n.created, trans

@@ -159,6 +159,9 @@ type Options struct {
 	// Compaction is when the log's file is made smaller at the start.
 	Compaction Compaction
 
+	// Name is what people call the node, and Zone its failure domain: autopilot
+	// spreads the votes over the zones. Both may be empty.
+	Name, Zone string
 	// Version of the program, told to peers.
 	Version string
 	// NewClusterID mints the identity of a new cluster. Default: a random UUID.

@@ -123,7 +123,9 @@ func toStatus(err error) error {
 	switch {
 	case errors.Is(err, ErrNotLeader), errors.Is(err, ErrNoLeader), errors.Is(err, ErrShutdown):
 		return status.Error(codes.Unavailable, err.Error())
-	case errors.Is(err, errRemoved), errors.Is(err, errBadJoin):
+	case errors.Is(err, ErrRemoved):
+		return status.Error(codes.NotFound, err.Error())
+	case errors.Is(err, errBadJoin):
 		return status.Error(codes.FailedPrecondition, err.Error())
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		return status.FromContextError(err).Err()

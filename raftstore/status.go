@@ -71,12 +71,15 @@ func (n *Node) LeaderConn(ctx context.Context) (*grpc.ClientConn, error) {
 // Server is one entry of the cluster's configuration.
 type Server struct {
 	ID          string
+	Name, Zone  string
 	RaftAddress string
 	GRPCAddress string
 	HTTPAddress string
 	Version     string
 	Voter       bool
 	Leader      bool
+	// FeatureLevel is the highest that its program knows, 0 while it has not said.
+	FeatureLevel uint32
 }
 
 // Servers gives the latest configuration that this node knows.
@@ -87,6 +90,7 @@ func (n *Node) Servers() []Server {
 		m := n.peers.lookup(string(s.ID))
 		out = append(out, Server{
 			ID: string(s.ID), RaftAddress: string(s.Address), GRPCAddress: m.GetGrpcAddress(), HTTPAddress: m.GetHttpAddress(),
+			Name: m.GetName(), Zone: m.GetZone(), FeatureLevel: m.GetFeatureLevel(),
 			Version: m.GetVersion(), Voter: s.Suffrage == raft.Voter, Leader: s.ID == leader,
 		})
 	}

@@ -96,7 +96,11 @@ func (t *peerTransport) Close() error {
 func (*peerTransport) SetHeartbeatHandler(func(raft.RPC)) {}
 
 func (t *peerTransport) AppendEntriesPipeline(id raft.ServerID, a raft.ServerAddress) (raft.AppendPipeline, error) {
-	return t.NetworkTransport.AppendEntriesPipeline(id, target(id, a))
+	inner, err := t.NetworkTransport.AppendEntriesPipeline(id, target(id, a))
+	if err != nil {
+		return nil, err
+	}
+	return newDrainedPipeline(inner), nil
 }
 
 func (t *peerTransport) AppendEntries(id raft.ServerID, a raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
