@@ -137,6 +137,8 @@ func operatorProblem(err error) error {
 	var op *registry.Error
 	var guard *fsm.GuardError
 	var invalid *fsm.InvalidCommandError
+	var unknown *raftstore.UnknownServerError
+	var setting *raftstore.ConfigError
 	wrap := func(code registry.Code, detail string) error { return &problem{code: code, detail: detail, cause: err} }
 	switch {
 	case errors.As(err, &own), errors.As(err, &op):
@@ -145,6 +147,10 @@ func operatorProblem(err error) error {
 		return errNoLeader()
 	case errors.Is(err, raftstore.ErrOutcomeUnknown):
 		return wrap(registry.OutcomeUnknown, "The change was proposed and may or may not take effect; look before trying again")
+	case errors.As(err, &unknown):
+		return wrap(registry.NotFound, "Node not found: "+unknown.ID)
+	case errors.As(err, &setting):
+		return wrap(registry.InvalidArgument, setting.Field+": "+setting.Reason)
 	case errors.Is(err, raftstore.ErrNotConfirmed), errors.Is(err, raftstore.ErrRestoreRunning):
 		return wrap(registry.FailedPrecondition, err.Error())
 	case errors.Is(err, fsm.ErrCorruptSnapshot):

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"strings"
@@ -84,7 +85,7 @@ func startNode(t *testing.T, raftLn, internalLn net.Listener, peers []string) *r
 	h := &harness{t: t}
 	h.opts = Options{
 		Registry: reg, Cluster: raft, Metrics: metrics, Version: "test", HoldForLeader: 10 * time.Second,
-		Inspection: NodeInspection{Node: raft}, Snapshots: NodeSnapshots{Node: raft}, Membership: membershipOf(raft), Settings: map[string]string{"gossip-key": "secret"},
+		Inspection: NodeInspection{Node: raft}, Snapshots: NodeSnapshots{Node: raft}, Membership: NodeMembership{Node: raft}, Settings: map[string]string{"gossip-key": "secret"},
 	}
 	if h.server, err = New(h.opts); err != nil {
 		t.Fatal(err)
@@ -212,5 +213,97 @@ func TestSnapshotOfRealNodes(t *testing.T) {
 		if resp.StatusCode != tt.status {
 			t.Errorf("%s: %d %s", name, resp.StatusCode, text)
 		}
+	}
+}
+
+// TestMembershipOfRealNodes hands leadership over, pins a server, and takes one
+// out, all through nodes that do not lead.
+func TestMembershipOfRealNodes(t *testing.T) {
+	nodes, c := realCluster(t, 3), client(t)
+	ask := func(via *realNode, method, target, body string) (int, string) {
+		t.Helper()
+		var in io.Reader
+		if body != "" {
+			in = strings.NewReader(body)
+		}
+		resp, text := fetch(t, c, method, via.base+"/api/v1/"+target, in)
+		return resp.StatusCode, text
+	}
+	eventually(t, "all are healthy", func() error {
+		status, text := ask(nodes[0], http.MethodGet, "operator/autopilot", "")
+		if status != http.StatusOK || !strings.Contains(text, `"healthy":true,"failure_tolerance":1`) {
+			return fmt.Errorf("%d %s", status, text)
+		}
+		return nil
+	})
+	follower := func() *realNode {
+		for _, n := range nodes {
+			if !n.raft.IsLeader() {
+				return n
+			}
+		}
+		return nil
+	}
+	to := follower().raft.ServerID()
+	status, text := ask(follower(), http.MethodPost, "operator/leader/transfer", `{"to":"`+to+`"}`)
+	var moved Transfer
+	if err := json.Unmarshal([]byte(text), &moved); err != nil || status != http.StatusOK || moved.To != to || moved.Gap > 5000 {
+		t.Fatalf("%d %s", status, text)
+	}
+	// Health is the leader's to know, and any node's to tell.
+	eventually(t, "the new leader knows all", func() error {
+		members, _ := getJSON[[]member](t, c, follower().base+"/api/v1/members")
+		for _, m := range members {
+			if m.Health == nil || !m.Health.Healthy || m.Leader != (m.ServerID == to) {
+				return fmt.Errorf("%+v", m)
+			}
+		}
+		return nil
+	})
+	status, text = ask(follower(), http.MethodDelete, "members/"+follower().raft.ServerID(), "")
+	if status != http.StatusConflict || !strings.Contains(text, "force") {
+		t.Errorf("%d %s", status, text)
+	}
+	gone := follower().raft.ServerID()
+	status, text = ask(follower(), http.MethodDelete, "members/"+gone+"?dry_run", "")
+	if status != http.StatusOK || !strings.Contains(text, `"voters_after":2`) || strings.Contains(text, `"refused":[]`) {
+		t.Errorf("%d %s", status, text)
+	}
+	leader := nodes[0]
+	for _, n := range nodes {
+		if n.raft.ServerID() == to {
+			leader = n
+		}
+	}
+	status, text = ask(leader, http.MethodPut, "members/"+gone+"/vote", `{"allowed":false}`)
+	if status != http.StatusOK {
+		t.Fatalf("%d %s", status, text)
+	}
+	eventually(t, "the pinned server has no vote", func() error {
+		_, text := ask(leader, http.MethodGet, "operator/autopilot", "")
+		var s AutopilotState
+		if err := json.Unmarshal([]byte(text), &s); err != nil {
+			return err
+		}
+		for _, server := range s.Servers {
+			if server.ServerID == gone && server.Role == "non-voter" {
+				return nil
+			}
+		}
+		return errors.New(text)
+	})
+	status, text = ask(leader, http.MethodDelete, "members/"+gone+"?force", "")
+	if status != http.StatusOK || !strings.Contains(text, `"removed":true`) {
+		t.Fatalf("%d %s", status, text)
+	}
+	eventually(t, "it is gone", func() error {
+		if n := len(leader.raft.Servers()); n != 2 {
+			return fmt.Errorf("%d servers", n)
+		}
+		return nil
+	})
+	status, text = ask(leader, http.MethodPut, "operator/autopilot/config", `{"desired_voters":4}`)
+	if status != http.StatusBadRequest || !strings.Contains(text, "desired_voters") {
+		t.Errorf("%d %s", status, text)
 	}
 }

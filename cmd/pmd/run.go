@@ -103,6 +103,8 @@ func (n *node) raftOptions() raftstore.Options {
 		Peers:       n.opts.Peers,
 		Profile:     raftstore.Profile(n.opts.Profile),
 		Version:     version.Version,
+		Name:        n.opts.nodeName(),
+		Zone:        n.opts.Zone,
 		Logger:      n.log.Named("raft"),
 		Registerer:  n.metrics,
 	}
@@ -167,7 +169,7 @@ func (n *node) assemble(static *discovery.StaticConfig) error {
 	}
 	apiOpts := api.Options{
 		Registry: n.registry, Cluster: n.raft, Metrics: n.metrics, Logger: n.log.Named("api"), Logs: n.logs,
-		Inspection: api.NodeInspection{Node: n.raft}, Snapshots: api.NodeSnapshots{Node: n.raft}, Settings: n.opts.settings, DataDir: n.opts.DataDir, Version: version.Version,
+		Membership: api.NodeMembership{Node: n.raft}, Inspection: api.NodeInspection{Node: n.raft}, Snapshots: api.NodeSnapshots{Node: n.raft}, Settings: n.opts.settings, DataDir: n.opts.DataDir, Version: version.Version,
 		MaxBodyBytes: n.opts.MaxBodyBytes, RequestTimeout: n.opts.RequestTimeout,
 		GatewayTimeout: n.opts.GatewayTimeout, StaticDir: n.opts.StaticDir,
 	}
