@@ -159,7 +159,7 @@ func (n *Node) admit(ctx context.Context, number uint64, m *pmpb.Member, member 
 		}
 	}
 	if have == nil && member {
-		return ErrRemoved
+		return n.confirmRemoved(ctx)
 	}
 	if holder != nil {
 		if string(holder.ID) == n.serverID {
@@ -182,6 +182,17 @@ func (n *Node) admit(ctx context.Context, number uint64, m *pmpb.Member, member 
 	n.peers.hear(m)
 	n.putMember(ctx, number, m)
 	return nil
+}
+
+// confirmRemoved gives ErrRemoved if the removal of a server that this node's
+// configuration lacks is committed. It may be the last act of a leader that nobody
+// follows any more; its successor would still count on the server, which must not
+// be told to give up its disk.
+func (n *Node) confirmRemoved(ctx context.Context) error {
+	if err := n.changeConfig(ctx, func() raft.Future { return n.raft.Barrier(n.timing.RPC) }); err != nil {
+		return fmt.Errorf("%w: the removal is not confirmed: %w", ErrNotLeader, err)
+	}
+	return ErrRemoved
 }
 
 func (n *Node) configure(ctx context.Context, have *raft.Server, id raft.ServerID, address raft.ServerAddress) error {
