@@ -56,6 +56,7 @@ func (n *Node) flyWhile(ctx context.Context, t *term) {
 	<-ctx.Done()
 	<-p.run.Stop()
 	p.removals.Wait()
+	n.m.forget()
 }
 
 // AutopilotConfig is part of autopilot's application interface.

@@ -3,6 +3,7 @@ package raftstore
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -149,6 +150,14 @@ func nameOf(s Server) string {
 		return s.ID
 	}
 	return s.Name + " (" + s.ID + ")"
+}
+
+// forget empties the metrics of what autopilot sees: only a leader knows that. NaN
+// is passed over by the minimum or maximum over all nodes.
+func (m *metrics) forget() {
+	m.tolerance.Set(math.NaN())
+	m.desired.Set(math.NaN())
+	m.healthy.Reset()
 }
 
 // observe keeps the metrics of what autopilot sees.

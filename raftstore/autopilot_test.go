@@ -3,12 +3,14 @@ package raftstore
 import (
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"oaas.io/control-plane/proto/pmpb"
@@ -205,4 +207,33 @@ func TestRemoveServer(t *testing.T) {
 	}
 	expectRemoved(t, out)
 	c.write("k", "v")
+}
+
+// Only a leader knows what autopilot sees, and a former one forgets it.
+func TestAutopilotMetrics(t *testing.T) {
+	c := startCluster(t, 3)
+	c.write("k", "v")
+	c.expectHealthy(3)
+	leader := c.leader()
+	if got := testutil.ToFloat64(leader.m.tolerance); got != 1 {
+		t.Errorf("failure tolerance %v", got)
+	}
+	if got := testutil.ToFloat64(leader.m.desired); got != 3 {
+		t.Errorf("voters desired %v", got)
+	}
+	if got := testutil.CollectAndCount(leader.m.healthy); got != 3 {
+		t.Errorf("%d servers", got)
+	}
+	if _, err := c.others(leader)[0].Autopilot(); !errors.Is(err, ErrNotLeader) {
+		t.Errorf("a follower's view: %v", err)
+	}
+	if err := leader.TransferLeadership(within(t, patience)); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the former leader forgets", func() error {
+		if v := testutil.ToFloat64(leader.m.tolerance); !math.IsNaN(v) || testutil.CollectAndCount(leader.m.healthy) != 0 {
+			return fmt.Errorf("failure tolerance %v", v)
+		}
+		return nil
+	})
 }

@@ -69,13 +69,16 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 			Name: "oaas_pm_raftstore_successions_total", Help: "Elections that this node began because the leader's process was gone."}),
 		removals: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "oaas_pm_raftstore_removed_servers_total", Help: "Servers that were removed while this node led, by autopilot or by an operator."}),
-		tolerance: gauge("failure_tolerance", "Healthy voters that may fail before there is no quorum, as the leader sees it."),
-		desired:   gauge("voters_desired", "Voters that there should be, as the leader sees it."),
+		tolerance: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "oaas_pm_raft_failure_tolerance", Help: "Healthy voters that may fail before there is no quorum, as the leader sees it; NaN elsewhere."}),
+		desired: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "oaas_pm_raft_voters_desired", Help: "Voters that there should be, as the leader sees it; NaN elsewhere."}),
 		healthy: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "oaas_pm_raftstore_server_healthy", Help: "1 while the server is healthy, else 0, as the leader sees it."}, []string{"server_id"}),
+			Name: "oaas_pm_raft_server_healthy", Help: "1 while the server is healthy, else 0, as the leader sees it."}, []string{"server_id"}),
 		members: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "oaas_pm_raftstore_members", Help: "Servers in the cluster's configuration."}, []string{"suffrage"}),
 	}
+	m.forget()
 	for _, c := range append(m.collectors(),
 		m.appliedIndex, m.snapshotBytes, m.ready, m.established, m.proposals, m.proposeTime, m.barriers, m.barrierTime,
 		m.barrierBatch, m.storageWrite, m.storageErrors, m.storageStall, m.refused, m.members, m.featureLevel, m.successions,
