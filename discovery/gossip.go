@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
+	"log"
 	"net/netip"
 	"sync"
 	"time"
@@ -102,6 +103,7 @@ func newNode(ctx context.Context, role pmpb.NodeMeta_Role, o Options) (*node, er
 		return nil, fmt.Errorf("gossip: %w", err)
 	}
 	n := &node{opts: o, log: o.Logger, stats: newMetrics(roleNames[role])}
+	config.Logger = log.New(newMemberLog(n.log, n.stats.refused, o.Clock), "", 0)
 	config.Name = nodeName(description, o.Instance)
 	n.table = newTable(config.Name, o.MaxMembers, n.log, n.stats)
 	config.Delegate = delegate{meta: meta}

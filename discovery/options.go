@@ -194,7 +194,6 @@ func (o Options) config(ctx context.Context) (*memberlist.Config, error) {
 	c.Label = o.Label
 	c.DeadNodeReclaimTime = deadNodeReclaim
 	c.TCPTimeout = tcpTimeout
-	c.Logger = o.Logger.StandardLogger(&hclog.StandardLoggerOptions{InferLevels: true})
 	c.LogOutput = nil
 	o.Timing.apply(c)
 
