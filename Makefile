@@ -51,6 +51,10 @@ test-kubernetes: build ## Tests on the local Kubernetes.
 bench-main: build ## Measure what the main job promises; writes bench/out/main.json.
 	$(LOCAL) bench --bin bin --out bench/out/main.json
 
+.PHONY: bench-ha
+bench-ha: build ## Measure failover, restarts, scale and bad input with three pmd (about 20 minutes); writes bench/out/ha.json.
+	$(LOCAL) bench-ha --bin bin --out bench/out/ha.json
+
 .PHONY: fuzz
 fuzz: ## Run every fuzz target for FUZZTIME (default 20s) each.
 	@bash tools/fuzz.sh $(or $(FUZZTIME),20s)

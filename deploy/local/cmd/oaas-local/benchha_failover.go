@@ -33,7 +33,7 @@ func measureFailover(ctx context.Context, s *haStack, options *haOptions) ([]ben
 		}},
 	} {
 		var times []time.Duration
-		failures, lost := 0, 0
+		failures, lost, early := 0, 0, 0
 		for round := range options.kills {
 			f, err := s.failover(ctx, fmt.Sprintf("%s-%d", variant.name, round), variant.lead(round))
 			if err != nil {
@@ -47,9 +47,12 @@ func measureFailover(ctx context.Context, s *haStack, options *haOptions) ([]ben
 			if f.lost {
 				lost++
 			}
+			if f.early {
+				early++
+			}
 		}
 		bounds := failoverBounds[s.profile]
-		note := fmt.Sprintf("%d times SIGKILL of the leader, one POST %s, deadline %s, no retry, no key; until its answer", options.kills, variant.note, failoverDeadline)
+		note := fmt.Sprintf("%d times SIGKILL of the leader, one POST %s, deadline %s, no retry, no key; until its answer; %d were answered before the process was gone", options.kills, variant.note, failoverDeadline, early)
 		results = append(results,
 			bench.AtMost(variant.name+"_p50", bench.Quantile(times, 0.5).Seconds(), bounds[0], "s", note),
 			bench.AtMost(variant.name+"_p99", bench.Quantile(times, 0.99).Seconds(), bounds[1], "s", fmt.Sprintf("fastest %.3f s", bench.Quantile(times, 0).Seconds())),
@@ -65,6 +68,8 @@ type failoverRound struct {
 	took time.Duration
 	err  error
 	lost bool
+	// early is true when the answer came before the leader's process was gone.
+	early bool
 }
 
 func (s *haStack) failover(ctx context.Context, key string, lead time.Duration) (failoverRound, error) {
@@ -94,7 +99,9 @@ func (s *haStack) failover(ctx context.Context, key string, lead time.Duration) 
 		<-time.After(lead)
 	}
 	leader.Kill()
+	early := len(answered) > 0
 	round := <-answered
+	round.early = early
 	if round.err == nil {
 		_, err := client.Deployment(ctx, key)
 		round.lost = system.IsStatus(err, http.StatusNotFound)

@@ -32,10 +32,19 @@ const (
 	// snapshotsPerNode is how many snapshots of each node are measured.
 	snapshotsPerNode = 2
 	mebibyte         = 1 << 20
+	// snapshotLook is how often nodes look whether a snapshot is due, more often
+	// than they do by default: how soon one can be provoked depends on it.
+	snapshotLook     = 5 * time.Second
+	defaultThreshold = 8192
 )
 
 // measureScale loads many deployments and then looks at snapshots, restart and memory.
 func measureScale(ctx context.Context, s *haStack, options *haOptions) ([]bench.Result, error) {
+	for _, pm := range s.system.PMs {
+		if err := tune(ctx, pm, snapshotLook, defaultThreshold); err != nil {
+			return nil, err
+		}
+	}
 	rate, err := s.fill(ctx, options.deployments)
 	if err != nil {
 		return nil, err
@@ -158,15 +167,11 @@ func (s *haStack) measureSnapshots(ctx context.Context) ([]bench.Result, error) 
 // provoke lets a node take a snapshot and gives the time that it took, from the
 // appearance of its directory to its final name.
 func (s *haStack) provoke(ctx context.Context, pm *system.PM) (from, to time.Time, err error) {
-	tune := func(interval string, threshold uint64) error {
-		_, err := pm.Client().Do(ctx, http.MethodPatch, "/api/v1/operator/raft/tuning", fmt.Appendf(nil, `{"snapshot_interval":%q,"snapshot_threshold":%d}`, interval, threshold), nil)
-		return err
-	}
 	old, err := snapshotsOf(pm)
 	if err != nil {
 		return from, to, err
 	}
-	if err := tune("1s", 1); err != nil {
+	if err := tune(ctx, pm, snapshotLook, 1); err != nil {
 		return from, to, err
 	}
 	ticker := time.NewTicker(time.Millisecond)
@@ -195,7 +200,12 @@ func (s *haStack) provoke(ctx context.Context, pm *system.PM) (from, to time.Tim
 			}
 		}
 	}
-	return from, to, tune("1m", 8192)
+	return from, to, tune(ctx, pm, snapshotLook, defaultThreshold)
+}
+
+func tune(ctx context.Context, pm *system.PM, interval time.Duration, threshold uint64) error {
+	_, err := pm.Client().Do(ctx, http.MethodPatch, "/api/v1/operator/raft/tuning", fmt.Appendf(nil, `{"snapshot_interval":%q,"snapshot_threshold":%d}`, interval, threshold), nil)
+	return err
 }
 
 func snapshotsOf(pm *system.PM) ([]string, error) {
@@ -327,7 +337,7 @@ func peakMemory(pid int) (float64, error) {
 	return 0, errors.New("the system does not tell")
 }
 
-// metrics gives a node's counters and gauges by name with labels.
+// metricsOf gives a node's counters and gauges by name with labels.
 func metricsOf(ctx context.Context, pm *system.PM) (map[string]float64, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, pm.URL()+"/metrics", nil)
 	if err != nil {
@@ -341,9 +351,11 @@ func metricsOf(ctx context.Context, pm *system.PM) (map[string]float64, error) {
 	out := map[string]float64{}
 	lines := bufio.NewScanner(response.Body)
 	for lines.Scan() {
-		name, value, ok := strings.Cut(lines.Text(), " ")
-		if v, err := strconv.ParseFloat(value, 64); ok && err == nil {
-			out[name] = v
+		line := lines.Text() // labels may have spaces in them
+		if at := strings.LastIndexByte(line, ' '); at > 0 && line[0] != '#' {
+			if v, err := strconv.ParseFloat(line[at+1:], 64); err == nil {
+				out[line[:at]] = v
+			}
 		}
 	}
 	return out, lines.Err()
