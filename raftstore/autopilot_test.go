@@ -156,20 +156,23 @@ func TestJudgeRemoval(t *testing.T) {
 		refused  bool
 		forcible bool
 		after    Quorum
+		spares   int
 	}{
-		"one of three":                {three, "a", false, true, true, quorumOf(2, 2)},
-		"one of three, by force":      {three, "a", true, false, false, quorumOf(2, 2)},
-		"the dead one of three":       {oneDown, "c", false, false, false, quorumOf(2, 2)},
-		"a living one beside a dead":  {oneDown, "a", true, true, false, quorumOf(2, 1)},
-		"without a quorum":            {twoDown, "a", true, true, false, quorumOf(3, 1)},
-		"a dead one without a quorum": {twoDown, "b", false, false, false, quorumOf(3, 2)},
-		"the only voter":              {[]ServerState{server("a", true, true), server("b", false, true)}, "a", true, true, false, quorumOf(0, 0)},
-		"a spare":                     {append(slices.Clone(three), server("d", false, false)), "d", false, false, false, quorumOf(3, 3)},
-		"one of five":                 {append(slices.Clone(three), server("d", true, true), server("e", true, true)), "e", false, false, false, quorumOf(4, 4)},
+		"one of three":                {three, "a", false, true, true, quorumOf(2, 2), 0},
+		"one of three, by force":      {three, "a", true, false, false, quorumOf(2, 2), 0},
+		"the dead one of three":       {oneDown, "c", false, false, false, quorumOf(2, 2), 0},
+		"a living one beside a dead":  {oneDown, "a", true, true, false, quorumOf(2, 1), 0},
+		"without a quorum":            {twoDown, "a", true, true, false, quorumOf(3, 1), 0},
+		"a dead one without a quorum": {twoDown, "b", false, false, false, quorumOf(3, 2), 0},
+		"the only voter":              {[]ServerState{server("a", true, true), server("b", false, true)}, "a", true, true, false, quorumOf(0, 0), 0},
+		"a spare":                     {append(slices.Clone(three), server("d", false, false)), "d", false, false, false, quorumOf(3, 3), 0},
+		"one of five":                 {append(slices.Clone(three), server("d", true, true), server("e", true, true)), "e", false, false, false, quorumOf(4, 4), 0},
+		"one of three beside a spare": {append(slices.Clone(three), server("d", false, true)), "a", false, false, false, quorumOf(2, 2), 1},
+		"no spare makes a quorum":     {append(slices.Clone(oneDown), server("d", false, true)), "a", true, true, false, quorumOf(2, 1), 1},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
-			r, err := judgeRemoval(&AutopilotState{Servers: tc.servers}, tc.id, RemoveOptions{Force: tc.force})
+			r, err := judgeRemoval(&AutopilotState{Servers: tc.servers, OptimisticFailureTolerance: tc.spares}, tc.id, RemoveOptions{Force: tc.force})
 			var refused *RemovalRefusedError
 			if errors.As(err, &refused) != tc.refused || tc.refused && refused.Forcible != tc.forcible {
 				t.Errorf("verdict %v", err)

@@ -168,7 +168,7 @@ func TestLeaderIsRemovedByItsSuccessor(t *testing.T) {
 func TestUnconfirmedRemovalIsNotTold(t *testing.T) {
 	c := newCluster(t, 3)
 	for _, n := range c.nodes {
-		n.configure = func(o *Options) { o.Timing.Heartbeat, o.Timing.Election = 2*time.Second, 2*time.Second }
+		n.configure = func(o *Options) { o.Timing.Heartbeat, o.Timing.Election = time.Second, time.Second }
 	}
 	c.start()
 	c.write("k", "v")

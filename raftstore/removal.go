@@ -120,6 +120,8 @@ func judgeRemoval(s *AutopilotState, id string, o RemoveOptions) (*Removal, erro
 	case r.After.Tolerance < 0:
 		return r, refuse(false, fmt.Sprintf("of the %d voters that were left only %d are healthy, %d are needed: nothing could be written any more",
 			r.After.Voters, r.After.Healthy, r.After.Needed))
+	case gone.Voter && s.OptimisticFailureTolerance > s.FailureTolerance:
+		r.Warnings = append(r.Warnings, "its vote goes to a spare that stands by")
 	case r.After.Tolerance < r.Before.Tolerance && r.After.Tolerance == 0:
 		r.Warnings = append(r.Warnings, fmt.Sprintf("the loss of one more voter stops all writes: failure tolerance falls from %d to 0", r.Before.Tolerance))
 		if !o.Force && r.After.Voters > 1 {
