@@ -37,11 +37,17 @@ smoke: build ## The demo without a terminal: kills the leader, checks every obje
 	$(LOCAL) smoke --bin bin
 
 .PHONY: test
-test: kubernetes test-unit test-kubernetes ## All tests: unit tests with the race detector, then those on a real Kubernetes.
+test: kubernetes test-unit test-fuzz test-kubernetes ## All tests: unit tests with the race detector, fuzz targets for a moment, then tests on a real Kubernetes.
 
 .PHONY: test-unit
 test-unit: ## Tests that need nothing but Go and loopback.
 	go test -race -timeout 15m $(UNIT_TESTS)
+
+# What decodes bytes from outside, at every run for a moment. `make fuzz` has more
+# targets and more time.
+.PHONY: test-fuzz
+test-fuzz: ## Fuzz the decoders of commands, snapshots, REST documents, gossip and peers' messages for 4 s each.
+	@bash tools/fuzz.sh 4s '^Fuzz(DecodeCommand|ReadSnapshot|DecodePackage|DecodeDeployment|DecodeMeta|PeerMessages|Request)$$'
 
 .PHONY: test-kubernetes
 test-kubernetes: build ## Tests on the local Kubernetes.
@@ -57,7 +63,7 @@ bench-ha: build ## Measure failover, restarts, scale and bad input with three pm
 
 .PHONY: fuzz
 fuzz: ## Run every fuzz target for FUZZTIME (default 20s) each.
-	@bash tools/fuzz.sh $(or $(FUZZTIME),20s)
+	@bash tools/fuzz.sh $(or $(FUZZTIME),20s) $(or $(FUZZ),.)
 
 $(TOOLS)/.stamp: tools/go.mod tools/go.sum
 	@mkdir -p $(TOOLS)
