@@ -37,7 +37,6 @@ const (
 	indexID         = "id"
 	indexUID        = "uid"
 	indexPackage    = "package"
-	indexEnv        = "env"
 	indexChanged    = "changed"
 	indexDeployment = "deployment"
 	indexOrder      = "order"
@@ -60,7 +59,6 @@ func newSchema() *memdb.DBSchema {
 		table(TablePlans, by(indexID, true, func(p *Plan) []byte { return key(p.DeploymentKey) })),
 		table(TableUnits,
 			by(indexID, true, func(u *pmpb.Unit) []byte { return key(u.GetId()) }),
-			by(indexEnv, false, func(u *pmpb.Unit) []byte { return key(u.GetEnv()) }),
 			by(indexChanged, true, func(u *pmpb.Unit) []byte {
 				return append(changedKey(u.GetEnv(), u.GetModifyIndex()), u.GetId()...)
 			}),

@@ -1,6 +1,9 @@
 package fsm
 
 import (
+	"slices"
+	"strings"
+
 	"github.com/hashicorp/go-memdb"
 
 	"oaas.io/control-plane/proto/pmpb"
@@ -77,7 +80,9 @@ func (s *Snapshot) UnitsByDeployment(uid string) []*pmpb.Unit {
 
 // UnitsByEnv gives the units of one environment by id, tombstones included.
 func (s *Snapshot) UnitsByEnv(env string) []*pmpb.Unit {
-	return all[*pmpb.Unit](s, TableUnits, indexEnv, env)
+	units := all[*pmpb.Unit](s, TableUnits, indexChanged+"_prefix", env)
+	slices.SortFunc(units, func(a, b *pmpb.Unit) int { return strings.Compare(a.GetId(), b.GetId()) })
+	return units
 }
 
 // UnitsChangedSince gives the units of one environment whose last change has an
@@ -164,7 +169,7 @@ func (s *Snapshot) WatchUnits() <-chan struct{} { return s.watchMany(TableUnits,
 
 // WatchUnitsByEnv watches the units of one environment.
 func (s *Snapshot) WatchUnitsByEnv(env string) <-chan struct{} {
-	return s.watchMany(TableUnits, indexEnv, env)
+	return s.watchMany(TableUnits, indexChanged+"_prefix", env)
 }
 
 // WatchUnitsByDeployment watches the units of one deployment.
