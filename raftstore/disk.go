@@ -19,8 +19,8 @@ func statDisk(path string) (free, total uint64, err error) {
 	if err := syscall.Statfs(path, &s); err != nil {
 		return 0, 0, fmt.Errorf("raftstore: the space left at %s is not known: %w", path, err)
 	}
-	size := uint64(s.Bsize) //nolint:gosec,unconvert // positive, and of another type on other systems
-	return uint64(s.Bavail) * size, s.Blocks * size, nil
+	size := uint64(s.Bsize) //nolint:gosec // positive, and of another type on other systems
+	return s.Bavail * size, s.Blocks * size, nil
 }
 
 // Watermark is how much of a file system must stay free. The state becomes

@@ -86,7 +86,7 @@ func (n *Node) isGone(ctx context.Context, id string) bool {
 		if address == "" || n.layer == nil {
 			return false
 		}
-		conn, err := n.layer.Dial(target(raft.ServerID(id), address), n.timing.Heartbeat/4)
+		conn, err := n.layer.Dial(target(raft.ServerID(id), address), n.timing.Heartbeat/4) //nolint:contextcheck // the library's interface; the time is bounded
 		if err != nil {
 			return errors.Is(err, syscall.ECONNREFUSED)
 		}

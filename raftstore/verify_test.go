@@ -55,7 +55,7 @@ func TestVerifyLeaderIsNoReadBarrier(t *testing.T) {
 	eventually(t, "all read the new value", func() error {
 		for _, n := range c.nodes {
 			if _, err := n.ReadBarrier(within(t, time.Second)); err != nil || get(n, "k") != "new" {
-				return fmt.Errorf("%s: %q, %v", n.name, get(n, "k"), err)
+				return errors.Join(fmt.Errorf("%s reads %q", n.name, get(n, "k")), err)
 			}
 		}
 		return nil
