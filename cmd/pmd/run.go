@@ -210,6 +210,10 @@ func (n *node) serve(ctx context.Context, lns *listeners) error {
 		}
 		return nil
 	})
+	group.Go(func() error {
+		followHeap(ctx)
+		return nil
+	})
 	group.Go(func() error { return n.api.Serve(ctx, lns.http) })
 	group.Go(func() error { return internal.Serve(n.raft.GuardListener(lns.grpc)) })
 	group.Go(func() error {
