@@ -69,7 +69,7 @@ func benchHACommand() *cobra.Command {
 	options.bind(cmd.Flags())
 	cmd.Flags().StringVar(&options.out, "out", "", "write the results as JSON to this file")
 	cmd.Flags().IntVar(&options.kills, "kills", options.kills, "how often the leader is killed, for each of the failover figures")
-	cmd.Flags().IntVar(&options.rounds, "rounds", options.rounds, "how often the leader is ended by SIGTERM; a fifth of it, at least one, are rolling restarts")
+	cmd.Flags().IntVar(&options.rounds, "rounds", options.rounds, "how often the leader is ended by SIGTERM; a fifth of it, at least one, are rolling restarts, and five times it is how often each kind of bad input is sent")
 	cmd.Flags().IntVar(&options.deployments, "deployments", options.deployments, "deployments that are loaded for the figures at scale")
 	cmd.Flags().StringSliceVar(&options.only, "only", nil, "measure only these: "+strings.Join(haNames(), ", "))
 	return cmd

@@ -25,8 +25,8 @@ import (
 )
 
 const (
-	// attackTimes is how often each kind of bad input is sent.
-	attackTimes = 50
+	// attacksPerRound is how often each kind of bad input is sent for each round.
+	attacksPerRound = 5
 	// linesPerAttack is how many lines of the log one peer may cost, for each kind
 	// of bad input, however often it is sent.
 	linesPerAttack = 2
@@ -80,14 +80,14 @@ func (a attack) target(pm *system.PM) string {
 }
 
 // measureBadInput sends what no peer should to every port of a follower and of the leader.
-func measureBadInput(ctx context.Context, s *haStack, _ *haOptions) ([]bench.Result, error) {
+func measureBadInput(ctx context.Context, s *haStack, options *haOptions) ([]bench.Result, error) {
 	leader, err := s.system.Leader(ctx)
 	if err != nil {
 		return nil, err
 	}
 	var results []bench.Result
 	for role, pm := range map[string]*system.PM{"leader": leader, "follower": s.system.Follower(leader)} {
-		more, err := s.attackNode(ctx, role, pm)
+		more, err := s.attackNode(ctx, role, pm, options.rounds*attacksPerRound)
 		results = append(results, more...)
 		if err != nil {
 			return results, err
@@ -97,7 +97,7 @@ func measureBadInput(ctx context.Context, s *haStack, _ *haOptions) ([]bench.Res
 	return results, nil
 }
 
-func (s *haStack) attackNode(ctx context.Context, role string, pm *system.PM) ([]bench.Result, error) {
+func (s *haStack) attackNode(ctx context.Context, role string, pm *system.PM, times int) ([]bench.Result, error) {
 	pid := pm.PID()
 	stored, err := s.stored(ctx, pm)
 	if err != nil {
@@ -111,7 +111,7 @@ func (s *haStack) attackNode(ctx context.Context, role string, pm *system.PM) ([
 	kinds := attacks()
 	var kept []net.Conn
 	for _, a := range kinds {
-		for range attackTimes {
+		for range times {
 			conn, err := a.send(ctx, pm)
 			if err != nil {
 				return nil, fmt.Errorf("%s to the %s port: %w", a.name, a.port, err)
@@ -121,7 +121,7 @@ func (s *haStack) attackNode(ctx context.Context, role string, pm *system.PM) ([
 			}
 		}
 	}
-	if err := wrongCluster(ctx, pm); err != nil {
+	if err := wrongCluster(ctx, pm, times); err != nil {
 		return nil, err
 	}
 	// With all the half-open connections, the node still does its work.
@@ -150,7 +150,7 @@ func (s *haStack) attackNode(ctx context.Context, role string, pm *system.PM) ([
 	slices.Sort(grown)
 	prefix := "bad_input_" + role
 	return []bench.Result{
-		bench.Exactly(prefix+"_alive", working, 1, "", fmt.Sprintf("the same process answers after %d kinds of bad input, %d times each, on all four ports, with half-open connections left", len(kinds)+1, attackTimes)),
+		bench.Exactly(prefix+"_alive", working, 1, "", fmt.Sprintf("the same process answers after %d kinds of bad input, %d times each, on all four ports, with half-open connections left", len(kinds)+1, times)),
 		bench.Exactly(prefix+"_stored", float64(after-stored), 0, "", "packages and deployments more than before"),
 		bench.AtMost(prefix+"_log_lines", float64(logLines(pm)-lines), float64((len(kinds)+1)*linesPerAttack), "", fmt.Sprintf("lines of the log about one peer, the access log aside, at most %d for each kind, however often", linesPerAttack)),
 		bench.Info(prefix+"_counted", float64(len(grown)), "", strings.Join(grown, ", ")),
@@ -184,14 +184,14 @@ func (a attack) send(ctx context.Context, pm *system.PM) (net.Conn, error) {
 }
 
 // wrongCluster speaks the internal protocol as a node of another cluster would.
-func wrongCluster(ctx context.Context, pm *system.PM) error {
+func wrongCluster(ctx context.Context, pm *system.PM, times int) error {
 	conn, err := grpc.NewClient(pm.GRPCAddress, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		return err
 	}
 	defer func() { _ = conn.Close() }() // nothing is left to learn from it
 	other := uuid.NewString()
-	for range attackTimes {
+	for range times {
 		_, err := pmpb.NewPeerServiceClient(conn).CurrentTerm(ctx, &pmpb.CurrentTermRequest{ClusterId: other})
 		if status.Code(err) != codes.FailedPrecondition {
 			return fmt.Errorf("a node of another cluster is answered %w", err)

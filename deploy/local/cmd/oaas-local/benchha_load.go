@@ -190,8 +190,8 @@ func startLoad(ctx context.Context, s *haStack, name string, patient bool) *load
 	l := &load{balancer: newBalancer(s.system.PMs), name: name, patient: patient, stop: stop, written: map[string]time.Time{}}
 	l.done.Go(func() { l.balancer.probe(ctx) })
 	for i := range loadWorkers {
-		l.done.Go(func() { l.each(ctx, func(n int) { l.write(fmt.Sprintf("%s-%d-%d", name, i, n)) }) })
-		l.done.Go(func() { l.each(ctx, func(int) { l.request(http.MethodGet, "/api/v1/packages/bench", nil, "") }) })
+		l.done.Go(func() { l.each(ctx, func(n int) { l.write(ctx, fmt.Sprintf("%s-%d-%d", name, i, n)) }) })
+		l.done.Go(func() { l.each(ctx, func(int) { l.request(ctx, http.MethodGet, "/api/v1/packages/bench", nil, "") }) })
 	}
 	return l
 }
@@ -216,8 +216,8 @@ func (l *load) each(ctx context.Context, do func(n int)) {
 	}
 }
 
-func (l *load) write(key string) {
-	if l.request(http.MethodPost, "/api/v1/deployments", deploymentBody(key), key) {
+func (l *load) write(ctx context.Context, key string) {
+	if l.request(ctx, http.MethodPost, "/api/v1/deployments", deploymentBody(key), key) {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		l.written[key] = time.Now()
@@ -225,8 +225,8 @@ func (l *load) write(key string) {
 }
 
 // request is not bound to the time of the load: what was begun is finished.
-func (l *load) request(method, path string, body []byte, key string) bool {
-	ctx, cancel := context.WithTimeout(context.Background(), loadDeadline)
+func (l *load) request(ctx context.Context, method, path string, body []byte, key string) bool {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), loadDeadline)
 	defer cancel()
 	var got *answer
 	var err error
