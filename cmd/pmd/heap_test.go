@@ -13,7 +13,7 @@ func TestHeapLimit(t *testing.T) {
 		live uint64
 		want int64
 	}{
-		{0, heapFloor}, {100 << 20, heapFloor}, {1000 << 20, 1264 << 20}, {math.MaxInt64, math.MaxInt64},
+		{0, heapFloor}, {100 << 20, heapFloor}, {1000 << 20, 1564 << 20}, {math.MaxInt64, math.MaxInt64},
 	} {
 		if got := heapLimit(tc.live); got != tc.want {
 			t.Errorf("heapLimit(%d) = %d, want %d", tc.live, got, tc.want)
