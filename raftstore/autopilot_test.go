@@ -212,6 +212,35 @@ func TestRemoveServer(t *testing.T) {
 	c.write("k", "v")
 }
 
+// Removals that follow each other faster than autopilot looks are judged by what
+// the earlier ones have left, not by a picture that still shows those servers.
+func TestRemovalsInARowKeepTheTolerance(t *testing.T) {
+	c := newCluster(t, 5)
+	for _, n := range c.nodes {
+		n.configure = func(o *Options) { o.Timing.Probe = time.Hour } // autopilot does not look again
+	}
+	c.start()
+	leader := c.leader()
+	picture := &AutopilotState{}
+	for _, s := range leader.Servers() {
+		picture.Servers = append(picture.Servers, ServerState{Server: s, Healthy: true})
+	}
+	seen := &pilot{n: leader.Node}
+	seen.view.Store(picture)
+	leader.readyTerm().pilot.Store(seen)
+	for i, n := range c.others(leader)[:3] {
+		_, err := leader.RemoveServer(within(t, patience), n.ServerID(), RemoveOptions{})
+		var refused *RemovalRefusedError
+		if last := i == 2; errors.As(err, &refused) != last || last && !refused.Forcible || !last && err != nil {
+			t.Fatalf("removal %d leaves %d servers, the verdict is %v", i+1, len(leader.Servers()), err)
+		}
+	}
+	var unknown *UnknownServerError
+	if _, err := leader.RemoveServer(within(t, patience), c.others(leader)[0].ServerID(), RemoveOptions{}); !errors.As(err, &unknown) {
+		t.Errorf("a server that was removed already gives %v", err)
+	}
+}
+
 // Only a leader knows what autopilot sees, and a former one forgets it.
 func TestAutopilotMetrics(t *testing.T) {
 	c := startCluster(t, 3)

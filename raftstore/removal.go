@@ -3,6 +3,7 @@ package raftstore
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/hashicorp/raft"
@@ -60,11 +61,7 @@ func (e *RemovalRefusedError) Error() string {
 // the same verdict as the removal. The program of a removed server ends by itself
 // when it runs and can reach the others.
 func (n *Node) RemoveServer(ctx context.Context, id string, o RemoveOptions) (*Removal, error) {
-	state, err := n.Autopilot()
-	if err != nil {
-		return nil, err
-	}
-	verdict, err := judgeRemoval(state, id, o)
+	verdict, err := n.verdict(id, o)
 	if err != nil || o.DryRun {
 		return verdict, err
 	}
@@ -76,12 +73,47 @@ func (n *Node) RemoveServer(ctx context.Context, id string, o RemoveOptions) (*R
 	}
 	n.joins.Lock()
 	defer n.joins.Unlock()
+	// Another change may have come first while this one waited.
+	if verdict, err = n.verdict(id, o); err != nil {
+		return verdict, err
+	}
 	if err := n.changeConfig(ctx, func() raft.Future { return n.raft.RemoveServer(raft.ServerID(id), 0, n.timing.RPC) }); err != nil {
 		return nil, fmt.Errorf("raftstore: removing server %s: %w", id, classify(err))
 	}
 	n.log.Warn("a server was removed by an operator", "server_id", id, "name", verdict.Name, "force", o.Force)
 	n.m.removals.Inc()
 	return verdict, nil
+}
+
+// verdict judges a removal by the servers that there are now.
+func (n *Node) verdict(id string, o RemoveOptions) (*Removal, error) {
+	seen, err := n.Autopilot()
+	if err != nil {
+		return nil, err
+	}
+	return judgeRemoval(seen.among(n.Servers()), id, o)
+}
+
+// among is the picture with the servers of the present configuration, which may
+// have changed since autopilot looked: of those that it has not seen, nothing good
+// is known, and those that are gone carry nothing any more.
+func (s *AutopilotState) among(servers []Server) *AutopilotState {
+	out := *s
+	out.Servers = make([]ServerState, 0, len(servers))
+	standby := 0
+	for _, server := range servers {
+		state := ServerState{}
+		if i := slices.IndexFunc(s.Servers, func(have ServerState) bool { return have.ID == server.ID }); i >= 0 {
+			state = s.Servers[i]
+		}
+		state.Server = server
+		if !server.Voter && state.Healthy {
+			standby++
+		}
+		out.Servers = append(out.Servers, state)
+	}
+	out.OptimisticFailureTolerance = s.FailureTolerance + min(s.OptimisticFailureTolerance-s.FailureTolerance, standby)
+	return &out
 }
 
 // judgeRemoval plays the removal through.
