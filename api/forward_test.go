@@ -247,6 +247,11 @@ func TestLeaderGoneAfterSending(t *testing.T) {
 	if calls != 2 || w.Header().Get("Idempotency-Replayed") != "" {
 		t.Errorf("without a key at level 2: %d calls, %v", calls, w.Header())
 	}
+	// The client need not know: the answer is that of a write that went well at once.
+	read := p.leader.must(http.StatusOK, http.MethodGet, "/api/v1/deployments/d", "")
+	if tag := w.Header().Get("ETag"); tag == "" || tag != read.Header().Get("ETag") {
+		t.Errorf("the ETag of the retried write is %q, that of the deployment %q", tag, read.Header().Get("ETag"))
+	}
 	if dep := p.leader.store.State().Snapshot().Deployment("d"); dep.Generation != 1 {
 		t.Errorf("the deployment has generation %d: the retry had an effect of its own", dep.Generation)
 	}

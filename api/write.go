@@ -96,7 +96,10 @@ func (s *Server) runHere(ctx context.Context, ri registry.RequestInfo, op operat
 	if errors.As(err, &replayed) {
 		ans := &answer{status: int(replayed.Reply.GetStatus()), body: replayed.Reply.GetBody(), header: http.Header{}}
 		s.stamp(ans.header)
-		if !ri.Idempotency.Ephemeral {
+		if ri.Idempotency.Ephemeral {
+			// The client did not ask for a second attempt: its answer is that of the first.
+			op.date(ans, replayed.Reply.GetCreateIndex())
+		} else {
 			ans.header.Set("Idempotency-Replayed", "true")
 		}
 		if len(ans.body) == 0 {
@@ -110,13 +113,19 @@ func (s *Server) runHere(ctx context.Context, ri registry.RequestInfo, op operat
 	ans := &answer{header: http.Header{}}
 	ans.status, ans.body = op.reply(outcome)
 	s.stamp(ans.header)
-	ans.header.Set("PM-Index", formatIndex(index))
-	if op.tag != nil {
-		if tag := op.tag(index); tag != "" {
-			ans.header.Set("ETag", tag)
-		}
-	}
+	op.date(ans, index)
 	return ans, nil
+}
+
+// date says which version the write at index has made.
+func (op *operation) date(ans *answer, index uint64) {
+	ans.header.Set("PM-Index", formatIndex(index))
+	if op.tag == nil {
+		return
+	}
+	if tag := op.tag(index); tag != "" {
+		ans.header.Set("ETag", tag)
+	}
 }
 
 // onLeader runs local if this node leads and otherwise has the leader answer the
