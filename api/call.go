@@ -77,7 +77,7 @@ func (s *Server) observe(next http.Handler) http.Handler {
 		sw := &statusWriter{ResponseWriter: w}
 		sw.Header().Set(headerRequestID, c.id)
 		s.stamp(sw.Header())
-		if c.hop == nil && s.isDraining() {
+		if c.hop == nil && s.draining.Load() {
 			sw.Header().Set("Connection", "close")
 		}
 		s.metrics.inFlight.Inc()

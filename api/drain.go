@@ -1,25 +1,12 @@
 package api
 
-import (
-	"time"
-)
+import "time"
 
 // Drain tells clients to go to other nodes while everything is still answered:
 // /readyz fails, and each answer ends its connection. Serve drains by itself when
 // its context ends; a caller that has other things to do before that calls Drain
 // first.
-func (s *Server) Drain() {
-	s.drainOnce.Do(func() { close(s.draining) })
-}
-
-func (s *Server) isDraining() bool {
-	select {
-	case <-s.draining:
-		return true
-	default:
-		return false
-	}
-}
+func (s *Server) Drain() { s.draining.Store(true) }
 
 // awaitDrain returns when no client is connected any more, at the latest after
 // Options.DrainTime. A connection that is closed while its client sends a request

@@ -45,7 +45,7 @@ func (s *Server) livez(w http.ResponseWriter, _ *http.Request) error {
 // readyz succeeds if the node can answer a linearizable read now: it knows the
 // leader, the leader has a quorum, and the node has caught up.
 func (s *Server) readyz(w http.ResponseWriter, r *http.Request) error {
-	if s.isDraining() {
+	if s.draining.Load() {
 		return fail(registry.Unavailable, "This node is stopping")
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), readyTimeout)

@@ -7,7 +7,7 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -26,13 +26,9 @@ type Server struct {
 	started  time.Time
 	settings map[string]string
 
-	stopOnce sync.Once
-	// draining is closed when clients are to go elsewhere.
-	draining  chan struct{}
-	drainOnce sync.Once
-	// stopping is closed when the server begins to stop: long waits end.
-	stopping chan struct{}
-	// life ends when stopping is closed.
+	// draining is true once clients are to go elsewhere.
+	draining atomic.Bool
+	// life ends when the server begins to stop: long waits and relays end with it.
 	life context.Context
 	end  context.CancelFunc
 }
@@ -49,7 +45,7 @@ func New(opts Options) (*Server, error) {
 	}
 	s := &Server{
 		opts: opts, log: opts.Logger, metrics: m,
-		buffered: semaphore.NewWeighted(opts.MaxBufferedBytes), stopping: make(chan struct{}), draining: make(chan struct{}),
+		buffered: semaphore.NewWeighted(opts.MaxBufferedBytes),
 	}
 	s.started, s.settings = opts.Now(), redact(opts.Settings)
 	s.life, s.end = context.WithCancel(context.Background())
@@ -114,10 +110,7 @@ func (s *Server) Close() error {
 
 func (s *Server) stop() {
 	s.Drain()
-	s.stopOnce.Do(func() {
-		close(s.stopping)
-		s.end()
-	})
+	s.end()
 }
 
 // writeTimeout bounds how long a client may take to receive an answer, after the

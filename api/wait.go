@@ -64,7 +64,7 @@ func (s *Server) untilAvailable(ctx context.Context, key string, from registry.C
 		select {
 		case <-snap.WatchUnitsByDeployment(dep.UID):
 		case <-snap.WatchDeployment(key):
-		case <-s.stopping:
+		case <-s.life.Done():
 			return false, detail + "; this node is stopping"
 		case <-ctx.Done():
 			return false, detail

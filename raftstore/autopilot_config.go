@@ -30,11 +30,7 @@ const (
 
 // AutopilotConfig gives the settings of autopilot, complete with their defaults.
 func (n *Node) AutopilotConfig() *pmpb.Autopilot {
-	row := n.state.Snapshot().Autopilot()
-	c := &pmpb.Autopilot{CleanupDeadServers: true, SpreadZones: true}
-	if row != nil {
-		c = proto.CloneOf(row)
-	}
+	c := n.storedAutopilot()
 	orDuration := func(d **durationpb.Duration, otherwise time.Duration) {
 		if (*d).AsDuration() <= 0 {
 			*d = durationpb.New(otherwise)
@@ -54,6 +50,15 @@ func (n *Node) AutopilotConfig() *pmpb.Autopilot {
 		c.MinQuorum = voters/2 + 1
 	}
 	return c
+}
+
+// storedAutopilot gives a copy of the settings as they are stored, without the
+// defaults of what is zero. Before there are any, what can only be on or off is on.
+func (n *Node) storedAutopilot() *pmpb.Autopilot {
+	if row := n.state.Snapshot().Autopilot(); row != nil {
+		return proto.CloneOf(row)
+	}
+	return &pmpb.Autopilot{CleanupDeadServers: true, SpreadZones: true}
 }
 
 func (n *Node) voters() (count int) {
@@ -123,11 +128,7 @@ func (n *Node) SetVote(ctx context.Context, id string, allowed bool) error {
 	const attempts = 5 // against other changes of the settings at the same time
 	var err error
 	for range attempts {
-		row := n.state.Snapshot().Autopilot()
-		c := &pmpb.Autopilot{CleanupDeadServers: true, SpreadZones: true}
-		if row != nil {
-			c = proto.CloneOf(row)
-		}
+		c := n.storedAutopilot()
 		c.NonVoters = slices.DeleteFunc(c.NonVoters, func(other string) bool { return other == id })
 		if !allowed {
 			c.NonVoters = append(c.NonVoters, id)

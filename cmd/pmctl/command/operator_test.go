@@ -36,7 +36,7 @@ const (
 	removal        = `{"server_id":"id-1","name":"pm-1","dry_run":true,"removed":false,"voters_before":3,"voters_after":2,"quorum_after":2,"healthy_voters_after":2,"failure_tolerance_before":1,"failure_tolerance_after":0,"refused":["the rest would tolerate no failure"],"warnings":[]}`
 )
 
-// operated gives the session's server what operators ask for.
+// operated gives the fake server what operators ask for.
 func (s *session) operated(more map[string]string) map[string]string {
 	answers := map[string]string{
 		"GET /api/v1/members":                        threeMembers,
