@@ -67,6 +67,7 @@ func ProblemTypes() []ProblemType {
 		{registry.NoLeader, http.StatusServiceUnavailable, "No leader", true},
 		{registry.OutcomeUnknown, http.StatusServiceUnavailable, "The outcome is unknown", false},
 		{registry.DeadlineExceeded, http.StatusServiceUnavailable, "Out of time", true},
+		{registry.ReadOnly, http.StatusServiceUnavailable, "The cluster is read-only", true},
 		{registry.Unavailable, http.StatusServiceUnavailable, "This node cannot answer now", true},
 		{codeNotConfigured, http.StatusServiceUnavailable, "Not configured", false},
 		{codeGatewayFailed, http.StatusServiceUnavailable, "The gateway cannot be reached", true},

@@ -15,7 +15,7 @@ import (
 // problem type.
 type Code string
 
-// The codes. A client may retry Unavailable and NoLeader as they are, and
+// The codes. A client may retry Unavailable, ReadOnly and NoLeader as they are, and
 // OutcomeUnknown with the same idempotency key.
 const (
 	// InvalidArgument: the request itself is wrong, whatever the state.
@@ -43,6 +43,8 @@ const (
 	OutcomeUnknown Code = "outcome-unknown"
 	// DeadlineExceeded: the request's time ran out before anything was proposed.
 	DeadlineExceeded Code = "deadline-exceeded"
+	// ReadOnly: an alarm is raised, so nothing new is taken; deleting goes on.
+	ReadOnly Code = "read-only"
 	// Unavailable: the node is stopping or too far behind.
 	Unavailable Code = "unavailable"
 	// Internal: a fault of this program.
@@ -104,6 +106,7 @@ func fromStore(err error) error {
 		guard    *fsm.GuardError
 		inUse    *fsm.InUseError
 		refused  *fsm.InvalidCommandError
+		readOnly *fsm.ReadOnlyError
 	)
 	wrap := func(code Code, format string, args ...any) *Error {
 		e := errorf(code, format, args...)
@@ -129,6 +132,12 @@ func fromStore(err error) error {
 		return wrap(NotFound, "%v", err)
 	case errors.As(err, &refused):
 		return wrap(InvalidArgument, "%v", err)
+	case errors.As(err, &readOnly):
+		e := wrap(ReadOnly, "The cluster takes nothing new while an alarm is raised; deleting still works, and the alarm clears by itself when its cause is gone")
+		for _, a := range readOnly.Alarms {
+			e.Problems = append(e.Problems, model.Problem{Path: a.GetKey().GetServerId(), Message: a.GetMessage()})
+		}
+		return e
 	case errors.As(err, &inUse):
 		return wrap(FailedPrecondition, "%v", err)
 	case errors.As(err, &guard):

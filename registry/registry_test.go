@@ -433,3 +433,34 @@ func TestStoreErrorsAreTyped(t *testing.T) {
 		}
 	}
 }
+
+// While an alarm is raised nothing new is taken, and the answer says which alarm;
+// what makes room goes on.
+func TestReadOnly(t *testing.T) {
+	r, store := withShop(t, "oaas-1", "oaas-2")
+	ctx, ri := context.Background(), registry.RequestInfo{}
+	if _, _, err := r.Deploy(ctx, ri, decodeDeployment(t, cart)); err != nil {
+		t.Fatal(err)
+	}
+	for _, cmd := range []*pmpb.Command{
+		{Op: &pmpb.Command_RaiseFeatureLevel{RaiseFeatureLevel: &pmpb.RaiseFeatureLevel{Level: 2}}},
+		{Op: &pmpb.Command_UpdateAlarms{UpdateAlarms: &pmpb.UpdateAlarms{Raise: []*pmpb.Alarm{{
+			Key: &pmpb.AlarmKey{Kind: pmpb.AlarmKey_KIND_NO_SPACE, ServerId: "s1"}, Message: "12 MiB are free",
+		}}}}},
+	} {
+		if res, err := store.Apply(ctx, cmd); err != nil || res.Err != nil {
+			t.Fatal(err, res.Err)
+		}
+	}
+	_, _, deployed := r.Deploy(ctx, ri, decodeDeployment(t, strings.Replace(cart, "shop.Cart", "shop.Other", 1)))
+	_, _, created := r.CreatePackage(ctx, ri, decodePackage(t, `{"name":"blog"}`))
+	for what, err := range map[string]error{"deployment": deployed, "package": created} {
+		var e *registry.Error
+		if !errors.As(err, &e) || e.Code != registry.ReadOnly || len(e.Problems) != 1 || e.Problems[0].Message != "12 MiB are free" {
+			t.Errorf("%s while an alarm is raised: %v", what, err)
+		}
+	}
+	if _, _, err := r.DeleteDeployment(ctx, ri, "shop.Cart"); err != nil {
+		t.Errorf("deleting while an alarm is raised: %v", err)
+	}
+}
