@@ -79,7 +79,7 @@ func newClassRuntime(u *pmpb.Unit) *classRuntime {
 	rt, env := u.GetRuntime(), u.GetEnv()
 	out := &classRuntime{
 		ID: firstOf(rt.GetId(), u.GetId()), DeploymentUnitID: firstOf(rt.GetDeploymentUnitId(), u.GetId()),
-		PackageName: firstOf(rt.GetPackageName(), u.GetDesired().GetPackageName()), ClassKey: rt.GetClassKey(),
+		PackageName: firstOf(rt.GetPackageName(), desiredOf(u).GetPackageName()), ClassKey: rt.GetClassKey(),
 		TargetEnvironment: rt.GetTargetEnvironment(), ClusterName: &env, Status: newRuntimeStatus(rt.GetStatus()),
 		ResourceRefs: []resourceRef{}, CreatedAt: rt.GetCreatedAt(), UpdatedAt: rt.GetUpdatedAt(),
 		PartitionCount: max(rt.GetPartitionCount(), 1),
@@ -203,12 +203,25 @@ func newRuntimeFilter(q *query) runtimeFilter {
 // match compares with what the cluster reported and with what it was sent:
 // managers differ in whether a class key carries its package.
 func (f runtimeFilter) match(u *pmpb.Unit) bool {
-	rt, want := u.GetRuntime(), u.GetDesired()
+	var want *oaaspb.DeploymentUnit
+	if f.pkg != "" || f.class != "" {
+		want = desiredOf(u)
+	}
+	rt := u.GetRuntime()
 	pkg := firstOf(want.GetPackageName(), rt.GetPackageName())
 	return among(f.pkg, rt.GetPackageName(), want.GetPackageName()) &&
 		among(f.class, rt.GetClassKey(), want.GetClassKey(), pkg+"."+want.GetClassKey(), strings.TrimPrefix(rt.GetClassKey(), pkg+".")) &&
 		among(f.environment, u.GetEnv(), rt.GetTargetEnvironment()) &&
 		amongFold(f.status, conditionName(rt.GetStatus().GetCondition()), phaseName(rt.GetStatus().GetPhase()), rt.GetStatus().GetMessage())
+}
+
+// desiredOf gives nil, the message without contents, for what cannot be decoded.
+func desiredOf(u *pmpb.Unit) *oaaspb.DeploymentUnit {
+	d, err := fsm.Desired(u)
+	if err != nil {
+		return nil
+	}
+	return d
 }
 
 func among(want string, have ...string) bool {

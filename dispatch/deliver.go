@@ -8,8 +8,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/proto"
 
+	"oaas.io/control-plane/fsm"
 	"oaas.io/control-plane/proto/oaaspb"
 	"oaas.io/control-plane/proto/pmpb"
 )
@@ -70,7 +70,11 @@ func call(ctx context.Context, conn grpc.ClientConnInterface, s step, controlPla
 		}
 		return out
 	}
-	unit := proto.CloneOf(s.unit.GetDesired())
+	unit, err := fsm.Desired(s.unit)
+	if err != nil {
+		out.waiting = &pmpb.Waiting{Code: WaitFailed, Message: err.Error(), Permanent: true}
+		return out
+	}
 	unit.Delivery = delivery
 	if at := s.unit.GetCreatedAt(); at != nil {
 		unit.CreatedAt = &oaaspb.Timestamp{Seconds: at.GetSeconds(), Nanos: at.GetNanos()}

@@ -8,7 +8,6 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"oaas.io/control-plane/proto/oaaspb"
-	"oaas.io/control-plane/proto/pmpb"
 )
 
 // answering is a connection to a manager that has one answer to everything.
@@ -26,7 +25,7 @@ func (answering) NewStream(context.Context, *grpc.StreamDesc, string, ...grpc.Ca
 // TestConfirmationOfSomethingElse: a manager that answers well and names another
 // change has not confirmed, and is asked again with backoff rather than at once.
 func TestConfirmationOfSomethingElse(t *testing.T) {
-	u := unit(7, "wanted", func(u *pmpb.Unit) { u.Desired = &oaaspb.DeploymentUnit{} })
+	u := unit(7, "wanted")
 	for name, c := range map[string]struct {
 		applied *oaaspb.Delivery
 		want    string

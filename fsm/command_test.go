@@ -87,7 +87,7 @@ func TestContentOfNewerClustersIsKept(t *testing.T) {
 	extra := protowire.AppendVarint(protowire.AppendTag(nil, 900, protowire.VarintType), 7)
 	op.Units[0].Desired.ProtoReflect().SetUnknown(extra)
 	r.must(op)
-	if got := r.snap().Unit("d-e").GetDesired().ProtoReflect().GetUnknown(); string(got) != string(extra) {
+	if got := desired(t, r.snap().Unit("d-e")).ProtoReflect().GetUnknown(); string(got) != string(extra) {
 		t.Fatalf("unknown fields of the content are %x, want %x", got, extra)
 	}
 }

@@ -69,10 +69,12 @@ func TestCommitCreatesDeploymentPlanAndUnits(t *testing.T) {
 	equal(t, "plan", r.snap().Plan("d"), &fsm.Plan{DeploymentKey: "d", DeploymentUID: "u-d", Generation: 1, Document: op.GetPlan(), ModifyIndex: at})
 	equal(t, "unit", r.snap().Unit("d-e1"), &pmpb.Unit{
 		Id: "d-e1", DeploymentUid: "u-d", DeploymentKey: "d", Env: "e1", ContentHash: "hash-c1",
-		// Neither created_at nor delivery are stored with the content.
-		Desired:    &oaaspb.DeploymentUnit{Id: "d-e1", PackageName: "pkg", ClassKey: "cls", TargetEnv: "e1", SelectedTemplate: ptr("c1")},
+		Desired:    r.snap().Unit("d-e1").GetDesired(),
 		Generation: 1, Fence: at, Epoch: fsm.FirstEpoch, CreatedAt: timestamppb.New(when), CreateIndex: at, ModifyIndex: at,
 	})
+	// Neither created_at nor delivery are stored with the content.
+	equal(t, "content", desired(t, r.snap().Unit("d-e1")),
+		&oaaspb.DeploymentUnit{Id: "d-e1", PackageName: "pkg", ClassKey: "cls", TargetEnv: "e1", SelectedTemplate: ptr("c1")})
 	byEnv := r.snap().UnitsByDeployment("u-d")
 	if len(byEnv) != 2 || byEnv[0].GetEnv() != "e1" || byEnv[1].GetEnv() != "e2" {
 		t.Errorf("units are not in the order of their environments: %v", byEnv)

@@ -242,6 +242,16 @@ func commit(t testing.TB, key, content string, envs ...string) *pmpb.CommitDeplo
 	return op
 }
 
+// desired decodes the content of a unit.
+func desired(t testing.TB, u *pmpb.Unit) *oaaspb.DeploymentUnit {
+	t.Helper()
+	d, err := fsm.Desired(u)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
 func unitID(key, env string) string { return key + "-" + env }
 
 func hashOf(content string) string { return "hash-" + content }

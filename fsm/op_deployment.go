@@ -157,7 +157,11 @@ func (c *call) placeUnits(row, have *Deployment, planned []*pmpb.PlannedUnit) (m
 			continue // the cluster has it, or is being sent it, under the old fence
 		}
 		moved = true
-		c.put(TableUnits, c.wish(row, p, old))
+		u, err := c.wish(row, p, old)
+		if err != nil {
+			return false, err
+		}
+		c.put(TableUnits, u)
 	}
 	if have == nil {
 		return moved, nil
@@ -174,9 +178,11 @@ func (c *call) placeUnits(row, have *Deployment, planned []*pmpb.PlannedUnit) (m
 // wish makes the row of a unit with new content. What the cluster confirmed and
 // reported stays on record: it is about the old content, which its hash and fence
 // show, and may well be running until the new content arrives.
-func (c *call) wish(d *Deployment, p *pmpb.PlannedUnit, old *pmpb.Unit) *pmpb.Unit {
-	desired := p.GetDesired()
-	desired.CreatedAt, desired.Delivery = nil, nil
+func (c *call) wish(d *Deployment, p *pmpb.PlannedUnit, old *pmpb.Unit) (*pmpb.Unit, error) {
+	desired, err := encodeDesired(p.GetDesired())
+	if err != nil {
+		return nil, invalidf("unit %q: %v", p.GetId(), err)
+	}
 	u := &pmpb.Unit{
 		Id: p.GetId(), DeploymentUid: d.UID, DeploymentKey: d.Doc.Key, Env: p.GetEnv(),
 		Desired: desired, ContentHash: p.GetContentHash(), Generation: d.Generation,
@@ -187,7 +193,7 @@ func (c *call) wish(d *Deployment, p *pmpb.PlannedUnit, old *pmpb.Unit) *pmpb.Un
 		u.CreatedAt, u.CreateIndex = old.GetCreatedAt(), old.GetCreateIndex()
 		u.Ack, u.Runtime = old.GetAck(), old.GetRuntime()
 	}
-	return u
+	return u, nil
 }
 
 // bury makes a tombstone of a unit. The cluster may have the unit even when it

@@ -219,7 +219,7 @@ func (d *driver) checkVanished(before *fsm.Snapshot) {
 
 func (d *driver) checkUnits() {
 	for _, u := range d.snap().Units() {
-		now := fenced{u.GetEpoch(), u.GetFence(), fmt.Sprintf("%s %v %d %v", u.GetContentHash(), u.GetTombstone(), u.GetGeneration(), u.GetDesired())}
+		now := fenced{u.GetEpoch(), u.GetFence(), fmt.Sprintf("%s %v %d %x", u.GetContentHash(), u.GetTombstone(), u.GetGeneration(), u.GetDesired())}
 		last, seen := d.fences[u.GetId()]
 		switch {
 		case seen && (now.epoch < last.epoch || (now.epoch == last.epoch && now.fence < last.fence)):

@@ -1,12 +1,14 @@
 package fsm
 
 import (
+	"fmt"
 	"strings"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"oaas.io/control-plane/model"
+	"oaas.io/control-plane/proto/oaaspb"
 	"oaas.io/control-plane/proto/pmpb"
 )
 
@@ -81,6 +83,23 @@ func planRow(p *pmpb.Plan) *Plan {
 		DeploymentKey: p.GetDeploymentKey(), DeploymentUID: p.GetDeploymentUid(), Generation: p.GetGeneration(),
 		Document: p.GetDocument(), ModifyIndex: p.GetModifyIndex(),
 	}
+}
+
+// encodeDesired encodes the content of a unit without what belongs to the
+// delivery. The content belongs to the caller.
+func encodeDesired(d *oaaspb.DeploymentUnit) ([]byte, error) {
+	d.CreatedAt, d.Delivery = nil, nil
+	return recordEncoding.Marshal(d)
+}
+
+// Desired decodes the content of a unit. The state admits only units whose
+// content can be decoded, so that an error is a defect of this program.
+func Desired(u *pmpb.Unit) (*oaaspb.DeploymentUnit, error) {
+	d := &oaaspb.DeploymentUnit{}
+	if err := (proto.UnmarshalOptions{RecursionLimit: maxCommandDepth}).Unmarshal(u.GetDesired(), d); err != nil {
+		return nil, fmt.Errorf("fsm: content of unit %q: %w", u.GetId(), err)
+	}
+	return d, nil
 }
 
 // shallow makes a row that may be changed at its top level. Everything it points

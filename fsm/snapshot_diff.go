@@ -155,25 +155,43 @@ func compareValues(path string, a, b any, out []FieldChange) []FieldChange {
 	return out
 }
 
-// generic gives a record's row as JSON values, with documents as what they are.
+// generic gives a record's row as JSON values, with documents and the contents of
+// units as what they are.
 func generic(rec *pmpb.SnapshotRecord) (any, error) {
 	m := rec.ProtoReflect()
 	fd := m.WhichOneof(m.Descriptor().Oneofs().Get(0))
-	data, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(m.Get(fd).Message().Interface())
+	row, err := messageValues(m.Get(fd).Message().Interface())
 	if err != nil {
 		return nil, fmt.Errorf("fsm: %s %q: %w", tables[tableOf(rec)], recordKey(rec), err)
 	}
-	value, err := decodeJSON(data)
-	if err != nil {
-		return nil, fmt.Errorf("fsm: %s %q: %w", tables[tableOf(rec)], recordKey(rec), err)
-	}
-	row, ok := value.(map[string]any)
-	if doc := documentOf(rec); ok && len(doc) > 0 {
+	if doc := documentOf(rec); len(doc) > 0 {
 		if parsed, err := decodeJSON(doc); err == nil {
 			row["document"] = parsed
 		}
 	}
-	return value, nil
+	if u := rec.GetUnit(); len(u.GetDesired()) > 0 {
+		content, err := Desired(u)
+		if err != nil {
+			return nil, err
+		}
+		if row["desired"], err = messageValues(content); err != nil {
+			return nil, fmt.Errorf("fsm: content of unit %q: %w", u.GetId(), err)
+		}
+	}
+	return row, nil
+}
+
+// messageValues gives a message as JSON values.
+func messageValues(m proto.Message) (map[string]any, error) {
+	data, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(m)
+	if err != nil {
+		return nil, err
+	}
+	value, err := decodeJSON(data)
+	if err != nil {
+		return nil, err
+	}
+	return value.(map[string]any), nil // a message of the state is a JSON object
 }
 
 func decodeJSON(data []byte) (any, error) {

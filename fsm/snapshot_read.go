@@ -248,7 +248,8 @@ func rowOf(rec *pmpb.SnapshotRecord) (any, error) {
 	case *pmpb.SnapshotRecord_Plan:
 		return planRow(v.Plan), nil
 	case *pmpb.SnapshotRecord_Unit:
-		return v.Unit, nil
+		_, err := Desired(v.Unit)
+		return v.Unit, err
 	case *pmpb.SnapshotRecord_Cluster:
 		return v.Cluster, nil
 	case *pmpb.SnapshotRecord_Member:

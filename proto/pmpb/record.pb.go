@@ -785,10 +785,12 @@ type Unit struct {
 	DeploymentUid string `protobuf:"bytes,2,opt,name=deployment_uid,json=deploymentUid,proto3" json:"deployment_uid,omitempty"`
 	DeploymentKey string `protobuf:"bytes,3,opt,name=deployment_key,json=deploymentKey,proto3" json:"deployment_key,omitempty"`
 	Env           string `protobuf:"bytes,4,opt,name=env,proto3" json:"env,omitempty"`
-	// Desired content, without delivery and created_at. Kept in a tombstone for reference.
-	Desired     *oaaspb.DeploymentUnit `protobuf:"bytes,5,opt,name=desired,proto3" json:"desired,omitempty"`
-	ContentHash string                 `protobuf:"bytes,6,opt,name=content_hash,json=contentHash,proto3" json:"content_hash,omitempty"`
-	Generation  uint64                 `protobuf:"varint,7,opt,name=generation,proto3" json:"generation,omitempty"`
+	// Desired content, without delivery and created_at: an encoded
+	// oaas.deployment.DeploymentUnit. Kept in a tombstone for reference. It is
+	// the largest part of a state, and takes far less memory as bytes.
+	Desired     []byte `protobuf:"bytes,5,opt,name=desired,proto3" json:"desired,omitempty"`
+	ContentHash string `protobuf:"bytes,6,opt,name=content_hash,json=contentHash,proto3" json:"content_hash,omitempty"`
+	Generation  uint64 `protobuf:"varint,7,opt,name=generation,proto3" json:"generation,omitempty"`
 	// Raft index of the command that last changed the wish for this unit.
 	Fence uint64 `protobuf:"varint,8,opt,name=fence,proto3" json:"fence,omitempty"`
 	// Epoch in which fence was given.
@@ -866,7 +868,7 @@ func (x *Unit) GetEnv() string {
 	return ""
 }
 
-func (x *Unit) GetDesired() *oaaspb.DeploymentUnit {
+func (x *Unit) GetDesired() []byte {
 	if x != nil {
 		return x.Desired
 	}
@@ -1927,7 +1929,7 @@ var File_oaas_pm_v1_record_proto protoreflect.FileDescriptor
 const file_oaas_pm_v1_record_proto_rawDesc = "" +
 	"\n" +
 	"\x17oaas/pm/v1/record.proto\x12\n" +
-	"oaas.pm.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a&oaas/deployment/deployment_types.proto\x1a\x1aoaas/runtime/runtime.proto\"\xdb\x04\n" +
+	"oaas.pm.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1aoaas/runtime/runtime.proto\"\xdb\x04\n" +
 	"\x0eSnapshotRecord\x12&\n" +
 	"\x04meta\x18\x01 \x01(\v2\x10.oaas.pm.v1.MetaH\x00R\x04meta\x12/\n" +
 	"\apackage\x18\x02 \x01(\v2\x13.oaas.pm.v1.PackageH\x00R\apackage\x128\n" +
@@ -1980,13 +1982,13 @@ const file_oaas_pm_v1_record_proto_rawDesc = "" +
 	"generation\x18\x03 \x01(\x04R\n" +
 	"generation\x12\x1a\n" +
 	"\bdocument\x18\x04 \x01(\fR\bdocument\x12!\n" +
-	"\fmodify_index\x18\x05 \x01(\x04R\vmodifyIndex\"\xce\x04\n" +
+	"\fmodify_index\x18\x05 \x01(\x04R\vmodifyIndex\"\xad\x04\n" +
 	"\x04Unit\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12%\n" +
 	"\x0edeployment_uid\x18\x02 \x01(\tR\rdeploymentUid\x12%\n" +
 	"\x0edeployment_key\x18\x03 \x01(\tR\rdeploymentKey\x12\x10\n" +
-	"\x03env\x18\x04 \x01(\tR\x03env\x129\n" +
-	"\adesired\x18\x05 \x01(\v2\x1f.oaas.deployment.DeploymentUnitR\adesired\x12!\n" +
+	"\x03env\x18\x04 \x01(\tR\x03env\x12\x18\n" +
+	"\adesired\x18\x05 \x01(\fR\adesired\x12!\n" +
 	"\fcontent_hash\x18\x06 \x01(\tR\vcontentHash\x12\x1e\n" +
 	"\n" +
 	"generation\x18\a \x01(\x04R\n" +
@@ -2149,9 +2151,8 @@ var file_oaas_pm_v1_record_proto_goTypes = []any{
 	(*StagedPiece)(nil),                // 18: oaas.pm.v1.StagedPiece
 	nil,                                // 19: oaas.pm.v1.Cluster.LabelsEntry
 	(*timestamppb.Timestamp)(nil),      // 20: google.protobuf.Timestamp
-	(*oaaspb.DeploymentUnit)(nil),      // 21: oaas.deployment.DeploymentUnit
-	(*oaaspb.ClassRuntimeSummary)(nil), // 22: oaas.runtime.ClassRuntimeSummary
-	(*durationpb.Duration)(nil),        // 23: google.protobuf.Duration
+	(*oaaspb.ClassRuntimeSummary)(nil), // 21: oaas.runtime.ClassRuntimeSummary
+	(*durationpb.Duration)(nil),        // 22: google.protobuf.Duration
 }
 var file_oaas_pm_v1_record_proto_depIdxs = []int32{
 	4,  // 0: oaas.pm.v1.SnapshotRecord.meta:type_name -> oaas.pm.v1.Meta
@@ -2167,32 +2168,31 @@ var file_oaas_pm_v1_record_proto_depIdxs = []int32{
 	17, // 10: oaas.pm.v1.SnapshotRecord.alarm:type_name -> oaas.pm.v1.Alarm
 	18, // 11: oaas.pm.v1.SnapshotRecord.staged_piece:type_name -> oaas.pm.v1.StagedPiece
 	20, // 12: oaas.pm.v1.Meta.time:type_name -> google.protobuf.Timestamp
-	21, // 13: oaas.pm.v1.Unit.desired:type_name -> oaas.deployment.DeploymentUnit
-	20, // 14: oaas.pm.v1.Unit.created_at:type_name -> google.protobuf.Timestamp
-	9,  // 15: oaas.pm.v1.Unit.ack:type_name -> oaas.pm.v1.Ack
-	22, // 16: oaas.pm.v1.Unit.runtime:type_name -> oaas.runtime.ClassRuntimeSummary
-	10, // 17: oaas.pm.v1.Unit.waiting:type_name -> oaas.pm.v1.Waiting
-	20, // 18: oaas.pm.v1.Ack.time:type_name -> google.protobuf.Timestamp
-	20, // 19: oaas.pm.v1.Waiting.since:type_name -> google.protobuf.Timestamp
-	0,  // 20: oaas.pm.v1.Cluster.source:type_name -> oaas.pm.v1.ClusterSource
-	19, // 21: oaas.pm.v1.Cluster.labels:type_name -> oaas.pm.v1.Cluster.LabelsEntry
-	1,  // 22: oaas.pm.v1.Cluster.health:type_name -> oaas.pm.v1.ClusterHealth
-	20, // 23: oaas.pm.v1.Cluster.health_since:type_name -> google.protobuf.Timestamp
-	20, // 24: oaas.pm.v1.Cluster.last_seen:type_name -> google.protobuf.Timestamp
-	20, // 25: oaas.pm.v1.Deletion.deleted_at:type_name -> google.protobuf.Timestamp
-	20, // 26: oaas.pm.v1.Reply.time:type_name -> google.protobuf.Timestamp
-	23, // 27: oaas.pm.v1.Autopilot.dead_server_grace:type_name -> google.protobuf.Duration
-	23, // 28: oaas.pm.v1.Autopilot.last_contact_threshold:type_name -> google.protobuf.Duration
-	23, // 29: oaas.pm.v1.Autopilot.server_stabilization:type_name -> google.protobuf.Duration
-	2,  // 30: oaas.pm.v1.AlarmKey.kind:type_name -> oaas.pm.v1.AlarmKey.Kind
-	16, // 31: oaas.pm.v1.Alarm.key:type_name -> oaas.pm.v1.AlarmKey
-	20, // 32: oaas.pm.v1.Alarm.since:type_name -> google.protobuf.Timestamp
-	20, // 33: oaas.pm.v1.StagedPiece.time:type_name -> google.protobuf.Timestamp
-	34, // [34:34] is the sub-list for method output_type
-	34, // [34:34] is the sub-list for method input_type
-	34, // [34:34] is the sub-list for extension type_name
-	34, // [34:34] is the sub-list for extension extendee
-	0,  // [0:34] is the sub-list for field type_name
+	20, // 13: oaas.pm.v1.Unit.created_at:type_name -> google.protobuf.Timestamp
+	9,  // 14: oaas.pm.v1.Unit.ack:type_name -> oaas.pm.v1.Ack
+	21, // 15: oaas.pm.v1.Unit.runtime:type_name -> oaas.runtime.ClassRuntimeSummary
+	10, // 16: oaas.pm.v1.Unit.waiting:type_name -> oaas.pm.v1.Waiting
+	20, // 17: oaas.pm.v1.Ack.time:type_name -> google.protobuf.Timestamp
+	20, // 18: oaas.pm.v1.Waiting.since:type_name -> google.protobuf.Timestamp
+	0,  // 19: oaas.pm.v1.Cluster.source:type_name -> oaas.pm.v1.ClusterSource
+	19, // 20: oaas.pm.v1.Cluster.labels:type_name -> oaas.pm.v1.Cluster.LabelsEntry
+	1,  // 21: oaas.pm.v1.Cluster.health:type_name -> oaas.pm.v1.ClusterHealth
+	20, // 22: oaas.pm.v1.Cluster.health_since:type_name -> google.protobuf.Timestamp
+	20, // 23: oaas.pm.v1.Cluster.last_seen:type_name -> google.protobuf.Timestamp
+	20, // 24: oaas.pm.v1.Deletion.deleted_at:type_name -> google.protobuf.Timestamp
+	20, // 25: oaas.pm.v1.Reply.time:type_name -> google.protobuf.Timestamp
+	22, // 26: oaas.pm.v1.Autopilot.dead_server_grace:type_name -> google.protobuf.Duration
+	22, // 27: oaas.pm.v1.Autopilot.last_contact_threshold:type_name -> google.protobuf.Duration
+	22, // 28: oaas.pm.v1.Autopilot.server_stabilization:type_name -> google.protobuf.Duration
+	2,  // 29: oaas.pm.v1.AlarmKey.kind:type_name -> oaas.pm.v1.AlarmKey.Kind
+	16, // 30: oaas.pm.v1.Alarm.key:type_name -> oaas.pm.v1.AlarmKey
+	20, // 31: oaas.pm.v1.Alarm.since:type_name -> google.protobuf.Timestamp
+	20, // 32: oaas.pm.v1.StagedPiece.time:type_name -> google.protobuf.Timestamp
+	33, // [33:33] is the sub-list for method output_type
+	33, // [33:33] is the sub-list for method input_type
+	33, // [33:33] is the sub-list for extension type_name
+	33, // [33:33] is the sub-list for extension extendee
+	0,  // [0:33] is the sub-list for field type_name
 }
 
 func init() { file_oaas_pm_v1_record_proto_init() }
