@@ -77,9 +77,13 @@ type runtimeDetail struct {
 // newClassRuntime needs a unit that has a report.
 func newClassRuntime(u *pmpb.Unit) *classRuntime {
 	rt, env := u.GetRuntime(), u.GetEnv()
+	pkg := rt.GetPackageName()
+	if pkg == "" {
+		pkg = desiredOf(u).GetPackageName()
+	}
 	out := &classRuntime{
 		ID: firstOf(rt.GetId(), u.GetId()), DeploymentUnitID: firstOf(rt.GetDeploymentUnitId(), u.GetId()),
-		PackageName: firstOf(rt.GetPackageName(), desiredOf(u).GetPackageName()), ClassKey: rt.GetClassKey(),
+		PackageName: pkg, ClassKey: rt.GetClassKey(),
 		TargetEnvironment: rt.GetTargetEnvironment(), ClusterName: &env, Status: newRuntimeStatus(rt.GetStatus()),
 		ResourceRefs: []resourceRef{}, CreatedAt: rt.GetCreatedAt(), UpdatedAt: rt.GetUpdatedAt(),
 		PartitionCount: max(rt.GetPartitionCount(), 1),
@@ -203,16 +207,18 @@ func newRuntimeFilter(q *query) runtimeFilter {
 // match compares with what the cluster reported and with what it was sent:
 // managers differ in whether a class key carries its package.
 func (f runtimeFilter) match(u *pmpb.Unit) bool {
-	var want *oaaspb.DeploymentUnit
-	if f.pkg != "" || f.class != "" {
-		want = desiredOf(u)
-	}
 	rt := u.GetRuntime()
+	if !among(f.environment, u.GetEnv(), rt.GetTargetEnvironment()) ||
+		!amongFold(f.status, conditionName(rt.GetStatus().GetCondition()), phaseName(rt.GetStatus().GetPhase()), rt.GetStatus().GetMessage()) {
+		return false
+	}
+	if f.pkg == "" && f.class == "" {
+		return true // what was sent need not be decoded
+	}
+	want := desiredOf(u)
 	pkg := firstOf(want.GetPackageName(), rt.GetPackageName())
 	return among(f.pkg, rt.GetPackageName(), want.GetPackageName()) &&
-		among(f.class, rt.GetClassKey(), want.GetClassKey(), pkg+"."+want.GetClassKey(), strings.TrimPrefix(rt.GetClassKey(), pkg+".")) &&
-		among(f.environment, u.GetEnv(), rt.GetTargetEnvironment()) &&
-		amongFold(f.status, conditionName(rt.GetStatus().GetCondition()), phaseName(rt.GetStatus().GetPhase()), rt.GetStatus().GetMessage())
+		among(f.class, rt.GetClassKey(), want.GetClassKey(), pkg+"."+want.GetClassKey(), strings.TrimPrefix(rt.GetClassKey(), pkg+"."))
 }
 
 // desiredOf gives nil, the message without contents, for what cannot be decoded.

@@ -8,6 +8,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"oaas.io/control-plane/proto/oaaspb"
+	"oaas.io/control-plane/proto/pmpb"
 )
 
 // answering is a connection to a manager that has one answer to everything.
@@ -40,5 +41,15 @@ func TestConfirmationOfSomethingElse(t *testing.T) {
 		if got := out.waiting.GetCode(); got != c.want {
 			t.Errorf("%s: %q, want %q", name, got, c.want)
 		}
+	}
+}
+
+// TestContentThatCannotBeDecoded: sending it again cannot help, and nothing else
+// may be sent in its place.
+func TestContentThatCannotBeDecoded(t *testing.T) {
+	u := unit(7, "wanted", func(u *pmpb.Unit) { u.Desired = []byte{0xff} })
+	out := call(t.Context(), answering{&oaaspb.DeployResponse{}}, step{u, deploy}, "cp")
+	if out.waiting.GetCode() != WaitFailed || !out.waiting.GetPermanent() || out.applied != nil {
+		t.Errorf("waits for %v and has applied %v, want a permanent %s", out.waiting, out.applied, WaitFailed)
 	}
 }

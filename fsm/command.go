@@ -36,7 +36,7 @@ func EncodeCommand(cmd *pmpb.Command) ([]byte, error) {
 // ErrUnknownCommand.
 func DecodeCommand(data []byte) (*pmpb.Command, error) {
 	cmd := &pmpb.Command{}
-	if err := (proto.UnmarshalOptions{RecursionLimit: maxCommandDepth}).Unmarshal(data, cmd); err != nil {
+	if err := decoding.Unmarshal(data, cmd); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrMalformedCommand, err)
 	}
 	if v := cmd.GetVersion(); v == 0 || v > Version {

@@ -96,7 +96,7 @@ func encodeDesired(d *oaaspb.DeploymentUnit) ([]byte, error) {
 // content can be decoded, so that an error is a defect of this program.
 func Desired(u *pmpb.Unit) (*oaaspb.DeploymentUnit, error) {
 	d := &oaaspb.DeploymentUnit{}
-	if err := (proto.UnmarshalOptions{RecursionLimit: maxCommandDepth}).Unmarshal(u.GetDesired(), d); err != nil {
+	if err := decoding.Unmarshal(u.GetDesired(), d); err != nil {
 		return nil, fmt.Errorf("fsm: content of unit %q: %w", u.GetId(), err)
 	}
 	return d, nil

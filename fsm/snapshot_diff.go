@@ -165,7 +165,7 @@ func generic(rec *pmpb.SnapshotRecord) (any, error) {
 		return nil, fmt.Errorf("fsm: %s %q: %w", tables[tableOf(rec)], recordKey(rec), err)
 	}
 	if doc := documentOf(rec); len(doc) > 0 {
-		if parsed, err := decodeJSON(doc); err == nil {
+		if parsed, err := decodeJSON[any](doc); err == nil {
 			row["document"] = parsed
 		}
 	}
@@ -175,7 +175,7 @@ func generic(rec *pmpb.SnapshotRecord) (any, error) {
 			return nil, err
 		}
 		if row["desired"], err = messageValues(content); err != nil {
-			return nil, fmt.Errorf("fsm: content of unit %q: %w", u.GetId(), err)
+			return nil, fmt.Errorf("fsm: content of unit %q: %w", recordKey(rec), err)
 		}
 	}
 	return row, nil
@@ -187,18 +187,15 @@ func messageValues(m proto.Message) (map[string]any, error) {
 	if err != nil {
 		return nil, err
 	}
-	value, err := decodeJSON(data)
-	if err != nil {
-		return nil, err
-	}
-	return value.(map[string]any), nil // a message of the state is a JSON object
+	return decodeJSON[map[string]any](data)
 }
 
-func decodeJSON(data []byte) (any, error) {
-	var v any
+func decodeJSON[Value any](data []byte) (Value, error) {
+	var v Value
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.UseNumber()
-	return v, dec.Decode(&v)
+	err := dec.Decode(&v)
+	return v, err
 }
 
 func documentOf(rec *pmpb.SnapshotRecord) []byte {

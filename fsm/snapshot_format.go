@@ -98,4 +98,8 @@ func recordKey(r *pmpb.SnapshotRecord) string {
 	}
 }
 
-var recordEncoding = proto.MarshalOptions{Deterministic: true}
+var (
+	recordEncoding = proto.MarshalOptions{Deterministic: true}
+	// decoding is for everything that comes from a log or a snapshot.
+	decoding = proto.UnmarshalOptions{RecursionLimit: maxCommandDepth}
+)

@@ -11,7 +11,6 @@ import (
 	"io"
 
 	"github.com/klauspost/compress/zstd"
-	"google.golang.org/protobuf/proto"
 
 	"oaas.io/control-plane/model"
 	"oaas.io/control-plane/proto/pmpb"
@@ -175,7 +174,7 @@ func (r *recordReader) readAll() error {
 
 func (r *recordReader) record(data []byte) error {
 	rec := &pmpb.SnapshotRecord{}
-	if err := (proto.UnmarshalOptions{RecursionLimit: maxCommandDepth}).Unmarshal(data, rec); err != nil {
+	if err := decoding.Unmarshal(data, rec); err != nil {
 		return r.fail("cannot be decoded", err)
 	}
 	table := tableOf(rec)

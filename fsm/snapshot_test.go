@@ -344,6 +344,7 @@ func TestCorruptSnapshots(t *testing.T) {
 		{"plan from the future", "plans", "the state is at", edited(plan, func(r *pmpb.SnapshotRecord) { r.GetPlan().ModifyIndex = future })},
 		{"unit without deployment", "units", "no deployment", edited(live, func(r *pmpb.SnapshotRecord) { r.GetUnit().DeploymentUid = "zz" })},
 		{"unit without environment", "units", "environment", edited(live, func(r *pmpb.SnapshotRecord) { r.GetUnit().Env = "" })},
+		{"content of a unit", "units", "content", edited(live, func(r *pmpb.SnapshotRecord) { r.GetUnit().Desired = []byte{0xff} })},
 		{"unit from the future", "units", "the state is at", edited(live, func(r *pmpb.SnapshotRecord) { r.GetUnit().ModifyIndex = future })},
 		{"fence from the future", "units", "fence", edited(live, func(r *pmpb.SnapshotRecord) { r.GetUnit().Fence = future })},
 		{"epoch from the future", "units", "epoch", edited(live, func(r *pmpb.SnapshotRecord) { r.GetUnit().Epoch = future })},

@@ -787,7 +787,8 @@ type Unit struct {
 	Env           string `protobuf:"bytes,4,opt,name=env,proto3" json:"env,omitempty"`
 	// Desired content, without delivery and created_at: an encoded
 	// oaas.deployment.DeploymentUnit. Kept in a tombstone for reference. It is
-	// the largest part of a state, and takes far less memory as bytes.
+	// the largest part of a state and is needed only while a unit is sent, so rows
+	// keep it encoded.
 	Desired     []byte `protobuf:"bytes,5,opt,name=desired,proto3" json:"desired,omitempty"`
 	ContentHash string `protobuf:"bytes,6,opt,name=content_hash,json=contentHash,proto3" json:"content_hash,omitempty"`
 	Generation  uint64 `protobuf:"varint,7,opt,name=generation,proto3" json:"generation,omitempty"`
