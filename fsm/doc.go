@@ -11,11 +11,12 @@
 // the table is built in newHandlers). A handler only reads; it collects the rows
 // to write in its call. They are written when the handler has succeeded, so a
 // refused command writes nothing, also in the middle of a batch: ApplyBatch runs
-// many commands in one transaction of the database.
+// many commands in one transaction (txn.go).
 //
-// Readers take a Snapshot: an immutable view (go-memdb, MVCC) that costs O(1) and
-// never blocks the writer. Its Watch methods give channels that are closed when
-// what was seen has changed.
+// The rows stand in B-trees that are copied on write, one per order of a table
+// (table.go, schema.go). Readers take a Snapshot: an immutable view that costs
+// O(1) and never blocks the writer. Its Watch methods (watch.go) give channels
+// that are closed when what was seen has changed.
 //
 // Snapshot.Write streams a view into a file format of its own (snapshot_format.go)
 // and State.Restore replaces the contents with one, after all of it was checked:

@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"bytes"
+	"iter"
 	"time"
 
 	"oaas.io/control-plane/proto/pmpb"
@@ -44,14 +45,6 @@ func (s *replySums) of(ephemeral bool) *replySum {
 		return &s.ephemeral
 	}
 	return &s.kept
-}
-
-// replyClass begins the order of a class in the table's index.
-func replyClass(ephemeral bool) string {
-	if ephemeral {
-		return "ephemeral"
-	}
-	return "kept"
 }
 
 // replay gives the reply that the key has, or an error when the key was used for
@@ -114,8 +107,10 @@ func (s *replySum) beyond(ephemeral bool) bool {
 }
 
 // repliesInOrder gives the replies of one class, the oldest first.
-func (s *Snapshot) repliesInOrder(ephemeral bool) func(yield func(*pmpb.Reply) bool) {
-	return each[*pmpb.Reply](s, TableReplies, indexOrder+"_prefix", replyClass(ephemeral))
+func (s *Snapshot) repliesInOrder(ephemeral bool) iter.Seq[*pmpb.Reply] {
+	return while(s.store.replies().from(repliesByAge, &pmpb.Reply{Ephemeral: ephemeral}), func(r *pmpb.Reply) bool {
+		return r.GetEphemeral() == ephemeral
+	})
 }
 
 func (c *call) forget(reply *pmpb.Reply) {

@@ -33,7 +33,7 @@ func removeCluster(c *call, op *pmpb.RemoveCluster) error {
 	if have == nil {
 		return &NotFoundError{Table: TableClusters, Key: op.GetName()}
 	}
-	if u := one[*pmpb.Unit](c.view, TableUnits, indexChanged+"_prefix", op.GetName()); u != nil {
+	for u := range c.view.UnitsChangedSince(op.GetName(), 0) {
 		return &InUseError{Table: TableClusters, Key: op.GetName(), ByTable: TableUnits, By: u.GetId()}
 	}
 	c.drop(TableClusters, have)

@@ -31,7 +31,7 @@ func deletePackage(c *call, op *pmpb.DeletePackage) error {
 	if have == nil {
 		return &NotFoundError{Table: TablePackages, Key: op.GetName()}
 	}
-	for other := range each[*Package](c.view, TablePackages, indexID) {
+	for other := range c.view.store.packages().each() {
 		if other != have && slices.Contains(other.Doc.Dependencies, op.GetName()) {
 			return &InUseError{Table: TablePackages, Key: op.GetName(), ByTable: TablePackages, By: other.Doc.Name}
 		}

@@ -68,18 +68,17 @@ func abortRestore(c *call, op *pmpb.AbortRestore) error {
 }
 
 func (c *call) dropStaged() {
-	for p := range each[*pmpb.StagedPiece](c.view, TableStaged, indexID) {
+	for p := range c.view.store.staged().each() {
 		c.drop(TableStaged, p)
 	}
 }
 
 // StagedRestore gives the restore of which pieces are staged, and their number.
 func (s *Snapshot) StagedRestore() (id string, pieces int) {
-	raw, err := s.txn.Last(TableStaged, indexID)
-	if err != nil || raw == nil {
+	last := s.store.staged().last()
+	if last == nil {
 		return "", 0
 	}
-	last := raw.(*pmpb.StagedPiece)
 	return last.GetRestoreId(), int(last.GetSequence()) + 1
 }
 
@@ -106,7 +105,7 @@ func (c *call) stagedContents(op *pmpb.CommitRestore) (*contents, error) {
 	}
 	var data [][]byte
 	digest := sha256.New()
-	for p := range each[*pmpb.StagedPiece](c.view, TableStaged, indexID) {
+	for p := range c.view.store.staged().each() {
 		digest.Write(p.GetData())
 		data = append(data, p.GetData())
 	}
@@ -179,7 +178,7 @@ func (r *restoration) run() {
 	r.settleUnits()
 	deletions := r.settleDeletions()
 	clusters := r.settleClusters()
-	r.clear(TablePackages, TableDeployments, TablePlans, TableUnits, TableClusters, TableDeletions, TableReplies, TableStaged)
+	r.clear(atPackages, atDeployments, atPlans, atUnits, atClusters, atDeletions, atReplies, atStaged)
 	r.putDocuments()
 	for _, id := range sortedKeys(r.units) {
 		r.put(TableUnits, r.units[id])
@@ -200,10 +199,10 @@ func (r *restoration) run() {
 
 // clear drops all rows before any is put: a secondary key may move from one row
 // to another.
-func (r *restoration) clear(tables ...string) {
-	for _, t := range tables {
-		for row := range each[any](r.view, t, indexID) {
-			r.drop(t, row)
+func (r *restoration) clear(positions ...int) {
+	for _, at := range positions {
+		for row := range r.view.store.tables[at].rows() {
+			r.drop(tables[at], row)
 		}
 	}
 }
@@ -239,7 +238,7 @@ func (r *restoration) settleUnits() {
 			r.done.Units++
 		}
 	}
-	for now := range each[*pmpb.Unit](r.view, TableUnits, indexID) {
+	for now := range r.view.store.units().each() {
 		next, saved := r.units[now.GetId()]
 		if !now.GetTombstone() && (!saved || next.GetTombstone()) {
 			r.done.Removed++
@@ -387,7 +386,7 @@ func raiseEpoch(c *call, op *pmpb.RaiseEpoch) error {
 		return nil
 	}
 	epoch := c.meta.pb.GetEpoch() + 1
-	for old := range each[*pmpb.Unit](c.view, TableUnits, indexID) {
+	for old := range c.view.store.units().each() {
 		u := shallow(old)
 		u.Epoch, u.Fence, u.ModifyIndex, u.Waiting = epoch, c.index, c.index, nil
 		c.put(TableUnits, u)

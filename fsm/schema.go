@@ -1,11 +1,11 @@
 package fsm
 
 import (
-	"encoding/binary"
-	"errors"
+	"cmp"
 	"fmt"
+	"strings"
 
-	"github.com/hashicorp/go-memdb"
+	"github.com/tidwall/btree"
 
 	"oaas.io/control-plane/proto/pmpb"
 )
@@ -32,15 +32,34 @@ var tables = [...]string{
 	TableAutopilot, TableAlarms, TableStaged,
 }
 
-// The indexes. Every table has indexID, its primary key.
+// The positions of the tables in that list.
 const (
-	indexID         = "id"
-	indexUID        = "uid"
-	indexPackage    = "package"
-	indexChanged    = "changed"
-	indexDeployment = "deployment"
-	indexOrder      = "order"
+	atMeta = iota
+	atPackages
+	atDeployments
+	atPlans
+	atUnits
+	atClusters
+	atMembers
+	atDeletions
+	atReplies
+	atAutopilot
+	atAlarms
+	atStaged
 )
+
+// The orders of a table beside that of its primary key.
+const (
+	deploymentsByUID = 1 + iota
+	deploymentsByPackage
+)
+
+const (
+	unitsByChange = 1 + iota
+	unitsByDeployment
+)
+
+const repliesByAge = 1
 
 // The primary keys of the single rows in TableMeta and TableAutopilot.
 const (
@@ -48,102 +67,88 @@ const (
 	autopilotKey = "autopilot"
 )
 
-func newSchema() *memdb.DBSchema {
-	tables := []*memdb.TableSchema{
-		table(TableMeta, by(indexID, true, func(*metaRow) []byte { return key(metaKey) })),
-		table(TablePackages, by(indexID, true, func(p *Package) []byte { return key(p.Doc.Name) })),
-		table(TableDeployments,
-			by(indexID, true, func(d *Deployment) []byte { return key(d.Doc.Key) }),
-			by(indexUID, true, func(d *Deployment) []byte { return key(d.UID) }),
-			by(indexPackage, false, func(d *Deployment) []byte { return key(d.Doc.PackageName) })),
-		table(TablePlans, by(indexID, true, func(p *Plan) []byte { return key(p.DeploymentKey) })),
-		table(TableUnits,
-			by(indexID, true, func(u *pmpb.Unit) []byte { return key(u.GetId()) }),
-			by(indexChanged, true, func(u *pmpb.Unit) []byte {
-				return append(changedKey(u.GetEnv(), u.GetModifyIndex()), u.GetId()...)
+// store is all rows at one moment. Once it was published it is never written to.
+type store struct {
+	tables [len(tables)]anyTable
+	// envs has, for each environment, when its units were last written: the
+	// version of the table of units. The zero value is an empty map.
+	envs *btree.Map[string, uint64]
+}
+
+func newStore() *store {
+	s := &store{envs: &btree.Map[string, uint64]{}}
+	s.tables = [...]anyTable{
+		atMeta:     newTable(func(_, _ *metaRow) int { return 0 }),
+		atPackages: newTable(func(a, b *Package) int { return strings.Compare(a.Doc.Name, b.Doc.Name) }),
+		atDeployments: newTable(
+			func(a, b *Deployment) int { return strings.Compare(a.Doc.Key, b.Doc.Key) },
+			func(a, b *Deployment) int { return strings.Compare(a.UID, b.UID) },
+			func(a, b *Deployment) int {
+				return cmp.Or(strings.Compare(a.Doc.PackageName, b.Doc.PackageName), strings.Compare(a.Doc.Key, b.Doc.Key))
 			}),
-			by(indexDeployment, false, func(u *pmpb.Unit) []byte { return key(u.GetDeploymentUid(), u.GetEnv()) })),
-		table(TableClusters, by(indexID, true, func(c *pmpb.Cluster) []byte { return key(c.GetName()) })),
-		table(TableMembers, by(indexID, true, func(m *pmpb.Member) []byte { return key(m.GetServerId()) })),
-		table(TableDeletions, by(indexID, true, func(d *pmpb.Deletion) []byte { return key(d.GetDeploymentUid()) })),
-		table(TableReplies,
-			by(indexID, true, func(r *pmpb.Reply) []byte { return key(r.GetKey()) }),
-			by(indexOrder, true, func(r *pmpb.Reply) []byte {
-				return binary.BigEndian.AppendUint64(key(replyClass(r.GetEphemeral())), r.GetCreateIndex())
-			})),
-		table(TableAutopilot, by(indexID, true, func(*pmpb.Autopilot) []byte { return key(autopilotKey) })),
-		table(TableAlarms, by(indexID, true, func(a *pmpb.Alarm) []byte { return key(alarmKey(a.GetKey())) })),
-		table(TableStaged, by(indexID, true, func(p *pmpb.StagedPiece) []byte { return key(stagedKey(p)) })),
+		atPlans: newTable(func(a, b *Plan) int { return strings.Compare(a.DeploymentKey, b.DeploymentKey) }),
+		atUnits: newTable(
+			func(a, b *pmpb.Unit) int { return strings.Compare(a.GetId(), b.GetId()) },
+			func(a, b *pmpb.Unit) int {
+				return cmp.Or(strings.Compare(a.GetEnv(), b.GetEnv()), cmp.Compare(a.GetModifyIndex(), b.GetModifyIndex()), strings.Compare(a.GetId(), b.GetId()))
+			},
+			func(a, b *pmpb.Unit) int {
+				return cmp.Or(strings.Compare(a.GetDeploymentUid(), b.GetDeploymentUid()), strings.Compare(a.GetEnv(), b.GetEnv()), strings.Compare(a.GetId(), b.GetId()))
+			}),
+		atClusters:  newTable(func(a, b *pmpb.Cluster) int { return strings.Compare(a.GetName(), b.GetName()) }),
+		atMembers:   newTable(func(a, b *pmpb.Member) int { return strings.Compare(a.GetServerId(), b.GetServerId()) }),
+		atDeletions: newTable(func(a, b *pmpb.Deletion) int { return strings.Compare(a.GetDeploymentUid(), b.GetDeploymentUid()) }),
+		atReplies: newTable(
+			func(a, b *pmpb.Reply) int { return strings.Compare(a.GetKey(), b.GetKey()) },
+			func(a, b *pmpb.Reply) int {
+				return cmp.Or(compareBool(a.GetEphemeral(), b.GetEphemeral()), cmp.Compare(a.GetCreateIndex(), b.GetCreateIndex()))
+			}),
+		atAutopilot: newTable(func(_, _ *pmpb.Autopilot) int { return 0 }),
+		atAlarms:    newTable(func(a, b *pmpb.Alarm) int { return strings.Compare(alarmKey(a.GetKey()), alarmKey(b.GetKey())) }),
+		atStaged:    newTable(func(a, b *pmpb.StagedPiece) int { return strings.Compare(stagedKey(a), stagedKey(b)) }),
 	}
-	schema := &memdb.DBSchema{Tables: make(map[string]*memdb.TableSchema, len(tables))}
-	for _, t := range tables {
-		schema.Tables[t.Name] = t
-	}
-	return schema
+	return s
 }
 
-// changedKey orders the units of an environment by the index of their last change.
-func changedKey(env string, modifyIndex uint64) []byte {
-	return binary.BigEndian.AppendUint64(key(env), modifyIndex)
-}
-
-func table(name string, indexes ...*memdb.IndexSchema) *memdb.TableSchema {
-	t := &memdb.TableSchema{Name: name, Indexes: make(map[string]*memdb.IndexSchema, len(indexes))}
-	for _, i := range indexes {
-		t.Indexes[i.Name] = i
+func compareBool(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case b:
+		return -1
+	default:
+		return 1
 	}
-	return t
 }
 
-func by[Row any](name string, unique bool, of func(Row) []byte) *memdb.IndexSchema {
-	return &memdb.IndexSchema{Name: name, Unique: unique, Indexer: indexer[Row](of)}
+// rowsIn gives a table by its position, which decides about the kind of its rows.
+func rowsIn[Row comparable](s *store, position int) *table[Row] {
+	return s.tables[position].(*table[Row])
 }
 
-// key joins parts, each with a terminator: keys then sort like their parts, and
-// the key of fewer parts is a prefix of that of more parts. Parts hold no NUL.
-func key(parts ...string) []byte {
-	n := len(parts)
-	for _, p := range parts {
-		n += len(p)
-	}
-	out := make([]byte, 0, n)
-	for _, p := range parts {
-		out = append(append(out, p...), 0)
-	}
-	return out
+func (s *store) meta() *table[*metaRow]           { return rowsIn[*metaRow](s, atMeta) }
+func (s *store) packages() *table[*Package]       { return rowsIn[*Package](s, atPackages) }
+func (s *store) deployments() *table[*Deployment] { return rowsIn[*Deployment](s, atDeployments) }
+func (s *store) plans() *table[*Plan]             { return rowsIn[*Plan](s, atPlans) }
+func (s *store) units() *table[*pmpb.Unit]        { return rowsIn[*pmpb.Unit](s, atUnits) }
+func (s *store) clusters() *table[*pmpb.Cluster]  { return rowsIn[*pmpb.Cluster](s, atClusters) }
+func (s *store) members() *table[*pmpb.Member]    { return rowsIn[*pmpb.Member](s, atMembers) }
+func (s *store) deletions() *table[*pmpb.Deletion] {
+	return rowsIn[*pmpb.Deletion](s, atDeletions)
 }
-
-// indexer derives an index key from a row. It replaces go-memdb's reflection on
-// field names, which neither protobuf getters nor nested documents fit.
-type indexer[Row any] func(Row) []byte
-
-// FromObject implements memdb.SingleIndexer.
-func (f indexer[Row]) FromObject(raw any) (bool, []byte, error) {
-	row, ok := raw.(Row)
-	if !ok {
-		return false, nil, fmt.Errorf("fsm: a %T does not belong into this table", raw)
-	}
-	return true, f(row), nil
+func (s *store) replies() *table[*pmpb.Reply] { return rowsIn[*pmpb.Reply](s, atReplies) }
+func (s *store) autopilot() *table[*pmpb.Autopilot] {
+	return rowsIn[*pmpb.Autopilot](s, atAutopilot)
 }
+func (s *store) alarms() *table[*pmpb.Alarm]       { return rowsIn[*pmpb.Alarm](s, atAlarms) }
+func (s *store) staged() *table[*pmpb.StagedPiece] { return rowsIn[*pmpb.StagedPiece](s, atStaged) }
 
-// FromArgs implements memdb.Indexer for keys of text parts, or for one key that
-// is made already.
-func (f indexer[Row]) FromArgs(args ...any) ([]byte, error) {
-	if len(args) == 1 {
-		if raw, ok := args[0].([]byte); ok {
-			return raw, nil
+// position gives a table's place in the list of tables.
+func position(name string) (int, error) {
+	for i, t := range tables {
+		if t == name {
+			return i, nil
 		}
 	}
-	parts := make([]string, len(args))
-	for i, a := range args {
-		s, ok := a.(string)
-		if !ok {
-			return nil, errors.New("fsm: keys are made of text")
-		}
-		parts[i] = s
-	}
-	return key(parts...), nil
+	return 0, fmt.Errorf("fsm: there is no table %q", name)
 }
-
-// PrefixFromArgs implements memdb.PrefixIndexer.
-func (f indexer[Row]) PrefixFromArgs(args ...any) ([]byte, error) { return f.FromArgs(args...) }

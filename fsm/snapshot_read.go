@@ -35,26 +35,21 @@ func (s *State) Restore(r io.Reader) error {
 	if err != nil {
 		return err
 	}
-	txn := s.db.Txn(true)
-	defer txn.Abort()
-	old := (&Snapshot{txn: txn}).meta()
+	t := s.begin()
+	old := s.Snapshot().meta()
 	c.meta.floor = max(old.floor, old.pb.GetAppliedIndex())
-	for _, t := range tables {
-		if _, err := txn.DeleteAll(t, indexID); err != nil {
-			return fmt.Errorf("fsm: restore: clear %s: %w", t, err)
-		}
-	}
-	if err := txn.Insert(TableMeta, c.meta); err != nil {
+	t.clear()
+	if err := t.put(atMeta, c.meta); err != nil {
 		return fmt.Errorf("fsm: restore: %w", err)
 	}
 	for i, rows := range c.rows {
 		for _, row := range rows {
-			if err := txn.Insert(tables[i], row); err != nil {
+			if err := t.put(i, row); err != nil {
 				return fmt.Errorf("fsm: restore: %s: %w", tables[i], err)
 			}
 		}
 	}
-	txn.Commit()
+	s.publisher.replace(t)
 	return nil
 }
 

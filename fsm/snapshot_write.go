@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"iter"
 
 	"github.com/klauspost/compress/zstd"
 
@@ -45,45 +46,45 @@ func (s *Snapshot) Write(w io.Writer) error {
 // returns false.
 func (s *Snapshot) eachRecord(yield func(*pmpb.SnapshotRecord, error) bool) {
 	ok := yield(&pmpb.SnapshotRecord{Record: &pmpb.SnapshotRecord_Meta{Meta: s.Meta()}}, nil)
-	ok = ok && records(s, TablePackages, yield, func(p *Package) (*pmpb.SnapshotRecord, error) {
+	ok = ok && records(s.store.packages().each(), yield, func(p *Package) (*pmpb.SnapshotRecord, error) {
 		r, err := packageRecord(p)
 		return &pmpb.SnapshotRecord{Record: &pmpb.SnapshotRecord_Package{Package: r}}, err
 	})
-	ok = ok && records(s, TableDeployments, yield, func(d *Deployment) (*pmpb.SnapshotRecord, error) {
+	ok = ok && records(s.store.deployments().each(), yield, func(d *Deployment) (*pmpb.SnapshotRecord, error) {
 		r, err := deploymentRecord(d)
 		return &pmpb.SnapshotRecord{Record: &pmpb.SnapshotRecord_Deployment{Deployment: r}}, err
 	})
-	ok = ok && records(s, TablePlans, yield, func(p *Plan) (*pmpb.SnapshotRecord, error) {
+	ok = ok && records(s.store.plans().each(), yield, func(p *Plan) (*pmpb.SnapshotRecord, error) {
 		return &pmpb.SnapshotRecord{Record: &pmpb.SnapshotRecord_Plan{Plan: planRecord(p)}}, nil
 	})
-	ok = ok && records(s, TableUnits, yield, func(u *pmpb.Unit) (*pmpb.SnapshotRecord, error) {
+	ok = ok && records(s.store.units().each(), yield, func(u *pmpb.Unit) (*pmpb.SnapshotRecord, error) {
 		return &pmpb.SnapshotRecord{Record: &pmpb.SnapshotRecord_Unit{Unit: u}}, nil
 	})
-	ok = ok && records(s, TableClusters, yield, func(c *pmpb.Cluster) (*pmpb.SnapshotRecord, error) {
+	ok = ok && records(s.store.clusters().each(), yield, func(c *pmpb.Cluster) (*pmpb.SnapshotRecord, error) {
 		return &pmpb.SnapshotRecord{Record: &pmpb.SnapshotRecord_Cluster{Cluster: c}}, nil
 	})
-	ok = ok && records(s, TableMembers, yield, func(m *pmpb.Member) (*pmpb.SnapshotRecord, error) {
+	ok = ok && records(s.store.members().each(), yield, func(m *pmpb.Member) (*pmpb.SnapshotRecord, error) {
 		return &pmpb.SnapshotRecord{Record: &pmpb.SnapshotRecord_Member{Member: m}}, nil
 	})
-	ok = ok && records(s, TableDeletions, yield, func(d *pmpb.Deletion) (*pmpb.SnapshotRecord, error) {
+	ok = ok && records(s.store.deletions().each(), yield, func(d *pmpb.Deletion) (*pmpb.SnapshotRecord, error) {
 		return &pmpb.SnapshotRecord{Record: &pmpb.SnapshotRecord_Deletion{Deletion: d}}, nil
 	})
-	ok = ok && records(s, TableReplies, yield, func(r *pmpb.Reply) (*pmpb.SnapshotRecord, error) {
+	ok = ok && records(s.store.replies().each(), yield, func(r *pmpb.Reply) (*pmpb.SnapshotRecord, error) {
 		return &pmpb.SnapshotRecord{Record: &pmpb.SnapshotRecord_Reply{Reply: r}}, nil
 	})
-	ok = ok && records(s, TableAutopilot, yield, func(a *pmpb.Autopilot) (*pmpb.SnapshotRecord, error) {
+	ok = ok && records(s.store.autopilot().each(), yield, func(a *pmpb.Autopilot) (*pmpb.SnapshotRecord, error) {
 		return &pmpb.SnapshotRecord{Record: &pmpb.SnapshotRecord_Autopilot{Autopilot: a}}, nil
 	})
-	ok = ok && records(s, TableAlarms, yield, func(a *pmpb.Alarm) (*pmpb.SnapshotRecord, error) {
+	ok = ok && records(s.store.alarms().each(), yield, func(a *pmpb.Alarm) (*pmpb.SnapshotRecord, error) {
 		return &pmpb.SnapshotRecord{Record: &pmpb.SnapshotRecord_Alarm{Alarm: a}}, nil
 	})
-	_ = ok && records(s, TableStaged, yield, func(p *pmpb.StagedPiece) (*pmpb.SnapshotRecord, error) {
+	_ = ok && records(s.store.staged().each(), yield, func(p *pmpb.StagedPiece) (*pmpb.SnapshotRecord, error) {
 		return &pmpb.SnapshotRecord{Record: &pmpb.SnapshotRecord_StagedPiece{StagedPiece: p}}, nil
 	})
 }
 
-func records[Row any](s *Snapshot, table string, yield func(*pmpb.SnapshotRecord, error) bool, of func(Row) (*pmpb.SnapshotRecord, error)) bool {
-	for row := range each[Row](s, table, indexID) {
+func records[Row any](rows iter.Seq[Row], yield func(*pmpb.SnapshotRecord, error) bool, of func(Row) (*pmpb.SnapshotRecord, error)) bool {
+	for row := range rows {
 		if !yield(of(row)) {
 			return false
 		}

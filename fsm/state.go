@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"fmt"
 
-	"github.com/hashicorp/go-memdb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"oaas.io/control-plane/proto/pmpb"
@@ -17,8 +16,8 @@ const FirstEpoch = 1
 // State is the replicated state. Apply, ApplyBatch and Restore are called by one
 // goroutine at a time, in log order; everything else at any time.
 type State struct {
-	db       *memdb.MemDB
-	handlers handlers
+	publisher *publisher
+	handlers  handlers
 }
 
 // Entry is one command of the log.
@@ -48,21 +47,22 @@ type Result struct {
 
 // NewState makes an empty state.
 func NewState() (*State, error) {
-	db, err := memdb.NewMemDB(newSchema())
-	if err != nil {
-		return nil, fmt.Errorf("fsm: schema: %w", err)
+	s := &State{
+		publisher: &publisher{newest: newStore(), waiting: map[topic]chan struct{}{}},
+		handlers:  newHandlers(),
 	}
-	txn := db.Txn(true)
-	if err := txn.Insert(TableMeta, &metaRow{pb: &pmpb.Meta{Epoch: FirstEpoch}}); err != nil {
-		txn.Abort()
+	t := s.begin()
+	if err := t.put(atMeta, &metaRow{pb: &pmpb.Meta{Epoch: FirstEpoch}}); err != nil {
 		return nil, fmt.Errorf("fsm: first row: %w", err)
 	}
-	txn.Commit()
-	return &State{db: db, handlers: newHandlers()}, nil
+	s.publisher.publish(t)
+	return s, nil
 }
 
 // Snapshot gives a view of the state as it is now, in O(1).
-func (s *State) Snapshot() *Snapshot { return &Snapshot{txn: s.db.Txn(false)} }
+func (s *State) Snapshot() *Snapshot { return s.publisher.view() }
+
+func (s *State) begin() *txn { return s.Snapshot().store.begin() }
 
 // Apply applies one command.
 func (s *State) Apply(index, term uint64, data []byte) Result {
@@ -74,16 +74,16 @@ func (s *State) Apply(index, term uint64, data []byte) Result {
 // result per entry.
 func (s *State) ApplyBatch(entries []Entry) []Result {
 	results := make([]Result, len(entries))
-	txn := s.db.Txn(true)
-	defer txn.Commit()
+	t := s.begin()
+	defer s.publisher.publish(t)
 	for i, e := range entries {
-		results[i] = s.applyOne(txn, e)
+		results[i] = s.applyOne(t, e)
 	}
 	return results
 }
 
-func (s *State) applyOne(txn *memdb.Txn, e Entry) Result {
-	c := &call{view: &Snapshot{txn: txn}, index: e.Index, term: e.Term}
+func (s *State) applyOne(t *txn, e Entry) Result {
+	c := &call{view: &Snapshot{store: t.store}, index: e.Index, term: e.Term}
 	old := c.view.meta()
 	if e.Index <= old.pb.GetAppliedIndex() {
 		return Result{Index: e.Index, Err: fmt.Errorf("%w: entry %d, state %d", ErrIndexOrder, e.Index, old.pb.GetAppliedIndex())}
@@ -94,7 +94,7 @@ func (s *State) applyOne(txn *memdb.Txn, e Entry) Result {
 		c.changes = nil // a handler may find out late
 	}
 	c.put(TableMeta, c.meta)
-	if werr := c.write(txn); werr != nil {
+	if werr := c.write(t); werr != nil {
 		return Result{Index: e.Index, Err: werr}
 	}
 	return Result{Index: e.Index, Err: err, Reply: reply, Chain: c.meta.pb.GetChainHash(), Restored: c.restored}
@@ -184,13 +184,15 @@ func (c *call) drop(table string, row any) {
 
 // write carries the changes out. It fails only when a handler puts a row into the
 // wrong table, which no input can cause.
-func (c *call) write(txn *memdb.Txn) error {
+func (c *call) write(t *txn) error {
 	for _, ch := range c.changes {
-		var err error
-		if ch.remove {
-			err = txn.Delete(ch.table, ch.row)
-		} else {
-			err = txn.Insert(ch.table, ch.row)
+		at, err := position(ch.table)
+		switch {
+		case err != nil:
+		case ch.remove:
+			err = t.remove(at, ch.row)
+		default:
+			err = t.put(at, ch.row)
 		}
 		if err != nil {
 			return fmt.Errorf("fsm: write to %s: %w", ch.table, err)
