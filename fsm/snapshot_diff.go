@@ -225,7 +225,7 @@ var errEnough = errors.New("enough")
 func newStream(r io.Reader) *stream {
 	s := &stream{}
 	s.pull, s.close = iter.Pull(func(yield func(*pmpb.SnapshotRecord) bool) {
-		in := newInspector(r, func(_ int, rec *pmpb.SnapshotRecord) error {
+		in := newInspector(r, nil, func(_ int, rec *pmpb.SnapshotRecord, _ any) error {
 			if _, err := rowOf(rec); err != nil {
 				return err
 			}
@@ -280,7 +280,7 @@ func ExportSnapshot(r io.Reader, w io.Writer, filter ExportFilter) (*SnapshotInf
 	}
 	enc := json.NewEncoder(w)
 	enc.SetEscapeHTML(false)
-	in := newInspector(r, func(table int, rec *pmpb.SnapshotRecord) error {
+	in := newInspector(r, nil, func(table int, rec *pmpb.SnapshotRecord, _ any) error {
 		key := recordKey(rec)
 		if (len(chosen) > 0 && !chosen[tables[table]]) || !strings.HasPrefix(key, filter.KeyPrefix) {
 			return nil

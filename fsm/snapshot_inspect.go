@@ -52,7 +52,7 @@ type TableInfo struct {
 // holds. Checksums, order and every row by itself are checked, in a memory that
 // does not depend on the size; see VerifySnapshot for the rest.
 func InspectSnapshot(r io.Reader) (*SnapshotInfo, error) {
-	in := newInspector(r, func(_ int, rec *pmpb.SnapshotRecord) error {
+	in := newInspector(r, nil, func(_ int, rec *pmpb.SnapshotRecord, _ any) error {
 		_, err := rowOf(rec)
 		return err
 	})
@@ -68,7 +68,7 @@ func VerifySnapshot(r io.Reader) (*SnapshotInfo, error) {
 
 func verify(r io.Reader, limit int64) (*SnapshotInfo, *contents, error) {
 	c := &contents{}
-	info, err := newInspector(r, c.take).read(limit)
+	info, err := newInspector(r, rowOf, c.take).read(limit)
 	if err == nil {
 		err = c.check()
 	}
@@ -85,11 +85,13 @@ type inspector struct {
 	info    *SnapshotInfo
 }
 
-func newInspector(r io.Reader, visit func(int, *pmpb.SnapshotRecord) error) *inspector {
+func newInspector(
+	r io.Reader, rowOf func(*pmpb.SnapshotRecord) (any, error), visit func(int, *pmpb.SnapshotRecord, any) error,
+) *inspector {
 	in := &inspector{file: &countedReader{r: r, sum: sha256.New()}, info: &SnapshotInfo{Tables: map[string]TableInfo{}}}
-	in.records = &recordReader{visit: func(table int, rec *pmpb.SnapshotRecord) error {
+	in.records = &recordReader{rowOf: rowOf, visit: func(table int, rec *pmpb.SnapshotRecord, row any) error {
 		in.count(table, rec)
-		return visit(table, rec)
+		return visit(table, rec, row)
 	}}
 	return in
 }

@@ -7,7 +7,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 
 	"github.com/klauspost/compress/zstd"
@@ -42,12 +41,8 @@ func (s *State) Restore(r io.Reader) error {
 	if err := t.put(atMeta, c.meta); err != nil {
 		return fmt.Errorf("fsm: restore: %w", err)
 	}
-	for i, rows := range c.rows {
-		for _, row := range rows {
-			if err := t.put(i, row); err != nil {
-				return fmt.Errorf("fsm: restore: %s: %w", tables[i], err)
-			}
-		}
+	if err := t.fill(c.rows[:]); err != nil {
+		return fmt.Errorf("fsm: restore: %w", err)
 	}
 	s.publisher.replace(t)
 	return nil
@@ -64,7 +59,7 @@ type contents struct {
 // is unpacked.
 func readContents(r io.Reader, limit int64) (*contents, error) {
 	c := &contents{}
-	in := &recordReader{visit: c.take}
+	in := &recordReader{rowOf: rowOf, visit: c.take}
 	if err := in.readFrom(r, limit); err != nil {
 		return nil, err
 	}
@@ -72,11 +67,7 @@ func readContents(r io.Reader, limit int64) (*contents, error) {
 }
 
 // take adds the row of a record.
-func (c *contents) take(table int, rec *pmpb.SnapshotRecord) error {
-	row, err := rowOf(rec)
-	if err != nil {
-		return err
-	}
+func (c *contents) take(table int, _ *pmpb.SnapshotRecord, row any) error {
 	if meta, ok := row.(*metaRow); ok {
 		c.meta = meta
 		return nil
@@ -104,10 +95,24 @@ func (r *recordReader) readFrom(src io.Reader, limit int64) error {
 		return corrupt("header", 0, "no zstd frame follows", err)
 	}
 	defer z.Close()
-	r.tables, r.digest = tablesIn(r.version), sha256.New()
-	r.in = bufio.NewReaderSize(io.LimitReader(z, limit), 64<<10)
-	r.digest.Write(header)
-	return r.readAll()
+	r.tables = tablesIn(r.version)
+	in, digest := bufio.NewReaderSize(io.LimitReader(z, limit), 64<<10), sha256.New()
+	digest.Write(header)
+	end, err := parcels(in, digest, r.tables, r.rowOf, r.take)
+	if err != nil {
+		return err
+	}
+	if err := r.trailer(end); err != nil {
+		return err
+	}
+	// Reading on to the end also makes zstd compare its checksum.
+	switch _, err := in.ReadByte(); {
+	case err == nil:
+		return corrupt("trailer", 0, "more bytes follow", nil)
+	case !errors.Is(err, io.EOF):
+		return corrupt("trailer", 0, "the frame does not end well", err)
+	}
+	return nil
 }
 
 func corrupt(where string, record uint64, reason string, cause error) error {
@@ -122,14 +127,13 @@ func corrupt(where string, record uint64, reason string, cause error) error {
 
 // recordReader reads the inside of the zstd frame.
 type recordReader struct {
-	// visit is given each record and the position of its table.
-	visit   func(table int, rec *pmpb.SnapshotRecord) error
-	in      *bufio.Reader
-	digest  hash.Hash
+	// rowOf, when it is set, makes a row of each record, in several goroutines.
+	rowOf func(*pmpb.SnapshotRecord) (any, error)
+	// visit is given each record, the position of its table and its row.
+	visit   func(table int, rec *pmpb.SnapshotRecord, row any) error
 	version uint32
 	// tables is the number of tables that the format's version has.
 	tables int
-	buf    bytes.Buffer
 	// number counts the records, table and key are those of the last one.
 	number uint64
 	table  int
@@ -141,42 +145,25 @@ func (r *recordReader) fail(reason string, cause error) error {
 	return corrupt(tables[r.table], r.number, reason, cause)
 }
 
-func (r *recordReader) readAll() error {
-	for {
-		size, err := binary.ReadUvarint(r.in)
-		if err != nil {
-			return r.fail("no length after this record", err)
-		}
-		if size == 0 {
-			return r.trailer()
-		}
-		if size > maxRecordBytes {
-			return r.fail(fmt.Sprintf("next record has %d bytes, at most %d are allowed", size, maxRecordBytes), nil)
-		}
-		r.number++
-		// The buffer grows with what is read, not with what the length claims.
-		r.buf.Reset()
-		if _, err := io.CopyN(&r.buf, r.in, int64(size)); err != nil {
-			return r.fail("is cut off", err)
-		}
-		r.digest.Write(binary.AppendUvarint(nil, size))
-		r.digest.Write(r.buf.Bytes())
-		if err := r.record(r.buf.Bytes()); err != nil {
+func (r *recordReader) take(p *parcel) error {
+	for _, d := range p.decoded {
+		if err := r.record(d); err != nil {
 			return err
 		}
 	}
+	return nil
 }
 
-func (r *recordReader) record(data []byte) error {
-	rec := &pmpb.SnapshotRecord{}
-	if err := decoding.Unmarshal(data, rec); err != nil {
-		return r.fail("cannot be decoded", err)
+func (r *recordReader) record(d decodedRecord) error {
+	r.number++
+	if d.err != nil {
+		return r.fail("cannot be decoded", d.err)
 	}
-	table := tableOf(rec)
-	if table < 0 || table >= r.tables || len(rec.ProtoReflect().GetUnknown()) > 0 {
+	table := tableOf(d.rec)
+	if table < 0 || table >= r.tables || len(d.rec.ProtoReflect().GetUnknown()) > 0 {
 		return r.fail("is of an unknown kind", nil)
 	}
-	last, lastKey, key := r.table, r.key, recordKey(rec)
+	last, lastKey, key := r.table, r.key, recordKey(d.rec)
 	r.table, r.key = table, key
 	if err := checkKey("key", key); err != nil {
 		return r.fail("has no valid key", err)
@@ -187,38 +174,33 @@ func (r *recordReader) record(data []byte) error {
 	if (r.number == 1) != (table == 0) {
 		return r.fail("meta is not the first record", nil)
 	}
+	if d.invalid != nil {
+		return r.fail(fmt.Sprintf("%q is invalid", key), d.invalid)
+	}
 	r.counts[table]++
-	if err := r.visit(table, rec); err != nil {
+	if err := r.visit(table, d.rec, d.row); err != nil {
 		return r.fail(fmt.Sprintf("%q is invalid", key), err)
 	}
 	return nil
 }
 
-func (r *recordReader) trailer() error {
-	if r.number == 0 {
+func (r *recordReader) trailer(end *tail) error {
+	switch {
+	case end.reason != "":
+		r.number = end.number
+		return r.fail(end.reason, end.cause)
+	case end.number == 0:
 		return corrupt("trailer", 0, "there is no record at all", nil)
+	case end.cause != nil:
+		return corrupt("trailer", 0, "is cut off", end.cause)
 	}
-	counts := r.counts[:r.tables]
-	end := make([]byte, 8*len(counts)+sha256.Size)
-	if _, err := io.ReadFull(r.in, end); err != nil {
-		return corrupt("trailer", 0, "is cut off", err)
-	}
-	for i, n := range counts {
-		if want := binary.BigEndian.Uint64(end[8*i:]); want != n {
+	for i, n := range r.counts[:r.tables] {
+		if want := binary.BigEndian.Uint64(end.counts[8*i:]); want != n {
 			return corrupt("trailer", 0, fmt.Sprintf("%s should have %d records and has %d", tables[i], want, n), nil)
 		}
 	}
-	r.digest.Write([]byte{0})
-	r.digest.Write(end[:8*len(counts)])
-	if !bytes.Equal(r.digest.Sum(nil), end[8*len(counts):]) {
+	if !bytes.Equal(end.sum, end.digest) {
 		return corrupt("trailer", 0, "the contents do not have the SHA-256 that it names", nil)
-	}
-	// Reading on to the end also makes zstd compare its checksum.
-	switch _, err := r.in.ReadByte(); {
-	case err == nil:
-		return corrupt("trailer", 0, "more bytes follow", nil)
-	case !errors.Is(err, io.EOF):
-		return corrupt("trailer", 0, "the frame does not end well", err)
 	}
 	return nil
 }

@@ -1,6 +1,12 @@
 package fsm
 
-import "oaas.io/control-plane/proto/pmpb"
+import (
+	"fmt"
+
+	"golang.org/x/sync/errgroup"
+
+	"oaas.io/control-plane/proto/pmpb"
+)
 
 // txn is a store that is being written to, by one goroutine. Nobody sees it
 // before it is published.
@@ -46,6 +52,29 @@ func (t *txn) clear() {
 		t.envs.Set(env, t.tables[atUnits].writes())
 		return true
 	})
+}
+
+// fill writes the rows of tables that clear has emptied, given by position. The
+// tables are filled at the same time: a node that starts waits for the largest.
+func (t *txn) fill(rows [][]any) error {
+	var group errgroup.Group
+	for i, rows := range rows {
+		group.Go(func() error {
+			for _, row := range rows {
+				if _, err := t.tables[i].put(row); err != nil {
+					return fmt.Errorf("%s: %w", tables[i], err)
+				}
+			}
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	for u := range t.units().each() {
+		t.envs.Set(u.GetEnv(), t.units().writes())
+	}
+	return nil
 }
 
 // put writes a row in place of the one with its primary key.
