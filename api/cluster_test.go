@@ -261,12 +261,12 @@ func TestMembershipOfRealNodes(t *testing.T) {
 		return nil
 	})
 	status, text = ask(follower(), http.MethodDelete, "members/"+follower().raft.ServerID(), "")
-	if status != http.StatusConflict || !strings.Contains(text, "force") {
+	if status != http.StatusConflict || !strings.Contains(text, `"override":"force"`) || strings.Contains(text, "?force") {
 		t.Errorf("%d %s", status, text)
 	}
 	gone := follower().raft.ServerID()
 	status, text = ask(follower(), http.MethodDelete, "members/"+gone+"?dry_run", "")
-	if status != http.StatusOK || !strings.Contains(text, `"voters_after":2`) || strings.Contains(text, `"refused":[]`) {
+	if status != http.StatusOK || !strings.Contains(text, `"voters_after":2`) || strings.Contains(text, `"refused":[]`) || !strings.Contains(text, `"override":"force"`) {
 		t.Errorf("%d %s", status, text)
 	}
 	leader := nodes[0]

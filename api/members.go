@@ -13,6 +13,9 @@ import (
 	"oaas.io/control-plane/registry"
 )
 
+// paramForce is the query parameter that overrides a refusal.
+const paramForce = "force"
+
 // maxOperatorBody bounds the small documents of operators, in bytes.
 const maxOperatorBody = 64 << 10
 
@@ -73,7 +76,7 @@ func roleOf(m raftstore.Server) string {
 // ?force overrides a refusal.
 func (s *Server) removeMember(w http.ResponseWriter, r *http.Request) error {
 	q := parseQuery(r.URL.RawQuery)
-	dryRun, force := q.flag("dry_run"), q.flag("force")
+	dryRun, force := q.flag("dry_run"), q.flag(paramForce)
 	if q.err != nil {
 		return q.err
 	}

@@ -88,13 +88,12 @@ func (n NodeMembership) RemoveServer(ctx context.Context, id string, dryRun, for
 	case errors.As(err, &refused) && dryRun:
 		out := tellRemoval(refused.Removal)
 		out.Refused = append(out.Refused, refused.Reasons...)
+		out.Override = overrideOf(refused)
 		out.Warnings = slices.DeleteFunc(out.Warnings, func(text string) bool { return slices.Contains(out.Refused, text) })
 		return out, nil
 	case errors.As(err, &refused):
 		p := fail(registry.FailedPrecondition, "The server is not removed: %s", strings.Join(refused.Reasons, "; "))
-		if refused.Forcible {
-			p.detail += ". ?force=true does it all the same"
-		}
+		p.override = overrideOf(refused)
 		for _, reason := range refused.Reasons {
 			p.problems = append(p.problems, model.Problem{Message: reason})
 		}
@@ -105,6 +104,15 @@ func (n NodeMembership) RemoveServer(ctx context.Context, id string, dryRun, for
 	out := tellRemoval(done)
 	out.Removed = !dryRun
 	return out, nil
+}
+
+// overrideOf names the parameter that removes a server in spite of a refusal, if
+// there is one.
+func overrideOf(refused *raftstore.RemovalRefusedError) string {
+	if refused.Forcible {
+		return paramForce
+	}
+	return ""
 }
 
 func tellRemoval(r *raftstore.Removal) *Removal {

@@ -180,6 +180,9 @@ type Removal struct {
 	// Refused says why it is refused without force; Warnings what to think of.
 	Refused  []string `json:"refused"`
 	Warnings []string `json:"warnings"`
+	// Override is the query parameter that does it all the same; empty when it was
+	// not refused, and when nothing does.
+	Override string `json:"override,omitempty"`
 }
 
 // Transfer is a change of the leader.

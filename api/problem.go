@@ -91,6 +91,9 @@ type problem struct {
 	line, column int
 	// path is the JSON path of a fault in the body.
 	path string
+	// override is the query parameter with which the same request is not refused,
+	// when there is one. Clients word it in their own terms.
+	override string
 	// retryable overrides the problem type's when not nil.
 	retryable *bool
 	cause     error
@@ -142,6 +145,7 @@ type problemBody struct {
 	Path      string        `json:"path,omitempty"`
 	Line      int           `json:"line,omitempty"`
 	Column    int           `json:"column,omitempty"`
+	Override  string        `json:"override,omitempty"`
 	Problems  []finding     `json:"problems,omitempty"`
 }
 
@@ -165,7 +169,7 @@ func (s *Server) writeProblem(w http.ResponseWriter, r *http.Request, err error)
 	body := problemBody{
 		Type: kind.Type(), Title: kind.Title, Status: kind.Status, Detail: p.detail, Instance: r.URL.EscapedPath(),
 		Code: kind.Code, RequestID: c.id, Retryable: kind.Retryable, Error: p.detail,
-		Path: p.path, Line: p.line, Column: p.column,
+		Path: p.path, Line: p.line, Column: p.column, Override: p.override,
 	}
 	if p.retryable != nil {
 		body.Retryable = *p.retryable

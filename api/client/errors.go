@@ -35,6 +35,9 @@ type Error struct {
 	// unknown.
 	Path         string
 	Line, Column int
+	// Override is the query parameter with which the same request would not be
+	// refused; empty when there is none.
+	Override string
 	// Problems are the single findings when there are several.
 	Problems []model.Problem
 	// Server is the URL of the node that answered.
@@ -103,6 +106,7 @@ type wireProblem struct {
 	Path      string          `json:"path"`
 	Line      int             `json:"line"`
 	Column    int             `json:"column"`
+	Override  string          `json:"override"`
 	Problems  []model.Problem `json:"problems"`
 }
 
@@ -132,7 +136,7 @@ func decodeError(server string, resp *http.Response, body []byte) *Error {
 	if p.Retryable != nil {
 		e.Retryable = *p.Retryable
 	}
-	e.Path, e.Line, e.Column, e.Problems = p.Path, p.Line, p.Column, p.Problems
+	e.Path, e.Line, e.Column, e.Override, e.Problems = p.Path, p.Line, p.Column, p.Override, p.Problems
 	return e
 }
 

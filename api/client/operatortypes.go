@@ -101,6 +101,9 @@ type Removal struct {
 	ToleranceAfter  int      `json:"failure_tolerance_after"`
 	Refused         []string `json:"refused"`
 	Warnings        []string `json:"warnings"`
+	// Override is the query parameter that does it all the same; empty when nothing
+	// does.
+	Override string `json:"override,omitempty"`
 }
 
 // Transfer is a change of the leader, in milliseconds.

@@ -137,6 +137,9 @@ func answerHint(e *client.Error) string {
 		return "'pmctl get deployments' lists what there is"
 	case strings.HasPrefix(e.Message, "Invalid target envs"):
 		return "'pmctl get envs' lists the environments"
+	case e.Override != "":
+		// Flags have the names of the parameters that they set.
+		return "--" + e.Override + " does it all the same"
 	case e.Retryable:
 		return "try again"
 	}

@@ -154,6 +154,30 @@ func TestOperatorFailures(t *testing.T) {
 	golden(t, "op_failures", all.String())
 }
 
+// TestRefusedRemoval: a refusal is told in terms of the command line, and whether
+// anything overrides it.
+func TestRefusedRemoval(t *testing.T) {
+	const detail = "The server is not removed: the loss of one more voter stops all writes"
+	for name, tt := range map[string]struct {
+		override string
+		hint     bool
+	}{"forcible": {"force", true}, "not forcible": {"", false}} {
+		t.Run(name, func(t *testing.T) {
+			s := newSession(t)
+			s.srv.fail = func(w http.ResponseWriter, _ *http.Request) bool {
+				w.Header().Set("Content-Type", "application/problem+json")
+				w.WriteHeader(http.StatusConflict)
+				answer(w, map[string]any{"code": "failed-precondition", "detail": detail, "override": tt.override})
+				return true
+			}
+			out, code := s.run("member", "remove", "pm-1")
+			if code != ExitConflict || !strings.Contains(out, detail) || strings.Contains(out, "hint: --force does it all the same") != tt.hint {
+				t.Errorf("%s", out)
+			}
+		})
+	}
+}
+
 // TestMembersWithoutLeader: what one node knows is better than nothing.
 func TestMembersWithoutLeader(t *testing.T) {
 	s := newSession(t)
