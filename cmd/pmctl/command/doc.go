@@ -23,7 +23,7 @@
 //	   of doctor failed, histories differ, a file is damaged
 //	2  usage: unknown command or flag, wrong arguments, unreadable configuration
 //	3  a named object does not exist
-//	4  conflict: the present state does not allow it
+//	4  conflict: the present state does not allow it, or would not in a dry run
 //	5  no server could be reached, or the time ran out
 //
 // # Invariants

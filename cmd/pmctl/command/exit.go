@@ -43,6 +43,11 @@ type timeoutError struct{ text string }
 
 func (e *timeoutError) Error() string { return e.text }
 
+// refusedError is a refusal that a dry run found.
+type refusedError struct{ text string }
+
+func (e *refusedError) Error() string { return e.text }
+
 // hinted adds what the user can do about an error.
 type hinted struct {
 	err  error
@@ -58,6 +63,7 @@ func exitCode(err error) int {
 		usage   *usageError
 		missing *notFoundError
 		timeout *timeoutError
+		refused *refusedError
 	)
 	switch {
 	case err == nil:
@@ -66,7 +72,7 @@ func exitCode(err error) int {
 		return ExitUsage
 	case errors.As(err, &missing), client.IsNotFound(err):
 		return ExitNotFound
-	case client.IsConflict(err):
+	case errors.As(err, &refused), client.IsConflict(err):
 		return ExitConflict
 	case errors.As(err, &timeout), errors.Is(err, context.DeadlineExceeded), client.IsUnavailable(err):
 		return ExitUnavailable
@@ -138,10 +144,13 @@ func answerHint(e *client.Error) string {
 	case strings.HasPrefix(e.Message, "Invalid target envs"):
 		return "'pmctl get envs' lists the environments"
 	case e.Override != "":
-		// Flags have the names of the parameters that they set.
-		return "--" + e.Override + " does it all the same"
+		return overrideHint(e.Override)
 	case e.Retryable:
 		return "try again"
 	}
 	return ""
 }
+
+// overrideHint words what overrides a refusal: flags have the names of the query
+// parameters that they set.
+func overrideHint(parameter string) string { return "--" + parameter + " does it all the same" }

@@ -87,13 +87,14 @@ func (a *app) memberRemoveCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "remove NODE", Short: "Take a node out of the cluster", Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeNodes,
 		Long: `Take a node out of the cluster. What would be left is worked out first: the removal
-is refused when the rest had no quorum, or would no longer tolerate a failure.
+is refused when the rest had no quorum, or would no longer tolerate a failure. The
+exit code is then 4, with --dry-run as well.
 
 Stop the node and keep it stopped: its data directory stays that of a removed server,
 which does not join again. With an empty data directory it joins as a new one.`,
 		Example: `  pmctl member remove pm-3 --dry-run
   pmctl member remove pm-3 --wait`,
-		RunE: asked(a, &format, func(ctx context.Context, c *client.Client, args []string) (*client.Removal, error) {
+		RunE: judged(a, &format, func(ctx context.Context, c *client.Client, args []string) (*client.Removal, error) {
 			r, err := c.RemoveMember(ctx, args[0], dryRun, force)
 			if err != nil || !wait || dryRun {
 				return r, err
@@ -107,7 +108,7 @@ which does not join again. With an empty data directory it joins as a new one.`,
 				verb = "would be removed"
 			}
 			if len(r.Refused) > 0 && !r.Removed {
-				verb = "would not be removed without --force"
+				verb = "would not be removed"
 			}
 			_, _ = fmt.Fprintf(w, "member/%s %s\n", nodeName(r.Name, r.ServerID), verb)
 			t := table{header: []string{"", "BEFORE", "AFTER"}}
@@ -122,7 +123,7 @@ which does not join again. With an empty data directory it joins as a new one.`,
 				_, _ = fmt.Fprintf(w, "- %s\n", text)
 			}
 			return nil
-		}),
+		}, removalVerdict),
 	}
 	reportFlag(cmd, &format)
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only say what would happen")
@@ -130,6 +131,18 @@ which does not join again. With an empty data directory it joins as a new one.`,
 	cmd.Flags().BoolVar(&wait, "wait", false, "wait until it is out")
 	timeoutFlag(cmd, &timeout)
 	return cmd
+}
+
+// removalVerdict is the error that a dry run's removal would have been.
+func removalVerdict(r *client.Removal) error {
+	if len(r.Refused) == 0 || r.Removed {
+		return nil
+	}
+	err := error(&refusedError{fmt.Sprintf("member/%s would not be removed", nodeName(r.Name, r.ServerID))})
+	if r.Override != "" {
+		err = &hinted{err, overrideHint(r.Override)}
+	}
+	return err
 }
 
 func (a *app) memberVoteCommand(vote bool) *cobra.Command {

@@ -64,6 +64,12 @@ func checkReport(format string) error {
 
 // asked is a command that asks the API and shows what it says.
 func asked[T any](a *app, format *string, ask func(ctx context.Context, c *client.Client, args []string) (T, error), asTable func(w io.Writer, v T) error) func(*cobra.Command, []string) error {
+	return judged(a, format, ask, asTable, func(T) error { return nil })
+}
+
+// judged is asked for answers that may be bad news: they are shown like any other,
+// and the verdict then decides on the exit code.
+func judged[T any](a *app, format *string, ask func(ctx context.Context, c *client.Client, args []string) (T, error), asTable func(w io.Writer, v T) error, verdict func(v T) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
 		if err := checkReport(*format); err != nil {
 			return err
@@ -76,7 +82,10 @@ func asked[T any](a *app, format *string, ask func(ctx context.Context, c *clien
 		if err != nil {
 			return err
 		}
-		return a.show(*format, v, func(w io.Writer) error { return asTable(w, v) })
+		if err := a.show(*format, v, func(w io.Writer) error { return asTable(w, v) }); err != nil {
+			return err
+		}
+		return verdict(v)
 	}
 }
 
@@ -165,30 +174,15 @@ func (a *app) chainCommand() *cobra.Command {
 
 Every applied command extends a hash. Nodes that applied the same commands have the
 same hash at the same index. The exit code is 1 when they do not agree.`,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := checkReport(format); err != nil {
-				return err
+		RunE: judged(a, &format, func(ctx context.Context, c *client.Client, _ []string) (*client.Chain, error) {
+			return c.Chain(ctx, node)
+		}, func(w io.Writer, report *client.Chain) error {
+			t := table{header: []string{"NODE", "INDEX", "HASH", "NOTE"}}
+			for _, s := range report.Servers {
+				t.add(nodeName(s.Name, s.ServerID), strconv.FormatUint(s.Index, 10), orDash(clip(s.Hash, 16)), orDash(s.Error))
 			}
-			c, err := a.client()
-			if err != nil {
-				return err
-			}
-			report, err := c.Chain(cmd.Context(), node)
-			if err != nil {
-				return err
-			}
-			err = a.show(format, report, func(w io.Writer) error {
-				t := table{header: []string{"NODE", "INDEX", "HASH", "NOTE"}}
-				for _, s := range report.Servers {
-					t.add(nodeName(s.Name, s.ServerID), strconv.FormatUint(s.Index, 10), orDash(clip(s.Hash, 16)), orDash(s.Error))
-				}
-				return t.write(w)
-			})
-			if err != nil {
-				return err
-			}
-			return chainVerdict(report)
-		},
+			return t.write(w)
+		}, chainVerdict),
 	}
 	reportFlag(cmd, &format)
 	a.nodeFlag(cmd, &node, "node that compares itself with the others")

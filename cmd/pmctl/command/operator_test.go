@@ -33,7 +33,7 @@ const (
  "features":{"level":2,"own":2,"possible":2,"behind":[]},"state":{"index":811,"epoch":1,"applied_count":640,"chain_hash":"00112233445566778899aabbccddeeff","feature_level":2,"packages":3,"deployments":12,"units":31,"clusters":4,"deletions":1,"members":3,"alarms":0},
  "process":{"pid":42,"host":"pm-0","go_version":"go1.26","platform":"linux/amd64","cpus":4,"goroutines":88,"heap_bytes":12582912,"system_bytes":33554432},"settings":{"http-addr":":8080","gossip-key":"<redacted>"}}`
 	doctorFindings = `{"server_id":"id-0","name":"pm-0","status":"warn","checks":[{"name":"fsync","status":"warn","value":"14.2ms","bound":"below 10ms","advice":"use a local SSD"},{"name":"quorum","status":"ok","value":"1.2ms","bound":"a linearizable read succeeds","advice":""}]}`
-	removal        = `{"server_id":"id-1","name":"pm-1","dry_run":true,"removed":false,"voters_before":3,"voters_after":2,"quorum_after":2,"healthy_voters_after":2,"failure_tolerance_before":1,"failure_tolerance_after":0,"refused":["the rest would tolerate no failure"],"warnings":[]}`
+	removal        = `{"server_id":"id-1","name":"pm-1","dry_run":true,"removed":false,"voters_before":3,"voters_after":2,"quorum_after":2,"healthy_voters_after":2,"failure_tolerance_before":1,"failure_tolerance_after":0,"refused":["the rest would tolerate no failure"],"warnings":[],"override":"force"}`
 )
 
 // operated gives the fake server what operators ask for.
@@ -173,6 +173,37 @@ func TestRefusedRemoval(t *testing.T) {
 			out, code := s.run("member", "remove", "pm-1")
 			if code != ExitConflict || !strings.Contains(out, detail) || strings.Contains(out, "hint: --force does it all the same") != tt.hint {
 				t.Errorf("%s", out)
+			}
+		})
+	}
+}
+
+// TestRefusedDryRun: a script sees by the exit code that a removal would be refused,
+// and people whether anything overrides it.
+func TestRefusedDryRun(t *testing.T) {
+	for name, tt := range map[string]struct {
+		refused, override string
+		code              int
+		want              []string
+	}{
+		"goes":         {`[]`, "", ExitOK, []string{"member/pm-1 would be removed"}},
+		"forcible":     {`["the rest would tolerate no failure"]`, "force", ExitConflict, []string{"member/pm-1 would not be removed\n", "- the rest would tolerate no failure", "error: member/pm-1 would not be removed", "hint: --force does it all the same"}},
+		"not forcible": {`["the rest would have no quorum"]`, "", ExitConflict, []string{"member/pm-1 would not be removed\n", "error: member/pm-1 would not be removed"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSession(t)
+			s.operated(map[string]string{"DELETE /api/v1/members/pm-1": `{"server_id":"id-1","name":"pm-1","dry_run":true,"refused":` + tt.refused + `,"override":"` + tt.override + `"}`})
+			out, code := s.run("member", "remove", "pm-1", "--dry-run")
+			if code != tt.code || strings.Contains(out, "--force") != (tt.override != "") {
+				t.Errorf("%s", out)
+			}
+			for _, want := range tt.want {
+				if !strings.Contains(out, want) {
+					t.Errorf("%q is missing: %s", want, out)
+				}
+			}
+			if _, code = s.run("member", "remove", "pm-1", "--dry-run", "-o", "json"); code != tt.code {
+				t.Errorf("-o json: exit %d", code)
 			}
 		})
 	}
