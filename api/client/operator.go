@@ -102,8 +102,14 @@ func (c *Client) RaiseFeatureLevel(ctx context.Context, level uint32) (*FeatureL
 	return send[FeatureLevel](ctx, c, http.MethodPost, operatorPath("feature-level"), nil, map[string]uint32{"level": level})
 }
 
-// Alarms lists what makes the cluster read-only, as the node that answers knows it.
+// Alarms lists what makes the cluster read-only. It needs a leader.
 func (c *Client) Alarms(ctx context.Context) ([]Alarm, error) {
+	return get[[]Alarm](ctx, c, operatorPath("alarms"), nil)
+}
+
+// KnownAlarms lists the alarms that the node that answers knows of, which may be
+// out of date.
+func (c *Client) KnownAlarms(ctx context.Context) ([]Alarm, error) {
 	return get[[]Alarm](ctx, c, operatorPath("alarms"), params("consistency", "stale"))
 }
 

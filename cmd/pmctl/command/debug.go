@@ -253,7 +253,7 @@ func (b *bundle) cluster(ctx context.Context, c *client.Client) {
 		return config, err
 	})
 	fetchJSON(b, "cluster/feature-level.json", func() (*client.FeatureLevel, error) { return c.FeatureLevel(ctx) })
-	fetchJSON(b, "cluster/alarms.json", func() ([]client.Alarm, error) { return c.Alarms(ctx) })
+	fetchJSON(b, "cluster/alarms.json", func() ([]client.Alarm, error) { return c.KnownAlarms(ctx) })
 	fetchJSON(b, "cluster/backups.json", func() ([]client.Backup, error) { return c.Backups(ctx) })
 	fetchJSON(b, "cluster/envs.json", func() ([]client.Env, error) { return c.Envs(ctx) })
 	fetchJSON(b, "cluster/deletions.json", func() ([]client.Deletion, error) { return c.Deletions(ctx) })

@@ -25,20 +25,11 @@ func (a *app) memberListCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "list", Short: "List the nodes with role, zone, lag and health", Args: cobra.NoArgs,
 		Long: `List the nodes as the leader sees them. Without a leader, or with --stale, the node
-that is asked tells what it knows; then there is no health.`,
-		RunE: asked(a, &format, func(ctx context.Context, c *client.Client, _ []string) ([]client.Member, error) {
-			if stale {
-				return c.Members(ctx)
-			}
-			members, err := c.MembersWithHealth(ctx)
-			if client.IsUnavailable(err) {
-				if known, staleErr := c.Members(ctx); staleErr == nil {
-					a.errorf("warning: %v\nThis is what one node knows.\n", err)
-					return known, nil
-				}
-			}
-			return members, err
-		}, func(w io.Writer, members []client.Member) error { return a.showMembers(w, members, wide) }),
+that is asked tells what it knows; then there is no health. The exit code is 5 when
+there should have been a leader.`,
+		RunE: judged(a, &format, func(ctx context.Context, c *client.Client, _ []string) (knownTo[[]client.Member], error) {
+			return learn(ctx, stale, c.MembersWithHealth, c.Members)
+		}, func(w io.Writer, k knownTo[[]client.Member]) error { return a.showMembers(w, k.value, wide) }, knownTo[[]client.Member].verdict),
 	}
 	reportFlag(cmd, &format)
 	cmd.Flags().BoolVar(&stale, "stale", false, "what the node that is asked knows, without the leader")

@@ -2,6 +2,8 @@ package command
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -87,6 +89,46 @@ func judged[T any](a *app, format *string, ask func(ctx context.Context, c *clie
 		}
 		return verdict(v)
 	}
+}
+
+// knownTo is what a command learned, from the leader or from one node.
+type knownTo[T any] struct {
+	value T
+	// stale is true when one node told what it knows.
+	stale bool
+	// lacking says why it was not the leader, although it should have been.
+	lacking error
+}
+
+// learn asks the leader. When there is none, or when the user wants that, it asks
+// one node for what it knows.
+func learn[T any](ctx context.Context, stale bool, leader, node func(context.Context) (T, error)) (knownTo[T], error) {
+	var lacking error
+	if !stale {
+		v, err := leader(ctx)
+		var gone *client.UnreachableError
+		if !client.IsUnavailable(err) || errors.As(err, &gone) { // nobody there is nobody to ask
+			return knownTo[T]{value: v}, err
+		}
+		lacking = err
+	}
+	v, err := node(ctx)
+	if err != nil && lacking != nil {
+		err = lacking
+	}
+	return knownTo[T]{value: v, stale: true, lacking: lacking}, err
+}
+
+// MarshalJSON is that of the value.
+func (k knownTo[T]) MarshalJSON() ([]byte, error) { return json.Marshal(k.value) }
+
+// verdict is an error when one node had to stand in for the leader: what it knows
+// may be out of date, and that all is well there says nothing about the cluster.
+func (k knownTo[T]) verdict() error {
+	if k.lacking == nil {
+		return nil
+	}
+	return fmt.Errorf("this is what one node knows, and may be out of date: %w", k.lacking)
 }
 
 // nodeFlag declares --node with its completion.
@@ -212,24 +254,35 @@ func chainVerdict(r *client.Chain) error {
 
 func (a *app) alarmsCommand() *cobra.Command {
 	var format string
+	var stale bool
 	cmd := &cobra.Command{
 		Use: "alarms", Short: "Show what makes the cluster read-only", Args: cobra.NoArgs,
-		RunE: asked(a, &format, func(ctx context.Context, c *client.Client, _ []string) ([]client.Alarm, error) {
-			return c.Alarms(ctx)
-		}, func(w io.Writer, alarms []client.Alarm) error {
-			if len(alarms) == 0 {
-				a.errorf("No alarms.\n")
-				return nil
-			}
-			t := table{header: []string{"KIND", "NODE", "SINCE", "MESSAGE"}}
-			for _, al := range alarms {
-				t.add(al.Kind, nodeName(al.Name, al.ServerID), age(a.Now(), al.Since), al.Message)
-			}
-			return t.write(w)
-		}),
+		Long: `Show what makes the cluster read-only. Without a leader, the node that is asked tells
+what it knows, which may be out of date; the exit code is then 5.`,
+		RunE: judged(a, &format, func(ctx context.Context, c *client.Client, _ []string) (knownTo[[]client.Alarm], error) {
+			return learn(ctx, stale, c.Alarms, c.KnownAlarms)
+		}, a.showAlarms, knownTo[[]client.Alarm].verdict),
 	}
 	reportFlag(cmd, &format)
+	cmd.Flags().BoolVar(&stale, "stale", false, "what the node that is asked knows, without the leader")
 	return cmd
+}
+
+func (a *app) showAlarms(w io.Writer, k knownTo[[]client.Alarm]) error {
+	switch {
+	case len(k.value) > 0:
+	case k.stale:
+		a.errorf("No alarms that this node knows of.\n")
+		return nil
+	default:
+		a.errorf("No alarms.\n")
+		return nil
+	}
+	t := table{header: []string{"KIND", "NODE", "SINCE", "MESSAGE"}}
+	for _, al := range k.value {
+		t.add(al.Kind, nodeName(al.Name, al.ServerID), age(a.Now(), al.Since), al.Message)
+	}
+	return t.write(w)
 }
 
 func (a *app) featureCommand() *cobra.Command {

@@ -209,21 +209,48 @@ func TestRefusedDryRun(t *testing.T) {
 	}
 }
 
-// TestMembersWithoutLeader: what one node knows is better than nothing.
-func TestMembersWithoutLeader(t *testing.T) {
+// TestWithoutLeader: what one node knows is better than nothing, but nobody may take
+// it for the truth: it is said, and the exit code says so too.
+func TestWithoutLeader(t *testing.T) {
 	s := newSession(t)
 	s.operated(nil)
-	with := s.srv.fail
+	with, alarms := s.srv.fail, ""
 	s.srv.fail = func(w http.ResponseWriter, r *http.Request) bool {
-		if r.URL.Path == "/api/v1/members" && r.URL.Query().Get("consistency") == "" {
+		if r.URL.Query().Get("consistency") == "" {
 			problem(w, 503, "no-leader", "No leader is known", true)
+			return true
+		}
+		if alarms != "" && strings.HasSuffix(r.URL.Path, "/alarms") {
+			_, _ = io.WriteString(w, alarms)
 			return true
 		}
 		return with(w, r)
 	}
-	out, code := s.run("member", "list")
-	if code != ExitOK || !strings.Contains(out, "No leader is known") || !strings.Contains(out, "pm-1") {
-		t.Errorf("%s", out)
+	for _, tt := range []struct {
+		command, alarms string
+		code            int
+		want, not       string
+	}{
+		{"member list", "", ExitUnavailable, "pm-1", ""},
+		{"member list -o json", "", ExitUnavailable, `"name": "pm-1"`, ""},
+		{"member list --stale", "", ExitOK, "pm-1", "error"},
+		{"alarms", "", ExitUnavailable, "no-space", ""},
+		{"alarms", "[]", ExitUnavailable, "No alarms that this node knows of.", "No alarms.\n"},
+		{"alarms -o json", "[]", ExitUnavailable, "[]\n", ""},
+		{"alarms --stale", "", ExitOK, "no-space", "error"},
+		{"alarms --stale", "[]", ExitOK, "No alarms that this node knows of.", "error"},
+		{"autopilot status", "", ExitUnavailable, "No leader is known", ""},
+		{"autopilot config get", "", ExitUnavailable, "No leader is known", ""},
+		{"feature status", "", ExitUnavailable, "No leader is known", ""},
+	} {
+		alarms = tt.alarms
+		out, code := s.run(strings.Fields(tt.command)...)
+		if code != tt.code || !strings.Contains(out, tt.want) || tt.not != "" && strings.Contains(out, tt.not) {
+			t.Errorf("want %d, %q, not %q: %s", tt.code, tt.want, tt.not, out)
+		}
+		if code == ExitUnavailable && (!strings.Contains(out, "No leader is known") || !strings.Contains(out, "hint: the cluster is electing a leader")) {
+			t.Errorf("no reason: %s", out)
+		}
 	}
 }
 
