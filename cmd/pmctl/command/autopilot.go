@@ -49,6 +49,14 @@ func (a *app) showAutopilot(w io.Writer, s *client.Autopilot) error {
 	return nodes.write(w)
 }
 
+// failures is so many failures, and the verb.
+func failures(n int) string {
+	if n < 1 {
+		return "no failure is"
+	}
+	return counted(n, "failure") + " " + are(n)
+}
+
 func (a *app) explainAutopilot(w io.Writer, s *client.Autopilot) error {
 	out := func(format string, args ...any) { _, _ = fmt.Fprintf(w, format+"\n", args...) }
 	switch {
@@ -57,7 +65,7 @@ func (a *app) explainAutopilot(w io.Writer, s *client.Autopilot) error {
 			out("! %s", p)
 		}
 	default:
-		out("Nothing is wrong: %d voters of %d, %d failures are tolerated.", s.Voters, s.DesiredVoters, s.FailureTolerance)
+		out("Nothing is wrong: %s of %d, %s tolerated.", counted(s.Voters, "voter"), s.DesiredVoters, failures(s.FailureTolerance))
 	}
 	for _, n := range s.Servers {
 		health := "healthy"
@@ -84,7 +92,7 @@ func (a *app) autopilotConfigCommand() *cobra.Command {
 	}
 	reportFlag(getCmd, &got)
 	setCmd := &cobra.Command{
-		Use: "set NAME=VALUE...", Short: "Change settings", Args: cobra.MinimumNArgs(1),
+		Use: "set NAME=VALUE...", Short: "Change settings", Args: arguments("NAME=VALUE..."),
 		Long: `Change settings of autopilot: cleanup_dead_servers, dead_server_grace,
 last_contact_threshold, max_trailing_logs, server_stabilization, min_quorum,
 desired_voters, spread_zones, non_voters (names with commas). An empty value is the

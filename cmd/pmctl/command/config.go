@@ -161,7 +161,7 @@ func (a *app) configCommand() *cobra.Command {
 			},
 		},
 		&cobra.Command{
-			Use: "use-context NAME", Short: "Make a context the current one", Args: cobra.ExactArgs(1),
+			Use: "use-context NAME", Short: "Make a context the current one", Args: arguments("NAME"),
 			ValidArgsFunction: a.completeContexts,
 			RunE: func(_ *cobra.Command, args []string) error {
 				return a.edit(func(s *settings) (string, error) {
@@ -174,7 +174,7 @@ func (a *app) configCommand() *cobra.Command {
 			},
 		},
 		&cobra.Command{
-			Use: "set-context NAME --server URL[,URL...]", Short: "Create or change a context", Args: cobra.ExactArgs(1),
+			Use: "set-context NAME --server URL[,URL...]", Short: "Create or change a context", Args: arguments("NAME"),
 			ValidArgsFunction: a.completeContexts,
 			RunE: func(_ *cobra.Command, args []string) error {
 				if len(a.flags.servers) == 0 {
@@ -193,7 +193,7 @@ func (a *app) configCommand() *cobra.Command {
 			},
 		},
 		&cobra.Command{
-			Use: "delete-context NAME", Short: "Remove a context", Args: cobra.ExactArgs(1),
+			Use: "delete-context NAME", Short: "Remove a context", Args: arguments("NAME"),
 			ValidArgsFunction: a.completeContexts,
 			RunE: func(_ *cobra.Command, args []string) error {
 				return a.edit(func(s *settings) (string, error) {

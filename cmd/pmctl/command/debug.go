@@ -196,7 +196,7 @@ func (a *app) collect(ctx context.Context, c *client.Client, out string, only []
 			_ = os.Remove(out)
 		}
 	}()
-	a.errorf("collecting from %d nodes for %s\n", len(members), span)
+	a.errorf("collecting from %s for %s\n", counted(len(members), "node"), span)
 	var all sync.WaitGroup
 	all.Go(func() { b.cluster(ctx, c) })
 	taken := map[string]bool{}
@@ -224,7 +224,7 @@ func (a *app) collect(ctx context.Context, c *client.Client, out string, only []
 	for _, e := range manifest.Errors {
 		a.errorf("missing: %s: %s\n", e.Path, e.Error)
 	}
-	a.printf("%s: %d files, %d missing\n", out, len(manifest.Files), len(manifest.Errors))
+	a.printf("%s: %s, %d missing\n", out, counted(len(manifest.Files), "file"), len(manifest.Errors))
 	return nil
 }
 

@@ -20,7 +20,7 @@ func (a *app) describeCommand() *cobra.Command {
 		Short: "Show everything about one object, and why it waits",
 		Example: `  pmctl describe deployment shop.Cart
   pmctl describe env oaas-1`,
-		Args:              cobra.RangeArgs(1, 2),
+		Args:              arguments("TYPE", "[NAME]"),
 		ValidArgsFunction: a.completeOf([]string{"deployment", "package", "env"}),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			kind, names, err := typeAndNames(args)

@@ -89,7 +89,7 @@ func showDoctor(w io.Writer, found []client.Doctor, failing bool) error {
 		}
 	}
 	if len(t.rows) == 0 {
-		_, err := fmt.Fprintf(w, "All is well on %d nodes.\n", len(found))
+		_, err := fmt.Fprintf(w, "All is well on %s.\n", counted(len(found), "node"))
 		return err
 	}
 	return t.write(w)

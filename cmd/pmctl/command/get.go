@@ -19,7 +19,7 @@ func (a *app) getCommand() *cobra.Command {
   pmctl get deployment shop.Cart -o yaml
   pmctl get envs -o wide
   pmctl get deployments -o name`,
-		Args:              cobra.MinimumNArgs(1),
+		Args:              arguments("TYPE", "[NAME...]"),
 		ValidArgsFunction: a.completeTypeAndNames,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			p, err := a.newPrinter(format, noHeaders)

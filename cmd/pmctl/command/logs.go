@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -129,7 +130,7 @@ func (a *app) logLine(node string, l client.LogLine, named, asJSON bool) {
 		prefix = node + " "
 	}
 	if l.Lost > 0 {
-		a.printf("%s… %d lines lost: this reader was too slow\n", prefix, l.Lost)
+		a.printf("%s… %s lost: this reader was too slow\n", prefix, counted(int(min(l.Lost, math.MaxInt32)), "line"))
 		return
 	}
 	var fields strings.Builder

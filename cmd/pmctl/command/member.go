@@ -76,7 +76,7 @@ func (a *app) memberRemoveCommand() *cobra.Command {
 	var dryRun, force, wait bool
 	var timeout time.Duration
 	cmd := &cobra.Command{
-		Use: "remove NODE", Short: "Take a node out of the cluster", Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeNodes,
+		Use: "remove NODE", Short: "Take a node out of the cluster", Args: arguments("NODE"), ValidArgsFunction: a.completeNodes,
 		Long: `Take a node out of the cluster. What would be left is worked out first: the removal
 is refused when the rest had no quorum, or would no longer tolerate a failure. The
 exit code is then 4, with --dry-run as well.
@@ -146,7 +146,7 @@ func (a *app) memberVoteCommand(vote bool) *cobra.Command {
 	var wait bool
 	var timeout time.Duration
 	cmd := &cobra.Command{
-		Use: use, Short: short, Long: long, Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeNodes,
+		Use: use, Short: short, Long: long, Args: arguments("NODE"), ValidArgsFunction: a.completeNodes,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := a.client()
 			if err != nil {
@@ -178,7 +178,7 @@ func (a *app) leaderCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "leader", Short: "Leadership: hand it over", Args: cobra.NoArgs, RunE: needSubcommand}
 	var format string
 	transfer := &cobra.Command{
-		Use: "transfer [NODE]", Short: "Hand leadership to a node, or to the best one", Args: cobra.MaximumNArgs(1), ValidArgsFunction: a.completeNodes,
+		Use: "transfer [NODE]", Short: "Hand leadership to a node, or to the best one", Args: arguments("[NODE]"), ValidArgsFunction: a.completeNodes,
 		Long: `Hand leadership to a node, or to the one with the longest log. It has to be a voter
 that has caught up. The answer comes when the new leader is ready, with the time that
 there was none.`,

@@ -299,7 +299,7 @@ func (a *app) featureCommand() *cobra.Command {
 	var wait bool
 	var timeout time.Duration
 	raise := &cobra.Command{
-		Use: "raise [LEVEL]", Short: "Raise the level now rather than when the leader does so itself", Args: cobra.MaximumNArgs(1),
+		Use: "raise [LEVEL]", Short: "Raise the level now rather than when the leader does so itself", Args: arguments("[LEVEL]"),
 		Long: `Raise the level of the cluster to LEVEL, or to what all of its servers know.
 
 The leader does so by itself within seconds after the last server was upgraded.

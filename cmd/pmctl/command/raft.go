@@ -24,7 +24,7 @@ func (a *app) raftCommand() *cobra.Command {
 func (a *app) raftInfoCommand() *cobra.Command {
 	var format string
 	cmd := &cobra.Command{
-		Use: "info [NODE]", Short: "Show a node's numbers: log, state, disk, snapshots, process", Args: cobra.MaximumNArgs(1), ValidArgsFunction: a.completeNodes,
+		Use: "info [NODE]", Short: "Show a node's numbers: log, state, disk, snapshots, process", Args: arguments("[NODE]"), ValidArgsFunction: a.completeNodes,
 		RunE: asked(a, &format, func(ctx context.Context, c *client.Client, args []string) (*client.Node, error) {
 			return c.Node(ctx, strings.Join(args, ""))
 		}, a.showNode),
@@ -49,8 +49,10 @@ func (a *app) showNode(w io.Writer, n *client.Node) error {
 		t.add("Snapshot:", fmt.Sprintf("%s at index %d, term %d, %s", s.ID, s.Index, s.Term, bytesText(uint64(max(s.Size, 0)))))
 	}
 	t.add("State:", fmt.Sprintf("epoch %d, level %d, %d commands, hash %s", n.State.Epoch, n.State.FeatureLevel, n.State.AppliedCount, clip(n.State.ChainHash, 16)))
-	t.add("", fmt.Sprintf("%d packages, %d deployments, %d units, %d clusters, %d deletions, %d alarms",
-		n.State.Packages, n.State.Deployments, n.State.Units, n.State.Clusters, n.State.Deletions, n.State.Alarms))
+	t.add("", strings.Join([]string{
+		counted(n.State.Packages, "package"), counted(n.State.Deployments, "deployment"), counted(n.State.Units, "unit"),
+		counted(n.State.Clusters, "cluster"), counted(n.State.Deletions, "deletion"), counted(n.State.Alarms, "alarm"),
+	}, ", "))
 	t.add("Disk:", fmt.Sprintf("%s, %s of %s free, log file %s, writes p50 %s p99 %s", orDash(n.Disk.Path), bytesText(n.Disk.Free), bytesText(n.Disk.Total),
 		bytesText(uint64(max(n.Disk.LogFileBytes, 0))), spanText(n.Disk.WriteP50), spanText(n.Disk.WriteP99)))
 	t.add("Tuning:", fmt.Sprintf("heartbeat %s, election %s, snapshot every %s after %s entries, %s trailing", spanText(n.Tuning.HeartbeatTimeout), spanText(n.Tuning.ElectionTimeout),
@@ -201,12 +203,14 @@ func showReplayed(w io.Writer, r *replayed) error {
 		t.rows[len(t.rows)-1][1] = "an empty state"
 	}
 	t.add("Log:", fmt.Sprintf("%d to %d", r.FirstIndex, r.LastIndex))
-	t.add("Applied:", fmt.Sprintf("%d commands, %d of them without effect", r.Commands, r.Refused))
+	t.add("Applied:", fmt.Sprintf("%s, %d of them without effect", counted(r.Commands, "command"), r.Refused))
 	t.add("State at index:", strconv.FormatUint(r.State.Index, 10))
 	t.add("Hash:", orDash(r.State.ChainHash))
 	t.add("Epoch, level:", fmt.Sprintf("%d, %d", r.State.Epoch, r.State.FeatureLevel))
-	t.add("Holds:", fmt.Sprintf("%d packages, %d deployments, %d units, %d clusters, %d deletions, %d members, %d alarms",
-		r.State.Packages, r.State.Deployments, r.State.Units, r.State.Clusters, r.State.Deletions, r.State.Members, r.State.Alarms))
+	t.add("Holds:", strings.Join([]string{
+		counted(r.State.Packages, "package"), counted(r.State.Deployments, "deployment"), counted(r.State.Units, "unit"), counted(r.State.Clusters, "cluster"),
+		counted(r.State.Deletions, "deletion"), counted(r.State.Members, "member"), counted(r.State.Alarms, "alarm"),
+	}, ", "))
 	for _, d := range r.Damaged {
 		t.add("Damaged snapshot:", d)
 	}

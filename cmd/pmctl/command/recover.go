@@ -32,7 +32,7 @@ come back, wait for it: a recovery loses what only the missing nodes had.
 func (a *app) recoverInspectCommand() *cobra.Command {
 	var format string
 	cmd := &cobra.Command{
-		Use: "inspect DIR...", Short: "Show what data directories of stopped nodes hold, and which to use", Args: cobra.MinimumNArgs(1),
+		Use: "inspect DIR...", Short: "Show what data directories of stopped nodes hold, and which to use", Args: arguments("DIR..."),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := checkReport(format); err != nil {
 				return err
@@ -108,7 +108,7 @@ func (a *app) recoverApplyCommand() *cobra.Command {
 	var force bool
 	o := recovery.Options{}
 	cmd := &cobra.Command{
-		Use: "apply DIR...", Short: "Make the node with the newest log the whole cluster", Args: cobra.MinimumNArgs(1),
+		Use: "apply DIR...", Short: "Make the node with the newest log the whole cluster", Args: arguments("DIR..."),
 		Long: `Of the data directories that are left, choose the one with the newest log and make its
 server the whole cluster. Start it then with the command that it always had; all others
 start with empty data directories and join.
@@ -144,7 +144,7 @@ func (a *app) recoverFromSnapshotCommand() *cobra.Command {
 	var format string
 	o := recovery.Options{}
 	cmd := &cobra.Command{
-		Use: "from-snapshot FILE --data-dir DIR --address HOST:PORT", Short: "Begin again with a snapshot, when no data directory is left", Args: cobra.ExactArgs(1),
+		Use: "from-snapshot FILE --data-dir DIR --address HOST:PORT", Short: "Begin again with a snapshot, when no data directory is left", Args: arguments("FILE"),
 		Long: `Make a data directory of a new node that begins with the contents and the identity of a
 snapshot. Start the node on it; all others start with empty data directories and join.`,
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -63,7 +63,7 @@ func TestRecoverCommands(t *testing.T) {
 		{ExitOK, []string{id, "Use " + dir, "nothing has to be recovered"}, []string{"recover", "inspect", dir}},
 		{ExitOK, []string{`"cluster_id": "` + id + `"`}, []string{"recover", "inspect", dir, "-o", "json"}},
 		{ExitFailure, []string{"no data directory"}, []string{"recover", "inspect", s.home}},
-		{ExitOK, []string{"State at index:", "1 clusters"}, []string{"raft", "replay", "--data-dir", dir}},
+		{ExitOK, []string{"State at index:", "1 cluster,"}, []string{"raft", "replay", "--data-dir", dir}},
 		{ExitFailure, []string{"no data directory"}, []string{"raft", "replay", "--data-dir", s.home}},
 		{ExitUsage, []string{"--data-dir is required"}, []string{"raft", "replay"}},
 		{ExitOK, []string{"Would recover cluster " + id, "Nothing was changed"}, []string{"recover", "apply", dir, "--dry-run"}},

@@ -25,7 +25,7 @@ each transition is a line with its time. It says why a cluster is waiting.
 
 Exit code 0: available everywhere; 1: a cluster refused it, so that only a change
 helps; 3: no such deployment; 5: the time ran out.`,
-		Args:              cobra.RangeArgs(1, 2),
+		Args:              arguments("KEY", "[KEY]"),
 		ValidArgsFunction: a.completeDeployments,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			key, err := deploymentArg(args)

@@ -23,7 +23,7 @@ func (a *app) snapshotCommand() *cobra.Command {
 func (a *app) snapshotSaveCommand() *cobra.Command {
 	var format, node string
 	cmd := &cobra.Command{
-		Use: "save FILE", Short: "Save the state, with every write that was acknowledged before", Args: cobra.ExactArgs(1),
+		Use: "save FILE", Short: "Save the state, with every write that was acknowledged before", Args: arguments("FILE"),
 		Long: `Save the state to a file, with every write that was acknowledged before the call. The
 file appears only once it is whole and its digest is right. - is standard output.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -77,7 +77,7 @@ func saveTo[T any](name string, write func(w io.Writer) (T, error)) (out T, err 
 func (a *app) snapshotRestoreCommand() *cobra.Command {
 	var format, confirm string
 	cmd := &cobra.Command{
-		Use: "restore FILE --confirm CLUSTER-ID", Short: "Replace the state by a saved one", Args: cobra.ExactArgs(1),
+		Use: "restore FILE --confirm CLUSTER-ID", Short: "Replace the state by a saved one", Args: arguments("FILE"),
 		Long: `Replace packages, deployments, plans and environments by those of a snapshot.
 
 The id of the cluster that is overwritten has to be given ('pmctl raft info' shows it).
@@ -100,8 +100,8 @@ what runs and is not in the snapshot is taken down.`,
 			}
 			return c.Restore(ctx, confirm, f, info.Size())
 		}, func(w io.Writer, r *client.Restored) error {
-			_, err := fmt.Fprintf(w, "restored at index %d, epoch %d: %d packages, %d deployments, %d units; %d units are taken down\nthe state before: %s\n",
-				r.Index, r.Epoch, r.Packages, r.Deployments, r.Units, r.Removed, orDash(r.SafetyCopy))
+			_, err := fmt.Fprintf(w, "restored at index %d, epoch %d: %s, %s, %s; %s %s taken down\nthe state before: %s\n", r.Index, r.Epoch,
+				counted(r.Packages, "package"), counted(r.Deployments, "deployment"), counted(r.Units, "unit"), counted(r.Removed, "unit"), are(r.Removed), orDash(r.SafetyCopy))
 			return err
 		}),
 	}

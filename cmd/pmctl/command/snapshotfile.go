@@ -36,7 +36,7 @@ func (a *app) withFile(name string, read func(r io.Reader) error) error {
 func (a *app) snapshotReadCommand(use, short, long string, read func(io.Reader) (*fsm.SnapshotInfo, error), verdict string) *cobra.Command {
 	var format string
 	cmd := &cobra.Command{
-		Use: use, Short: short, Long: long, Args: cobra.ExactArgs(1),
+		Use: use, Short: short, Long: long, Args: arguments("FILE"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			if err := checkReport(format); err != nil {
 				return err
@@ -106,7 +106,7 @@ func (a *app) snapshotDiffCommand() *cobra.Command {
 	var format string
 	var all bool
 	cmd := &cobra.Command{
-		Use: "diff FROM TO", Short: "Offline: compare two snapshots, row by row", Args: cobra.ExactArgs(2),
+		Use: "diff FROM TO", Short: "Offline: compare two snapshots, row by row", Args: arguments("FROM", "TO"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			if err := checkReport(format); err != nil {
 				return err
@@ -167,7 +167,7 @@ func (a *app) snapshotExportCommand() *cobra.Command {
 	var filter fsm.ExportFilter
 	var out string
 	cmd := &cobra.Command{
-		Use: "export FILE", Short: "Offline: write rows of a snapshot as lines of JSON", Args: cobra.ExactArgs(1),
+		Use: "export FILE", Short: "Offline: write rows of a snapshot as lines of JSON", Args: arguments("FILE"),
 		Long: `Write rows of a snapshot as lines of JSON: table, key and row. Documents are as users
 wrote them, with whatever they hold.`,
 		Example: `  pmctl snapshot export pm.snapshot --table packages,deployments --prefix shop`,
