@@ -13,8 +13,8 @@
 // live.go redraws them on a terminal, and otherwise each transition is a line.
 //
 // The operators' commands stand in files of their own (operator.go names them). They
-// show one value as a table, JSON or YAML, and go through any node. Those that
-// read files or data directories (snapshotfile.go, raft replay) need no server.
+// show one value as a table, JSON, YAML or by a JSONPath template (jsonpath.go), and
+// go through any node. Those that read files or data directories (snapshotfile.go, raft replay) need no server.
 //
 // # Exit codes
 //

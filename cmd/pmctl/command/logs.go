@@ -2,6 +2,7 @@ package command
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"math"
@@ -14,6 +15,10 @@ import (
 
 	"oaas.io/control-plane/api/client"
 )
+
+// logFormats are the formats of log lines. json has one line for each, and a
+// template is applied to each.
+var logFormats = []string{"text", "json", jsonPathHint}
 
 // allNodes stands for every node where nodes can be named.
 const allNodes = "all"
@@ -30,15 +35,15 @@ below a node's own --log-level can be followed although it does not write them.`
 		Example: `  pmctl logs --node pm-1 --level debug --subsystem raft -f
   pmctl logs --node all -f --for 30s`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if format != "text" && format != "json" {
-				return usagef("unknown output format %q, choose one of: text, json", format)
+			if err := checkFormat(format, logFormats); err != nil {
+				return err
 			}
 			c, err := a.client()
 			if err != nil {
 				return err
 			}
 			q.For = span
-			return a.tailLogs(cmd.Context(), c, q, nodes, format == "json")
+			return a.tailLogs(cmd.Context(), c, q, nodes, format)
 		},
 	}
 	fs := cmd.Flags()
@@ -54,12 +59,12 @@ below a node's own --log-level can be followed although it does not write them.`
 	fs.BoolVarP(&q.Follow, "follow", "f", false, "go on with new lines")
 	fs.IntVar(&q.Lines, "lines", -1, "how many of the newest lines come first (default 200)")
 	fs.DurationVar(&span, "for", 0, "how long to follow, 0 for ever")
-	fs.StringVarP(&format, "output", "o", "text", "output format: text, json")
+	formatFlag(cmd, &format, logFormats)
 	return cmd
 }
 
 // tailLogs reads the logs of several nodes side by side.
-func (a *app) tailLogs(ctx context.Context, c *client.Client, q client.LogQuery, nodes []string, asJSON bool) error {
+func (a *app) tailLogs(ctx context.Context, c *client.Client, q client.LogQuery, nodes []string, format string) error {
 	if slices.Contains(nodes, allNodes) {
 		members, err := c.Members(ctx)
 		if err != nil {
@@ -82,12 +87,14 @@ func (a *app) tailLogs(ctx context.Context, c *client.Client, q client.LogQuery,
 		wg.Go(func() {
 			own := q
 			own.Node = node
+			var unwritten error
 			errs[i] = c.Logs(ctx, own, func(l client.LogLine) bool {
 				mu.Lock()
 				defer mu.Unlock()
-				a.logLine(node, l, len(nodes) > 1, asJSON)
-				return true
+				unwritten = a.logLine(node, l, len(nodes) > 1, format)
+				return unwritten == nil
 			})
+			errs[i] = errors.Join(errs[i], unwritten)
 		})
 	}
 	wg.Wait()
@@ -105,8 +112,8 @@ func (a *app) tailLogs(ctx context.Context, c *client.Client, q client.LogQuery,
 	return nil
 }
 
-func (a *app) logLine(node string, l client.LogLine, named, asJSON bool) {
-	if asJSON {
+func (a *app) logLine(node string, l client.LogLine, named bool, format string) error {
+	if format != "" && format != logFormats[0] {
 		value := any(l)
 		switch {
 		case l.Lost > 0:
@@ -120,10 +127,7 @@ func (a *app) logLine(node string, l client.LogLine, named, asJSON bool) {
 				client.LogLine
 			}{node, l}
 		}
-		if raw, err := encodeJSON(value); err == nil {
-			a.printf("%s", raw)
-		}
-		return
+		return a.printLine(format, value)
 	}
 	prefix := ""
 	if named {
@@ -131,7 +135,7 @@ func (a *app) logLine(node string, l client.LogLine, named, asJSON bool) {
 	}
 	if l.Lost > 0 {
 		a.printf("%s… %s lost: this reader was too slow\n", prefix, counted(int(min(l.Lost, math.MaxInt32)), "line"))
-		return
+		return nil
 	}
 	var fields strings.Builder
 	for _, k := range slices.Sorted(maps.Keys(l.Fields)) {
@@ -142,4 +146,18 @@ func (a *app) logLine(node string, l client.LogLine, named, asJSON bool) {
 		fmt.Fprintf(&fields, " %s=%s", k, v)
 	}
 	a.printf("%s%s [%-5s] %s: %s\n", prefix, l.Time.UTC().Format("2006-01-02T15:04:05.000Z"), strings.ToUpper(l.Level), l.Subsystem, printable(l.Message+fields.String()))
+	return nil
+}
+
+// printLine writes one of many values: as a line of JSON, or by a template.
+func (a *app) printLine(format string, value any) error {
+	if format != "json" {
+		return printStructured(a.Out, format, value)
+	}
+	raw, err := encodeJSON(value)
+	if err != nil {
+		return err
+	}
+	a.printf("%s", raw)
+	return nil
 }

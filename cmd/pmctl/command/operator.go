@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -33,36 +32,35 @@ func (a *app) operatorCommands() []*cobra.Command {
 }
 
 // reportFormats are the formats of what is no list of resources.
-var reportFormats = []string{"table", "json", "yaml"}
+var reportFormats = []string{"table", "json", "yaml", jsonPathHint}
 
 func reportFlag(cmd *cobra.Command, format *string) {
-	cmd.Flags().StringVarP(format, "output", "o", "table", "output format: "+strings.Join(reportFormats, ", "))
+	formatFlag(cmd, format, reportFormats)
+}
+
+// formatFlag declares -o with the formats that a command has; the first one is the
+// default.
+func formatFlag(cmd *cobra.Command, format *string, formats []string) {
+	cmd.Flags().StringVarP(format, "output", "o", formats[0], "output format: "+strings.Join(formats, ", "))
 	complete(cmd, "output", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-		return reportFormats, cobra.ShellCompDirectiveNoFileComp
+		var out []string
+		for _, name := range formats {
+			out = append(out, strings.TrimSuffix(name, "TEMPLATE"))
+		}
+		return out, cobra.ShellCompDirectiveNoFileComp
 	})
 }
 
 // show writes a value in a format; asTable does so for people.
 func (a *app) show(format string, value any, asTable func(w io.Writer) error) error {
-	switch format {
-	case "", "table":
+	if format == "" || format == reportFormats[0] {
 		return asTable(a.Out)
-	case "json":
-		return printJSON(a.Out, value)
-	case "yaml":
-		return printYAML(a.Out, value)
-	default:
-		return usagef("unknown output format %q, choose one of: %s", format, strings.Join(reportFormats, ", "))
 	}
+	return printStructured(a.Out, format, value)
 }
 
 // checkReport refuses an unknown format before anything is done.
-func checkReport(format string) error {
-	if format != "" && !slices.Contains(reportFormats, format) {
-		return usagef("unknown output format %q, choose one of: %s", format, strings.Join(reportFormats, ", "))
-	}
-	return nil
-}
+func checkReport(format string) error { return checkFormat(format, reportFormats) }
 
 // asked is a command that asks the API and shows what it says.
 func asked[T any](a *app, format *string, ask func(ctx context.Context, c *client.Client, args []string) (T, error), asTable func(w io.Writer, v T) error) func(*cobra.Command, []string) error {

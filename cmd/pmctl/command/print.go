@@ -25,33 +25,27 @@ type printer interface {
 	print(w io.Writer, l listing) error
 }
 
-var formats = []string{"table", "wide", "json", "yaml", "name"}
+var formats = []string{"table", "wide", "json", "yaml", "name", jsonPathHint}
 
 // newPrinter gives the printer of a format.
 func (a *app) newPrinter(format string, noHeaders bool) (printer, error) {
+	if err := checkFormat(format, formats); err != nil {
+		return nil, err
+	}
 	switch format {
 	case "", "table":
 		return tablePrinter{app: a, noHeaders: noHeaders}, nil
 	case "wide":
 		return tablePrinter{app: a, noHeaders: noHeaders, wide: true}, nil
-	case "json":
-		return jsonPrinter{}, nil
-	case "yaml":
-		return yamlPrinter{}, nil
 	case "name":
 		return namePrinter{}, nil
 	default:
-		return nil, usagef("unknown output format %q, choose one of: %s", format, strings.Join(formats, ", "))
+		return structuredPrinter{format}, nil
 	}
 }
 
 // outputFlag declares -o.
-func outputFlag(cmd *cobra.Command, format *string) {
-	cmd.Flags().StringVarP(format, "output", "o", "table", "output format: "+strings.Join(formats, ", "))
-	complete(cmd, "output", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-		return formats, cobra.ShellCompDirectiveNoFileComp
-	})
-}
+func outputFlag(cmd *cobra.Command, format *string) { formatFlag(cmd, format, formats) }
 
 type tablePrinter struct {
 	app             *app
@@ -117,9 +111,12 @@ func encodeJSON(v any) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-type jsonPrinter struct{}
+// structuredPrinter prints for programs.
+type structuredPrinter struct{ format string }
 
-func (jsonPrinter) print(w io.Writer, l listing) error { return printJSON(w, l.value()) }
+func (p structuredPrinter) print(w io.Writer, l listing) error {
+	return printStructured(w, p.format, l.value())
+}
 
 // printJSON writes a value as indented JSON.
 func printJSON(w io.Writer, v any) error {
@@ -135,12 +132,7 @@ func printJSON(w io.Writer, v any) error {
 	return err
 }
 
-// yamlPrinter writes the same document as jsonPrinter, in the same field order.
-type yamlPrinter struct{}
-
-func (yamlPrinter) print(w io.Writer, l listing) error { return printYAML(w, l.value()) }
-
-// printYAML writes a value's JSON as YAML.
+// printYAML writes a value's JSON as YAML, in the same field order.
 func printYAML(w io.Writer, v any) error {
 	raw, err := encodeJSON(v)
 	if err != nil {

@@ -3,6 +3,7 @@ package command
 import (
 	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"strconv"
@@ -67,40 +68,48 @@ func (a *app) raftLogCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "log", Short: "Show entries of a node's log, decoded", Args: cobra.NoArgs,
 		Long: `Show entries of a node's log. Commands are decoded; documents, idempotency keys and
-values of configurations are told by their length only. -o json has one entry a line.`,
+values of configurations are told by their length only. -o json has one entry a line,
+-o yaml and jsonpath have a list of all.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if format != "table" && format != "json" {
-				return usagef("unknown output format %q, choose one of: table, json", format)
+			if err := checkReport(format); err != nil {
+				return err
 			}
 			c, err := a.client()
 			if err != nil {
 				return err
 			}
-			t := table{header: []string{"INDEX", "TERM", "TYPE", "APPENDED", "BYTES", "WHAT"}}
+			entries, unwritten := []client.LogEntry{}, error(nil)
 			err = c.RaftLog(cmd.Context(), node, from, to, func(e client.LogEntry) bool {
-				if format == "json" {
-					raw, err := encodeJSON(e)
-					a.printf("%s", raw)
-					return err == nil
+				if format == "json" { // as they come: a log may be long
+					unwritten = a.printLine(format, e)
+				} else {
+					entries = append(entries, e)
 				}
-				when := none
-				if e.AppendedAt != nil {
-					when = e.AppendedAt.UTC().Format("2006-01-02T15:04:05.000Z")
-				}
-				t.add(strconv.FormatUint(e.Index, 10), strconv.FormatUint(e.Term, 10), e.Type, when, strconv.Itoa(e.Size), clip(strings.TrimSpace(e.Op+" "+e.Text), 80))
-				return true
+				return unwritten == nil
 			})
-			if err != nil || format == "json" {
+			if err = errors.Join(err, unwritten); err != nil || format == "json" {
 				return err
 			}
-			return t.write(a.Out)
+			return a.show(format, entries, func(w io.Writer) error { return showEntries(w, entries) })
 		},
 	}
-	cmd.Flags().StringVarP(&format, "output", "o", "table", "output format: table, json")
+	reportFlag(cmd, &format)
 	cmd.Flags().Uint64Var(&from, "from", 0, "first index (default: the last 100 entries)")
 	cmd.Flags().Uint64Var(&to, "to", 0, "last index (default: the end)")
 	a.nodeFlag(cmd, &node, "node whose log to show (default: the one that is asked)")
 	return cmd
+}
+
+func showEntries(w io.Writer, entries []client.LogEntry) error {
+	t := table{header: []string{"INDEX", "TERM", "TYPE", "APPENDED", "BYTES", "WHAT"}}
+	for _, e := range entries {
+		when := none
+		if e.AppendedAt != nil {
+			when = e.AppendedAt.UTC().Format("2006-01-02T15:04:05.000Z")
+		}
+		t.add(strconv.FormatUint(e.Index, 10), strconv.FormatUint(e.Term, 10), e.Type, when, strconv.Itoa(e.Size), clip(strings.TrimSpace(e.Op+" "+e.Text), 80))
+	}
+	return t.write(w)
 }
 
 func (a *app) raftTuneCommand() *cobra.Command {
