@@ -24,7 +24,7 @@ func (a *app) memberListCommand() *cobra.Command {
 	var stale, wide bool
 	cmd := &cobra.Command{
 		Use: "list", Short: "List the nodes with role, zone, lag and health", Args: cobra.NoArgs,
-		Long: `List the nodes as the leader sees them. Without a leader, or with --stale, the node
+		Long: `List the nodes as the leader sees them, each with the address of its log. Without a leader, or with --stale, the node
 that is asked tells what it knows; then there is no health. The exit code is 5 when
 there should have been a leader.`,
 		RunE: judged(a, &format, func(ctx context.Context, c *client.Client, _ []string) (knownTo[[]client.Member], error) {
@@ -33,18 +33,18 @@ there should have been a leader.`,
 	}
 	reportFlag(cmd, &format)
 	cmd.Flags().BoolVar(&stale, "stale", false, "what the node that is asked knows, without the leader")
-	cmd.Flags().BoolVar(&wide, "wide", false, "also addresses, disk, clock and server ids")
+	cmd.Flags().BoolVar(&wide, "wide", false, "also clocks, the other addresses and server ids")
 	return cmd
 }
 
 func (a *app) showMembers(w io.Writer, members []client.Member, wide bool) error {
-	t := table{header: []string{"NODE", "ROLE", "ZONE", "HEALTHY", "LAG", "CONTACT", "DISK P99", "DISK FREE", "LEVEL", "VERSION"}}
+	t := table{header: []string{"NODE", "ROLE", "ZONE", "ADDRESS", "HEALTHY", "LAG", "CONTACT", "DISK P99", "DISK FREE", "LEVEL", "VERSION"}}
 	if wide {
-		t.header = append(t.header, "CLOCK", "HTTP", "GRPC", "RAFT", "SERVER ID")
+		t.header = append(t.header, "CLOCK", "HTTP", "GRPC", "SERVER ID")
 	}
 	t.header = append(t.header, "NOTE")
 	for _, m := range members {
-		row := []string{nodeName(m.Name, m.ServerID), orDash(m.Role), orDash(m.Zone)}
+		row := []string{nodeName(m.Name, m.ServerID), orDash(m.Role), orDash(m.Zone), orDash(m.RaftAddress)}
 		note := ""
 		if h := m.Health; h != nil {
 			free := ""
@@ -64,7 +64,7 @@ func (a *app) showMembers(w io.Writer, members []client.Member, wide bool) error
 			if m.Health != nil {
 				clock = spanText(m.Health.ClockOffset)
 			}
-			row = append(row, clock, orDash(m.HTTPAddress), orDash(m.GRPCAddress), orDash(m.RaftAddress), m.ServerID)
+			row = append(row, clock, orDash(m.HTTPAddress), orDash(m.GRPCAddress), m.ServerID)
 		}
 		t.add(append(row, note)...)
 	}
