@@ -16,6 +16,7 @@ const (
 	CodeNotFound      = "not-found"
 	CodeAlreadyExists = "already-exists"
 	CodeNoLeader      = "no-leader"
+	CodeNotConfigured = "not-configured"
 )
 
 // Error is an answer that is not a success.

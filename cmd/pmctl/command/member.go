@@ -24,9 +24,9 @@ func (a *app) memberListCommand() *cobra.Command {
 	var stale, wide bool
 	cmd := &cobra.Command{
 		Use: "list", Short: "List the nodes with role, zone, lag and health", Args: cobra.NoArgs,
-		Long: `List the nodes as the leader sees them, each with the address of its log. Without a leader, or with --stale, the node
-that is asked tells what it knows; then there is no health. The exit code is 5 when
-there should have been a leader.`,
+		Long: `List the nodes as the leader sees them, each with the address of its log. Without a
+leader, or with --stale, the node that is asked tells what it knows; then there is no
+health. The exit code is 5 when there should have been a leader.`,
 		RunE: judged(a, &format, func(ctx context.Context, c *client.Client, _ []string) (knownTo[[]client.Member], error) {
 			return learn(ctx, stale, c.MembersWithHealth, c.Members)
 		}, func(w io.Writer, k knownTo[[]client.Member]) error { return a.showMembers(w, k.value, wide) }, knownTo[[]client.Member].verdict),
