@@ -100,7 +100,7 @@ func (o *Offline) Mark(r Recovery) error {
 
 // Recover makes servers the cluster's only ones. Every entry in this log counts
 // as committed from then on, also those that never reached a quorum; entries that
-// only lost servers had are gone.
+// only lost servers had are gone. The log goes on after a leap of RecoveryLeap.
 func (o *Offline) Recover(servers []raft.Server) error {
 	state, err := fsm.NewState()
 	if err != nil {
@@ -109,11 +109,21 @@ func (o *Offline) Recover(servers []raft.Server) error {
 	c := raft.DefaultConfig()
 	c.LocalID, c.Logger = raft.ServerID(o.serverID), o.log
 	_, trans := raft.NewInmemTransport("")
-	err = raft.RecoverCluster(c, &offlineState{state}, o.store, o.store, o.snapshots, trans, raft.Configuration{Servers: servers})
+	err = raft.RecoverCluster(c, &offlineState{state}, o.store, o.store, leaping{o.snapshots}, trans, raft.Configuration{Servers: servers})
 	if err != nil {
 		return fmt.Errorf("raftstore: recovering %s: %w", o.dir.path, err)
 	}
 	return nil
+}
+
+// leaping moves the snapshot that a recovery ends with, and so the log that begins
+// after it, in the one step that makes the recovery take effect. Servers that are
+// recovered together leap equally far, so that two logs that differed before do
+// not come to the same index.
+type leaping struct{ raft.SnapshotStore }
+
+func (l leaping) Create(version raft.SnapshotVersion, index, term uint64, c raft.Configuration, at uint64, trans raft.Transport) (raft.SnapshotSink, error) {
+	return l.SnapshotStore.Create(version, index+RecoveryLeap, term, c, at, trans)
 }
 
 // Seed makes a snapshot of a lost cluster the beginning of this directory's log,

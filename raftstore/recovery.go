@@ -18,6 +18,16 @@ import (
 // has led once and has raised the epoch.
 const recoveryFile = "recovery.json"
 
+// RecoveryLeap is how far a recovery moves the log on. The indexes of writes that
+// are lost were acknowledged: clients hold them as ETags and as tokens of reads,
+// clusters as fences. So they are not given out again, however far behind the node
+// was from which the cluster was recovered. And since a log never comes that far by
+// itself, an index tells whether it is from before a recovery.
+const RecoveryLeap = 1_000_000_000_000
+
+// IndexGeneration is the number of recoveries that came before index was given out.
+func IndexGeneration(index uint64) uint64 { return index / RecoveryLeap }
+
 // Recovery is what an offline recovery leaves in the data directory.
 type Recovery struct {
 	// ID names the recovery. Directories that are recovered together share it.

@@ -16,15 +16,18 @@
 // reached a quorum, whose writers were told that the outcome is unknown. Entries
 // that only the lost servers had are gone, even if they were acknowledged.
 // Clusters may have been sent such entries, under fences that the recovered log
-// gives out again for something else. Therefore the epoch rises in the first term
-// after the recovery, before the node serves anything, and every unit is sent
-// again.
+// must not give out again for something else; and clients hold the indexes of such
+// entries as ETags and as tokens of reads. Therefore the log leaps by
+// raftstore.RecoveryLeap, and the epoch rises in the first term after the recovery,
+// before the node serves anything, and every unit is sent again. The epoch alone
+// would not do: one that a lost restore began may be the next.
 //
 // # Invariants
 //
 //   - Nothing is written by Inspect, Compare and dry runs.
 //   - The directory is locked while it is changed, and a running node's is refused.
 //   - Whoever recovers must repeat the id of the cluster.
+//   - No index of a lost entry is given out again.
 //   - The raft directory is copied before it is changed, and what was done is
 //     recorded in a file beside it.
 package recovery

@@ -23,10 +23,6 @@ import (
 // ErrNotConfirmed says that the caller did not repeat the cluster's id.
 var ErrNotConfirmed = errors.New("recovery: not confirmed with the id of the cluster")
 
-// IndexGap is how far a log that begins with a snapshot alone leaps, so that the
-// numbers of what came after the snapshot and is lost are not given out again.
-const IndexGap = 1 << 20
-
 // Options of a recovery.
 type Options struct {
 	// DataDir is that of the stopped node. FromSnapshot makes it, or takes an
@@ -81,9 +77,11 @@ type Result struct {
 	// Servers are the cluster afterwards, Lost those that no longer belong to it.
 	Servers []Server `json:"servers"`
 	Lost    []Server `json:"lost"`
-	// Index and Term are where the log ends; the log goes on after them.
+	// Index and Term are where the log ends, or the snapshot.
 	Index uint64 `json:"index"`
 	Term  uint64 `json:"term"`
+	// Next is the index after which the log goes on, see raftstore.RecoveryLeap.
+	Next uint64 `json:"goes_on_after"`
 	// Unproven is the number of entries that count as committed by the recovery
 	// and of which nothing here proves that they were.
 	Unproven uint64 `json:"unproven_entries"`
@@ -142,7 +140,7 @@ func plan(r *Report, o Options) (*Result, error) {
 	res := &Result{
 		DryRun: o.DryRun, Time: o.Now().UTC(), RecoveryID: o.RecoveryID, Operator: o.Operator, Reason: o.Reason,
 		ClusterID: r.ClusterID, ServerID: r.ServerID, Servers: o.Servers,
-		Index: r.EndIndex, Term: r.EndTerm, Unproven: r.EndIndex - r.CommittedAtLeast, Before: r, Lost: []Server{},
+		Index: r.EndIndex, Term: r.EndTerm, Next: r.EndIndex + raftstore.RecoveryLeap, Unproven: r.EndIndex - r.CommittedAtLeast, Before: r, Lost: []Server{},
 	}
 	if len(r.Problems) > 0 {
 		return nil, fmt.Errorf("recovery: %s: %s", r.DataDir, strings.Join(r.Problems, "; "))
@@ -188,7 +186,8 @@ func (res *Result) explain() {
 		res.Consequences = append(res.Consequences, fmt.Sprintf(format, args...))
 	}
 	say("all entries up to %d count as committed; of the last %d nothing here proves that they were", res.Index, res.Unproven)
-	say("what was acknowledged and is in none of these entries is lost")
+	say("what was acknowledged and is in none of these entries is lost; what was deployed by it stays in its cluster until it is removed by hand")
+	say("the log goes on after index %d, so that no number that a lost write had is given out twice", res.Next)
 	for _, s := range res.Lost {
 		say("server %s at %s no longer belongs to the cluster; it must never start on its old data directory again", s.ID, s.Address)
 	}
@@ -213,11 +212,11 @@ func FromSnapshot(ctx context.Context, snapshot string, o Options) (*Result, err
 	}
 	res := &Result{
 		DryRun: o.DryRun, Time: o.Now().UTC(), RecoveryID: o.RecoveryID, Operator: o.Operator, Reason: o.Reason,
-		ClusterID: info.ClusterID, Index: info.Index + IndexGap, Term: max(info.Term, 1), Lost: []Server{},
+		ClusterID: info.ClusterID, Index: info.Index, Term: max(info.Term, 1), Next: info.Index + raftstore.RecoveryLeap, Lost: []Server{},
 		Servers: []Server{{Address: o.Address, Voter: true}},
 		Consequences: []string{
 			fmt.Sprintf("the state is that of index %d; everything later is lost", info.Index),
-			fmt.Sprintf("the log goes on after index %d, so that no number is given out twice", info.Index+IndexGap),
+			fmt.Sprintf("the log goes on after index %d, so that no number that a lost write had is given out twice", info.Index+raftstore.RecoveryLeap),
 			"the epoch rises and every unit is sent to its cluster again; what was deployed later stays in its cluster until it is removed by hand",
 		},
 	}
@@ -252,7 +251,7 @@ func seed(f io.Reader, info *fsm.SnapshotInfo, res *Result, o Options) error {
 	if err := dir.Mark(raftstore.Recovery{ID: res.RecoveryID, Reason: res.Reason, ClusterID: res.ClusterID, Time: res.Time}); err != nil {
 		return fmt.Errorf("recovery: %w", err)
 	}
-	if err := dir.Seed(f, info, res.Index, raftServers(res.Servers)); err != nil {
+	if err := dir.Seed(f, info, res.Next, raftServers(res.Servers)); err != nil {
 		return fmt.Errorf("recovery: empty %s before the next attempt: %w", o.DataDir, err)
 	}
 	return nil

@@ -330,7 +330,7 @@ func TestALostClusterComesBackFromASnapshot(t *testing.T) {
 	if s.ClusterID() != id || snap.Deployment("a") == nil || snap.Deployment("b") != nil || snap.Meta().GetEpoch() != 2 {
 		t.Fatalf("after the recovery: %v", snap.Meta())
 	}
-	if snap.Index() <= lost || snap.Unit("a-e").GetFence() <= lost || snap.Index() <= res.Index {
+	if snap.Index() <= lost || snap.Unit("a-e").GetFence() <= lost || snap.Index() <= res.Next {
 		t.Fatalf("index %d, the lost cluster came to %d", snap.Index(), lost)
 	}
 	next := deploy(t, "c", s)
