@@ -7,6 +7,7 @@ import (
 	"strconv"
 
 	"oaas.io/control-plane/fsm"
+	"oaas.io/control-plane/raftstore"
 	"oaas.io/control-plane/registry"
 )
 
@@ -20,6 +21,10 @@ func (s *Server) read(w http.ResponseWriter, r *http.Request) (*fsm.Snapshot, er
 	snap, err := s.view(r.Context(), want)
 	if err != nil {
 		return nil, err
+	}
+	if want.AtIndex > 0 && raftstore.IndexGeneration(want.AtIndex) < raftstore.IndexGeneration(snap.Index()) {
+		return nil, fail(registry.FailedPrecondition,
+			"The cluster was recovered after index %d was given out; what was written then may be lost. Read without at_index", want.AtIndex)
 	}
 	// Term and contact may have moved while the request waited.
 	s.stamp(w.Header())

@@ -152,6 +152,22 @@ func TestAtIndexWaits(t *testing.T) {
 	}
 }
 
+// TestAtIndexFromBeforeARecovery: the write that an index belongs to may be one
+// that the recovery lost. A log that is far beyond it does not hold it therefore.
+func TestAtIndexFromBeforeARecovery(t *testing.T) {
+	h := shop(t)
+	before := h.store.State().Snapshot().Index()
+	h.store.index += raftstore.RecoveryLeap
+	after := h.must(http.StatusCreated, http.MethodPost, "/api/v1/packages", `{"name":"later"}`).Header().Get("PM-Index")
+	h.must(http.StatusOK, http.MethodGet, "/api/v1/packages?at_index="+after, "")
+	for _, lost := range []uint64{before, before + 1, raftstore.RecoveryLeap - 1} {
+		w := h.do(http.MethodGet, fmt.Sprintf("/api/v1/packages?at_index=%d", lost), "")
+		if p := h.problem(w); w.Code != http.StatusConflict || p.Code != registry.FailedPrecondition || p.Retryable {
+			t.Errorf("at_index=%d after a recovery: %d %s", lost, w.Code, w.Body)
+		}
+	}
+}
+
 func TestPreconditions(t *testing.T) {
 	h := shop(t)
 	const pkg, dep, deps = "/api/v1/packages/shop", "/api/v1/deployments/shop.Cart", "/api/v1/deployments"
