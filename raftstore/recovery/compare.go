@@ -102,12 +102,21 @@ func against(best, r *Report) (string, error) {
 	switch common {
 	case 0:
 		return fmt.Sprintf("%s ends with entry %d of term %d; its log does not overlap", r.DataDir, r.EndIndex, r.EndTerm), nil
+	case best.EndIndex:
+		return fmt.Sprintf("%s holds the same", r.DataDir), nil
 	case r.EndIndex:
-		return fmt.Sprintf("%s holds nothing else and lacks %d entries", r.DataDir, best.EndIndex-common), nil
+		return fmt.Sprintf("%s holds nothing else and lacks %s", r.DataDir, entries(best.EndIndex-common)), nil
 	default:
-		return fmt.Sprintf("%s differs after entry %d: it has %d entries that are not in %s and were never committed, unless a lost server had them too",
-			r.DataDir, common, r.EndIndex-common, best.DataDir), nil
+		return fmt.Sprintf("%s differs after entry %d: it has %s not in %s and never committed, unless a lost server had them too",
+			r.DataDir, common, entries(r.EndIndex-common), best.DataDir), nil
 	}
+}
+
+func entries(n uint64) string {
+	if n == 1 {
+		return "1 entry"
+	}
+	return fmt.Sprintf("%d entries", n)
 }
 
 // lastCommon is the last index at which both logs have an entry of the same term:

@@ -284,6 +284,16 @@ func TestCompareFindsTheNewestLog(t *testing.T) {
 	if c.Reports[2].DataDir != behind.dir || c.Use == behind.dir || !c.Quorum {
 		t.Fatalf("use %s because %q; %s was behind", c.Use, c.Why, behind.dir)
 	}
+	if why := strings.Join(c.Why, "\n"); strings.Contains(why, "lacks 0") || strings.Contains(why, "1 entries") {
+		t.Errorf("of two that are alike and one that is behind it is said: %q", why)
+	}
+	if err := os.Remove(filepath.Join(behind.dir, "cluster-id")); err != nil && !errors.Is(err, os.ErrNotExist) {
+		t.Fatal(err)
+	}
+	played, err := replay.Run(t.Context(), replay.Options{DataDir: behind.dir})
+	if err != nil || played.ClusterID != c.Reports[0].ClusterID {
+		t.Errorf("a directory whose node did not live long enough to note the cluster: %+v, %v", played, err)
+	}
 	two, err := Compare(t.Context(), behind.dir)
 	if err != nil || two.Quorum {
 		t.Fatalf("one of three is a quorum: %+v, %v", two, err)

@@ -68,6 +68,10 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	if err := res.apply(ctx, logs, o.Until); err != nil {
 		return nil, err
 	}
+	if res.ClusterID == "" {
+		// A node notes it in a file a moment after the log has it.
+		res.ClusterID = res.State.Snapshot().Meta().GetClusterId()
+	}
 	return res, nil
 }
 
