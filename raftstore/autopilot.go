@@ -37,7 +37,7 @@ type pilot struct {
 	last    map[raft.ServerID]autopilot.ServerStats
 	began   time.Time
 
-	view atomic.Pointer[AutopilotState]
+	seen atomic.Pointer[sighting]
 }
 
 // flyWhile runs autopilot until ctx ends and returns when nothing of it is left.
@@ -145,9 +145,9 @@ func statsOf(a *pmpb.IdentifyResponse) *autopilot.ServerStats {
 
 // NotifyState is told each new state.
 func (p *pilot) NotifyState(s *autopilot.State) {
-	view := p.describe(s)
-	p.view.Store(view)
-	p.n.m.observe(view)
+	seen := p.describe(s)
+	p.seen.Store(seen)
+	p.n.m.observe(p.picture(seen))
 }
 
 // RemoveFailedServer removes a dead server, in the background as the library asks.
@@ -302,9 +302,9 @@ func (n *Node) Autopilot() (*AutopilotState, error) {
 	if p == nil {
 		return nil, fmt.Errorf("%w: %w", ErrNoLeader, errNoPilot)
 	}
-	view := p.view.Load()
-	if view == nil {
+	seen := p.seen.Load()
+	if seen == nil {
 		return nil, fmt.Errorf("%w: %w", ErrNoLeader, errNoPilot)
 	}
-	return view, nil
+	return p.picture(seen), nil
 }

@@ -48,37 +48,59 @@ type ServerState struct {
 	ClockOffset time.Duration
 }
 
+// sighting is what the servers were like when they were asked.
+type sighting struct {
+	state *autopilot.State
+	// servers are their conditions, by id. Who votes is not in them.
+	servers map[string]ServerState
+}
+
 // describe puts the library's state into words.
-func (p *pilot) describe(s *autopilot.State) *AutopilotState {
-	config := p.n.AutopilotConfig()
-	e := p.electorate(s)
-	out := &AutopilotState{
-		Healthy: s.Healthy, FailureTolerance: s.FailureTolerance, Voters: len(s.Voters), DesiredVoters: e.wanted(), LeaderID: string(s.Leader),
-	}
-	if e.desired > 0 {
-		out.DesiredVoters = e.desired
-	}
-	last := p.n.raft.LastIndex()
-	spares := 0
+func (p *pilot) describe(s *autopilot.State) *sighting {
+	config, last := p.n.AutopilotConfig(), p.n.raft.LastIndex()
+	out := &sighting{state: s, servers: map[string]ServerState{}}
 	for _, server := range p.n.Servers() {
-		state := s.Servers[raft.ServerID(server.ID)]
+		if state := s.Servers[raft.ServerID(server.ID)]; state != nil {
+			out.servers[server.ID] = p.serverState(server, state, config, last)
+		}
+	}
+	return out
+}
+
+// picture puts what was seen together with the configuration that there is now: a
+// vote that was just given or taken away is not told as one that is to come or go.
+func (p *pilot) picture(seen *sighting) *AutopilotState {
+	e := p.electorate(seen.state)
+	out := &AutopilotState{Healthy: true, DesiredVoters: e.hoped(), LeaderID: string(seen.state.Leader)}
+	spares, healthy := 0, 0
+	for _, server := range p.n.Servers() {
+		state, known := seen.servers[server.ID]
 		i := slices.IndexFunc(e.servers, func(c candidate) bool { return c.id == server.ID })
-		if state == nil || i < 0 {
-			continue
+		if !known || i < 0 {
+			continue // it came after they were asked
 		}
 		c := e.servers[i]
-		if !c.voter && e.proven(c) {
+		state.Server, state.Reasons = server, append(slices.Clone(state.Reasons), e.explain(c))
+		out.Servers = append(out.Servers, state)
+		out.Healthy = out.Healthy && state.Healthy
+		switch {
+		case c.voter:
+			out.Voters++
+			if state.Healthy {
+				healthy++
+			}
+		case e.proven(c):
 			spares++
 		}
-		out.Servers = append(out.Servers, p.serverState(server, state, config, last, e.explain(c)))
 	}
 	slices.SortFunc(out.Servers, func(a, b ServerState) int { return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID)) })
+	out.FailureTolerance = max(quorumOf(out.Voters, healthy).Tolerance, 0)
 	out.OptimisticFailureTolerance = out.FailureTolerance + spares
 	out.Problems = problems(out, p.n.FeatureLevels())
 	return out
 }
 
-func (p *pilot) serverState(server Server, state *autopilot.ServerState, config *pmpb.Autopilot, last uint64, vote string) ServerState {
+func (p *pilot) serverState(server Server, state *autopilot.ServerState, config *pmpb.Autopilot, last uint64) ServerState {
 	p.mu.Lock()
 	answer := p.answers[raft.ServerID(server.ID)]
 	p.mu.Unlock()
@@ -98,7 +120,6 @@ func (p *pilot) serverState(server Server, state *autopilot.ServerState, config 
 	if !out.Healthy {
 		out.Reasons = append(out.Reasons, p.ailment(&out, answer, config))
 	}
-	out.Reasons = append(out.Reasons, vote)
 	return out
 }
 
@@ -135,7 +156,7 @@ func problems(s *AutopilotState, levels FeatureLevels) []string {
 	}
 	switch {
 	case s.Voters != s.DesiredVoters:
-		out = append(out, fmt.Sprintf("there are %d voters, %d are wanted", s.Voters, s.DesiredVoters))
+		out = append(out, fmt.Sprintf("voters: %d, wanted: %d", s.Voters, s.DesiredVoters))
 	case s.Voters%2 == 0:
 		out = append(out, fmt.Sprintf("%d voters tolerate no more failures than %d", s.Voters, s.Voters-1))
 	}

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/hashicorp/raft"
+	autopilot "github.com/hashicorp/raft-autopilot"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"google.golang.org/protobuf/types/known/durationpb"
 
@@ -221,13 +223,14 @@ func TestRemovalsInARowKeepTheTolerance(t *testing.T) {
 	}
 	c.start()
 	leader := c.leader()
-	picture := &AutopilotState{}
+	seen := &sighting{state: &autopilot.State{Servers: map[raft.ServerID]*autopilot.ServerState{}}, servers: map[string]ServerState{}}
 	for _, s := range leader.Servers() {
-		picture.Servers = append(picture.Servers, ServerState{Server: s, Healthy: true})
+		seen.state.Servers[raft.ServerID(s.ID)] = &autopilot.ServerState{Health: autopilot.ServerHealth{Healthy: true}}
+		seen.servers[s.ID] = ServerState{Healthy: true}
 	}
-	seen := &pilot{n: leader.Node}
-	seen.view.Store(picture)
-	leader.readyTerm().pilot.Store(seen)
+	p := &pilot{n: leader.Node}
+	p.seen.Store(seen)
+	leader.readyTerm().pilot.Store(p)
 	for i, n := range c.others(leader)[:3] {
 		_, err := leader.RemoveServer(within(t, patience), n.ServerID(), RemoveOptions{})
 		var refused *RemovalRefusedError

@@ -29,6 +29,9 @@ var (
 	// ErrClusterMismatch says that the data directory is that of another cluster
 	// than the log in it, or than the peers.
 	ErrClusterMismatch = errors.New("raftstore: the data directory belongs to another cluster")
+	// ErrNoVote says that leadership was not handed over, because the server has no
+	// vote.
+	ErrNoVote = errors.New("raftstore: the server has no vote, and cannot lead")
 	// ErrNotCaughtUp says that leadership was not handed over, because nobody has
 	// the log that the leader has.
 	ErrNotCaughtUp = errors.New("raftstore: no other voter is caught up")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -278,6 +279,9 @@ func (n *Node) transferTarget(ctx context.Context, id string) (raft.Server, erro
 		}
 	}
 	if id != "" && len(others) == 0 {
+		if slices.ContainsFunc(n.servers(), func(s raft.Server) bool { return string(s.ID) == id }) {
+			return raft.Server{}, fmt.Errorf("%w: %s", ErrNoVote, id)
+		}
 		return raft.Server{}, fmt.Errorf("raftstore: no voter to hand leadership to: %w", &UnknownServerError{ID: id})
 	}
 	own := n.raft.LastIndex()

@@ -73,6 +73,30 @@ func (e *electorate) wanted() int {
 	return max(n, 1)
 }
 
+// hoped is the number of voters that there are to be once every server has proved
+// itself. An operator compares with it: while a server is replaced, one is missing.
+func (e *electorate) hoped() int {
+	if e.desired > 0 {
+		return e.desired
+	}
+	able, keepers := 0, 0
+	for _, c := range e.servers {
+		if c.pinned || c.failed {
+			continue
+		}
+		able++
+		if c.voter {
+			keepers++
+		}
+	}
+	n := min(able, mostVoters)
+	if n%2 == 0 {
+		n--
+	}
+	// Nobody takes the vote of the last few, even if one of them is of no use.
+	return max(n, min(keepers, leastVoters), 1)
+}
+
 // able servers may have a vote: those that have one, unless they are as good as
 // lost, and those that have proved themselves.
 func (e *electorate) able(c candidate) bool {
