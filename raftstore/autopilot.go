@@ -30,12 +30,13 @@ type pilot struct {
 	ctx      context.Context
 
 	mu sync.Mutex
-	// heard is when each server last answered, answers what it said; last is where
+	// met is when each server was first found in the configuration during this
+	// leadership. heard is when it last answered, answers what it said; last is where
 	// its log was when it did.
+	met     map[raft.ServerID]time.Time
 	heard   map[raft.ServerID]time.Time
 	answers map[raft.ServerID]*pmpb.IdentifyResponse
 	last    map[raft.ServerID]autopilot.ServerStats
-	began   time.Time
 
 	seen atomic.Pointer[sighting]
 }
@@ -43,8 +44,8 @@ type pilot struct {
 // flyWhile runs autopilot until ctx ends and returns when nothing of it is left.
 func (n *Node) flyWhile(ctx context.Context, t *term) {
 	p := &pilot{
-		n: n, ctx: ctx, heard: map[raft.ServerID]time.Time{}, answers: map[raft.ServerID]*pmpb.IdentifyResponse{},
-		last: map[raft.ServerID]autopilot.ServerStats{}, began: time.Now(),
+		n: n, ctx: ctx, met: map[raft.ServerID]time.Time{}, heard: map[raft.ServerID]time.Time{},
+		answers: map[raft.ServerID]*pmpb.IdentifyResponse{}, last: map[raft.ServerID]autopilot.ServerStats{},
 	}
 	p.run = autopilot.New(&boundedRaft{n: n, ctx: ctx}, p,
 		autopilot.WithLogger(n.log.Named("autopilot")),
@@ -76,7 +77,9 @@ func (p *pilot) AutopilotConfig() *autopilot.Config {
 func (p *pilot) KnownServers() map[raft.ServerID]*autopilot.Server {
 	grace := p.n.AutopilotConfig().GetDeadServerGrace().AsDuration()
 	out := map[raft.ServerID]*autopilot.Server{}
-	for _, s := range p.n.servers() {
+	servers := p.n.servers()
+	p.meet(servers)
+	for _, s := range servers {
 		m := p.n.peers.lookup(string(s.ID))
 		server := &autopilot.Server{
 			ID: s.ID, Name: m.GetName(), Address: s.Address, Version: m.GetVersion(), RaftVersion: int(raft.ProtocolVersionMax),
@@ -93,14 +96,39 @@ func (p *pilot) KnownServers() map[raft.ServerID]*autopilot.Server {
 	return out
 }
 
-// silence is for how long a server has not answered. A new leader counts from the
-// beginning of its term: what its predecessor saw it does not know.
+// meet notes the servers that are new in the configuration, and forgets those that
+// have left it.
+func (p *pilot) meet(servers []raft.Server) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	here := map[raft.ServerID]bool{}
+	for _, s := range servers {
+		here[s.ID] = true
+		if _, known := p.met[s.ID]; !known {
+			p.met[s.ID] = time.Now()
+		}
+	}
+	for id := range p.met {
+		if !here[id] {
+			delete(p.met, id)
+			delete(p.heard, id)
+			delete(p.answers, id)
+			delete(p.last, id)
+		}
+	}
+}
+
+// silence is for how long a server has not answered. One that never did is counted
+// from when it was met: a new leader does not know what its predecessor saw, and a
+// server that has just joined was not silent before.
 func (p *pilot) silence(id raft.ServerID) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	last, ok := p.heard[id]
 	if !ok {
-		last = p.began
+		if last, ok = p.met[id]; !ok {
+			return 0
+		}
 	}
 	return time.Since(last)
 }

@@ -56,6 +56,32 @@ func TestDeadServerIsReplacedBySpare(t *testing.T) {
 	c.expectQuorum(spare)
 }
 
+// TestNewServerOfAnOldLeaderIsNotDead: a leader may have led for longer than dead
+// servers are given. Whoever joins then has not been silent for that long.
+func TestNewServerOfAnOldLeaderIsNotDead(t *testing.T) {
+	c := startCluster(t, 3)
+	leader, began := c.leader(), time.Now()
+	c.configureAutopilot(quickGrace())
+	eventually(t, "the leader has led for longer than the grace", func() error {
+		if led := time.Since(began); led < 3*testTiming.Heartbeat {
+			return fmt.Errorf("for %s", led)
+		}
+		return nil
+	})
+	spare := c.add("n4")
+	spare.start()
+	eventually(t, "the new server is healthy", func() error {
+		if n := testutil.ToFloat64(leader.m.removals); n > 0 {
+			t.Fatal("the new server was removed as a dead one")
+		}
+		state, err := leader.Autopilot()
+		if err != nil || len(state.Servers) != 4 || !state.Healthy {
+			return fmt.Errorf("%+v, %w", state, err)
+		}
+		return nil
+	})
+}
+
 func TestDeadServersAreNeverRemovedBelowTheMinimum(t *testing.T) {
 	c := startCluster(t, 3)
 	settings := quickGrace()
