@@ -170,6 +170,9 @@ func (c *Client) do(ctx context.Context, method, path string, query url.Values, 
 // send tries the servers in turn until one answers for good.
 func (c *Client) send(ctx context.Context, rq call) ([]byte, error) {
 	deadline := time.Now().Add(c.opts.RetryFor)
+	if extrasOf(ctx).once {
+		deadline = time.Now()
+	}
 	pause := c.opts.BackoffMin
 	sent := false
 	for tried := 1; ; tried++ {

@@ -256,6 +256,23 @@ func TestGivesUp(t *testing.T) {
 	})
 }
 
+// TestOnceAround: who has another way to go on does not wait for a server that may
+// come back.
+func TestOnceAround(t *testing.T) {
+	noLeader := func(_ int, w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		_, _ = io.WriteString(w, `{"code":"no-leader","detail":"no leader","retryable":true}`)
+	}
+	one, two := serve(t, noLeader), serve(t, noLeader)
+	c := newClient(t, Options{Servers: []string{one.URL, two.URL}, RetryFor: time.Minute})
+	if _, err := c.Alarms(OnceAround(t.Context())); !IsUnavailable(err) {
+		t.Errorf("%v", err)
+	}
+	if len(one.reqs) != 1 || len(two.reqs) != 1 {
+		t.Errorf("asked %d and %d times", len(one.reqs), len(two.reqs))
+	}
+}
+
 func TestServerURLs(t *testing.T) {
 	for in, want := range map[string]string{
 		"localhost:8080": "http://localhost:8080", "https://pm.example/": "https://pm.example", "http://h/base/": "http://h/base",

@@ -13,6 +13,7 @@ import (
 type extras struct {
 	match string
 	seen  func(http.Header)
+	once  bool
 }
 
 type extrasKey struct{}
@@ -26,6 +27,14 @@ func extrasOf(ctx context.Context) extras {
 func withHeaders(ctx context.Context, seen func(http.Header)) context.Context {
 	e := extrasOf(ctx)
 	e.seen = seen
+	return context.WithValue(ctx, extrasKey{}, e)
+}
+
+// OnceAround has the calls with the context give up after every server was tried
+// once, however long the client goes on otherwise.
+func OnceAround(ctx context.Context) context.Context {
+	e := extrasOf(ctx)
+	e.once = true
 	return context.WithValue(ctx, extrasKey{}, e)
 }
 

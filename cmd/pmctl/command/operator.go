@@ -103,7 +103,8 @@ type knownTo[T any] struct {
 func learn[T any](ctx context.Context, stale bool, leader, node func(context.Context) (T, error)) (knownTo[T], error) {
 	var lacking error
 	if !stale {
-		v, err := leader(ctx)
+		// A node without a leader waits for one before it says so: no need to go on.
+		v, err := leader(client.OnceAround(ctx))
 		var gone *client.UnreachableError
 		if !client.IsUnavailable(err) || errors.As(err, &gone) { // nobody there is nobody to ask
 			return knownTo[T]{value: v}, err

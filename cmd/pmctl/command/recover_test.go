@@ -91,6 +91,17 @@ func TestRecoverCommands(t *testing.T) {
 	if _, err := os.Stat(fresh); err == nil {
 		t.Error("a dry run made a directory")
 	}
+	for _, address := range []string{"nonsense", "pm-0", ":7401", "pm-0:", "pm-0:x"} {
+		if out, code := s.run("recover", "from-snapshot", snapshot, "--data-dir", fresh, "--address", address, "--confirm", saved); code != ExitFailure || !strings.Contains(out, "host:port") {
+			t.Errorf("--address %s: exit %d, %s", address, code, out)
+		}
+	}
+	if out, code := s.run("recover", "from-snapshot", snapshot, "--data-dir", s.home, "--address", "pm-0:7401", "--dry-run"); code != ExitFailure || !strings.Contains(out, "is not empty") {
+		t.Errorf("a dry run says that a directory would be taken that is not: exit %d, %s", code, out)
+	}
+	if out, code := s.run("snapshot", "diff", snapshot, filepath.Join(s.home, "missing")); code != ExitUsage || strings.Contains(out, "pm.snapshot:") {
+		t.Errorf("the wrong file is blamed: exit %d, %s", code, out)
+	}
 	if out, code := s.run("recover", "from-snapshot", snapshot, "--data-dir", fresh, "--address", "pm-0:7401", "--confirm", saved); code != ExitOK {
 		t.Errorf("%s", out)
 	}

@@ -1,6 +1,7 @@
 package command
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -112,14 +113,20 @@ func (a *app) snapshotDiffCommand() *cobra.Command {
 				return err
 			}
 			var d *fsm.SnapshotDiff
+			// An error of either file names that file itself.
+			var unopened, unread error
 			err := a.withFile(args[0], func(from io.Reader) error {
-				return a.withFile(args[1], func(to io.Reader) (err error) {
-					d, err = fsm.DiffSnapshots(from, to)
-					return err
+				unopened = a.withFile(args[1], func(to io.Reader) error {
+					d, unread = fsm.DiffSnapshots(from, to)
+					return nil
 				})
+				return nil
 			})
-			if err != nil {
+			if err := errors.Join(err, unopened); err != nil {
 				return err
+			}
+			if unread != nil {
+				return fmt.Errorf("%s, %s: %w", args[0], args[1], unread)
 			}
 			return a.show(format, d, func(w io.Writer) error { return showDiff(w, d, all) })
 		},
