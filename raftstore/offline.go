@@ -37,14 +37,22 @@ func OpenOffline(path string, log hclog.Logger) (*Offline, error) {
 // CreateOffline makes a data directory of a new server in an empty or missing
 // directory.
 func CreateOffline(path string, log hclog.Logger) (*Offline, error) {
-	entries, err := os.ReadDir(path)
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("raftstore: %w", err)
-	}
-	if len(entries) > 0 {
-		return nil, fmt.Errorf("raftstore: %s is not empty", path)
+	if err := CheckVacant(path); err != nil {
+		return nil, err
 	}
 	return openOffline(path, log)
+}
+
+// CheckVacant refuses a directory that is there and has something in it.
+func CheckVacant(path string) error {
+	entries, err := os.ReadDir(path)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("raftstore: %w", err)
+	}
+	if len(entries) > 0 {
+		return fmt.Errorf("raftstore: %s is not empty", path)
+	}
+	return nil
 }
 
 func openOffline(path string, log hclog.Logger) (*Offline, error) {

@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -156,6 +158,9 @@ func plan(r *Report, o Options) (*Result, error) {
 		return nil, fmt.Errorf("recovery: the server %s of %s is not among those that are to be the cluster", r.ServerID, r.DataDir)
 	}
 	if o.Address != "" {
+		if err := checkAddress(o.Address); err != nil {
+			return nil, err
+		}
 		res.Servers[at].Address = o.Address
 	}
 	for _, s := range res.Servers {
@@ -170,6 +175,16 @@ func plan(r *Report, o Options) (*Result, error) {
 	}
 	res.explain()
 	return res, nil
+}
+
+// checkAddress refuses what nobody could be reached at. It would stand in the
+// cluster's configuration.
+func checkAddress(address string) error {
+	host, port, err := net.SplitHostPort(address)
+	if n, bad := strconv.ParseUint(port, 10, 16); err != nil || bad != nil || n == 0 || host == "" {
+		return fmt.Errorf("recovery: the address %q is not host:port", address)
+	}
+	return nil
 }
 
 func addressOf(r *Report) string {
@@ -209,6 +224,9 @@ func FromSnapshot(ctx context.Context, snapshot string, o Options) (*Result, err
 	}
 	if o.Address == "" {
 		return nil, errors.New("recovery: name the address at which the server will be reached")
+	}
+	if err := errors.Join(checkAddress(o.Address), raftstore.CheckVacant(o.DataDir)); err != nil {
+		return nil, err
 	}
 	res := &Result{
 		DryRun: o.DryRun, Time: o.Now().UTC(), RecoveryID: o.RecoveryID, Operator: o.Operator, Reason: o.Reason,
