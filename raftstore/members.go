@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/hashicorp/raft"
 
@@ -246,25 +247,24 @@ func (n *Node) keepInTouch() {
 const forgottenAfter = 4
 
 // learn asks the configured peers who they are while there is a server that
-// nothing is known about.
+// nothing is known about, or no leader: the others may have moved.
 func (n *Node) learn() {
-	for _, s := range n.servers() {
-		if n.peers.lookup(string(s.ID)) == nil {
-			ctx, cancel := context.WithTimeout(n.ctx, n.timing.Heartbeat)
-			n.identifyAll(ctx, n.opts.Peers)
-			cancel()
-			return
-		}
+	_, leader := n.raft.LeaderWithID()
+	if leader != "" && !slices.ContainsFunc(n.servers(), func(s raft.Server) bool { return n.peers.lookup(string(s.ID)) == nil }) {
+		return
 	}
+	ctx, cancel := context.WithTimeout(n.ctx, n.timing.Heartbeat)
+	defer cancel()
+	n.identifyAll(ctx, n.opts.Peers)
 }
 
-// announce tells the leader this node's addresses when its row is not right, and
-// asks whether it still belongs to the cluster when no leader speaks to it. A
+// announce tells the leader this node's addresses when its row or the configuration
+// is not right, and asks whether it still belongs to the cluster when no leader speaks to it. A
 // node that came back elsewhere hears from no leader, as the leader cannot find
 // it; then any peer passes the message on.
 func (n *Node) announce() error {
 	if n.raft.State() == raft.Leader || n.peers.self.GetGrpcAddress() == "" ||
-		sameMember(n.state.Snapshot().Member(n.serverID), n.peers.self) && n.LastContact() < forgottenAfter*n.timing.Heartbeat {
+		sameMember(n.state.Snapshot().Member(n.serverID), n.peers.self) && !n.misplaced() && n.LastContact() < forgottenAfter*n.timing.Heartbeat {
 		return nil
 	}
 	clusterID := n.ClusterID()
@@ -284,6 +284,13 @@ func (n *Node) announce() error {
 		}
 	}
 	return n.joinThrough(n.ctx, through, clusterID)
+}
+
+// misplaced reports whether the configuration has this node at another address.
+func (n *Node) misplaced() bool {
+	return slices.ContainsFunc(n.servers(), func(s raft.Server) bool {
+		return string(s.ID) == n.serverID && string(s.Address) != n.peers.self.GetRaftAddress()
+	})
 }
 
 // clusterOfPeers asks the servers of this node's configuration which cluster

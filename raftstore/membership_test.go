@@ -258,6 +258,62 @@ func TestAllNodesComeBackWithOtherIPs(t *testing.T) {
 	}
 }
 
+// More nodes than may be missing come back at other addresses at once. No leader can
+// learn of it before they have found each other.
+func TestMajorityComesBackElsewhere(t *testing.T) {
+	for name, tt := range map[string]struct {
+		moved func(i int) bool
+		// told says that the list of peers has the new addresses.
+		told bool
+	}{
+		"all, and the peers are told":           {func(int) bool { return true }, true},
+		"two, and only the third is told right": {func(i int) bool { return i > 0 }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := startCluster(t, 3)
+			c.write("k", "v")
+			c.expectEverywhere("k", "v")
+			var ids []string
+			for _, n := range c.nodes {
+				ids = append(ids, n.ServerID())
+				n.kill()
+			}
+			var peers []string
+			for i, n := range c.nodes {
+				if tt.moved(i) {
+					n.raftAddr, n.grpcAddr = freeAddress(t), freeAddress(t)
+					c.net.mu.Lock()
+					c.net.owner[n.raftAddr], c.net.owner[n.grpcAddr] = place{n.name, true}, place{n.name, false}
+					c.net.mu.Unlock()
+				}
+				peers = append(peers, n.grpcAddr)
+			}
+			if tt.told {
+				c.peers = peers
+			}
+			for i, n := range c.nodes {
+				n.start()
+				if n.ServerID() != ids[i] {
+					t.Errorf("%s has another id", n.name)
+				}
+			}
+			c.write("k", "elsewhere")
+			c.expectEverywhere("k", "elsewhere")
+			c.expectVoters(c.nodes...)
+			eventually(t, "the configuration has the new addresses", func() error {
+				for _, s := range c.leader().Servers() {
+					for _, n := range c.nodes {
+						if s.ID == n.ServerID() && (s.RaftAddress != n.raftAddr || s.GRPCAddress != n.grpcAddr) {
+							return fmt.Errorf("%+v, %s is at %s", s, n.name, n.raftAddr)
+						}
+					}
+				}
+				return nil
+			})
+		})
+	}
+}
+
 // Nodes come back under other addresses, one at a time: first a follower, then
 // the leader.
 func TestReaddress(t *testing.T) {

@@ -140,6 +140,9 @@ func (n *Node) start() error {
 		GrpcAddress: n.opts.GRPCAddress, HttpAddress: n.opts.HTTPAddress, Version: n.opts.Version,
 		FeatureLevel: n.opts.featureLevel, Name: n.opts.Name, Zone: n.opts.Zone,
 	}, n.opts.Dial, n.state.Snapshot)
+	if n.layer != nil {
+		n.layer.whereabouts = func(id string) string { return n.peers.lookup(id).GetRaftAddress() }
+	}
 	n.created = &watchedSnapshots{SnapshotStore: snapshots}
 	n.snapshots, n.trans = n.created, trans
 	logs, err := raft.NewLogCache(cachedLogs, n.store)

@@ -3,8 +3,10 @@ package raftstore
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/google/uuid"
+	"github.com/hashicorp/raft"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
@@ -89,9 +91,22 @@ func (s *peerServer) forwardJoin(ctx context.Context, r *pmpb.JoinRequest) (*pmp
 	}
 	conn, err := s.n.LeaderConn(ctx)
 	if err != nil {
+		s.hearMoved(ctx, r)
 		return nil, toStatus(err)
 	}
 	return pmpb.NewPeerServiceClient(conn).Join(metadata.AppendToOutgoingContext(ctx, forwardedKey, "1"), r)
+}
+
+// hearMoved takes note of where a member is that cannot tell a leader, as there is
+// none: without this node's vote there may never be one. What counts is what is
+// answered at the address, not what the request says.
+func (s *peerServer) hearMoved(ctx context.Context, r *pmpb.JoinRequest) {
+	if !slices.ContainsFunc(s.n.servers(), func(have raft.Server) bool { return string(have.ID) == r.GetServerId() }) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*s.n.timing.Heartbeat)
+	defer cancel()
+	_, _ = s.n.peers.identify(ctx, r.GetGrpcAddress()) // the request is refused in any case
 }
 
 // checkCluster refuses members of another cluster. Before either side knows its

@@ -165,9 +165,12 @@ type streamLayer struct {
 	serverID  string
 	dial      DialFunc
 	clusterID func() string
-	log       hclog.Logger
-	refusals  *refusalLog
-	m         *metrics
+	// whereabouts gives the address that a server told last, empty when none is
+	// known. It may be nil, and is set before the first Dial.
+	whereabouts func(id string) string
+	log         hclog.Logger
+	refusals    *refusalLog
+	m           *metrics
 
 	accepted chan net.Conn
 	// lost gets a value when an accepted connection has ended.
@@ -220,7 +223,7 @@ func (s *streamLayer) Dial(to raft.ServerAddress, timeout time.Duration) (net.Co
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
-	conn, err := s.dial(ctx, address)
+	conn, err := s.reach(ctx, id, address)
 	if err != nil {
 		return nil, err
 	}
@@ -236,6 +239,32 @@ func (s *streamLayer) Dial(to raft.ServerAddress, timeout time.Duration) (net.Co
 		return nil, net.ErrClosed
 	}
 	return tracked, nil
+}
+
+// reach connects to a server: where it said that it is, if that is known and not
+// what the configuration says, else or after that at the configuration's address.
+// Only a leader can change the configuration, and when a majority has moved there
+// is none until its nodes have found each other. The greeting names the server, so
+// whoever else is there now refuses.
+func (s *streamLayer) reach(ctx context.Context, id, address string) (net.Conn, error) {
+	moved := ""
+	if s.whereabouts != nil {
+		moved = s.whereabouts(id)
+	}
+	if moved == "" || moved == address {
+		return s.dial(ctx, address)
+	}
+	deadline, _ := ctx.Deadline()
+	half, cancel := context.WithTimeout(ctx, time.Until(deadline)/2)
+	defer cancel()
+	conn, err := s.dial(half, moved)
+	if err == nil {
+		return conn, nil
+	}
+	if conn, atOld := s.dial(ctx, address); atOld == nil {
+		return conn, nil
+	}
+	return nil, err
 }
 
 // Close ends the listener and every connection, and waits for the layer's own
