@@ -292,6 +292,10 @@ func TestMembershipOfRealNodes(t *testing.T) {
 		}
 		return errors.New(text)
 	})
+	status, text = ask(leader, http.MethodPost, "operator/leader/transfer", `{"to":"`+gone+`"}`)
+	if status != http.StatusConflict || !strings.Contains(text, "has no vote and cannot lead") {
+		t.Errorf("%d %s", status, text)
+	}
 	// The new leader has to find the others healthy first.
 	eventually(t, "it is removed", func() error {
 		status, text := ask(leader, http.MethodDelete, "members/"+gone+"?force", "")

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -130,6 +131,10 @@ func (n NodeMembership) SetVote(ctx context.Context, id string, allowed bool) er
 // TransferTo hands leadership over.
 func (n NodeMembership) TransferTo(ctx context.Context, id string) (*Transfer, error) {
 	t, err := n.Node.TransferTo(ctx, id)
+	if errors.Is(err, raftstore.ErrNoVote) {
+		name := cmp.Or(n.Node.State().Snapshot().Member(id).GetName(), id)
+		return nil, &problem{code: registry.FailedPrecondition, detail: "Node " + name + " has no vote and cannot lead", cause: err}
+	}
 	if err != nil {
 		if p := operatorProblem(err); codeOf(p) != registry.Internal {
 			return nil, p
