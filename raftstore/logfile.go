@@ -87,6 +87,14 @@ func (s *logSummary) holds(after, to uint64) bool {
 	return true
 }
 
+// CheckLogFile looks through the log's file of a data directory whose node does
+// not run, and changes nothing. The error matches *CorruptError when the file is
+// damaged, ErrLocked when a node runs.
+func CheckLogFile(dir string) error {
+	_, err := readLogFile(dir, filepath.Join(dir, raftDir, logFile))
+	return err
+}
+
 func boltOptions() *bbolt.Options {
 	return &bbolt.Options{
 		Timeout: 5 * time.Second, FreelistType: bbolt.FreelistMapType,

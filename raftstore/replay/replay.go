@@ -19,6 +19,7 @@ import (
 	bolterrors "go.etcd.io/bbolt/errors"
 
 	"oaas.io/control-plane/fsm"
+	"oaas.io/control-plane/raftstore"
 )
 
 // ErrInUse says that a process has the data directory open.
@@ -57,7 +58,7 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 		o.Until = math.MaxUint64
 	}
 	res := &Result{ServerID: readID(o.DataDir, "server-id"), ClusterID: readID(o.DataDir, "cluster-id")}
-	logs, err := openLog(filepath.Join(o.DataDir, "raft", "log.db"))
+	logs, err := openLog(o.DataDir)
 	if err != nil {
 		return nil, err
 	}
@@ -83,10 +84,17 @@ func readID(dir, name string) string {
 	return strings.TrimSpace(string(raw))
 }
 
-func openLog(path string) (*raftboltdb.BoltStore, error) {
+func openLog(dir string) (*raftboltdb.BoltStore, error) {
+	path := filepath.Join(dir, "raft", "log.db")
 	// A missing file would be created, even for reading.
 	if _, err := os.Stat(path); err != nil {
 		return nil, fmt.Errorf("replay: this is no data directory of a node: %w", err)
+	}
+	// The library answers damage with panics, or does not see it.
+	if err := raftstore.CheckLogFile(dir); errors.Is(err, raftstore.ErrLocked) {
+		return nil, fmt.Errorf("%w (%s)", ErrInUse, path)
+	} else if err != nil {
+		return nil, err
 	}
 	store, err := raftboltdb.New(raftboltdb.Options{
 		Path: path, BoltOptions: &bbolt.Options{ReadOnly: true, Timeout: lockTimeout}, MsgpackUseNewTimeFormat: true,
