@@ -163,7 +163,11 @@ func (res *Result) apply(ctx context.Context, logs raft.LogStore, until uint64) 
 	}
 	next, end := res.SnapshotIndex+1, min(until, res.LastIndex)
 	if next <= end && res.FirstIndex > next {
-		return fmt.Errorf("replay: the log begins at index %d, the snapshot ends at %d: what is between them is missing", res.FirstIndex, res.SnapshotIndex)
+		err := fmt.Errorf("replay: the log begins at index %d, the snapshot ends at %d: what is between them is missing", res.FirstIndex, res.SnapshotIndex)
+		if len(res.Damaged) > 0 {
+			err = fmt.Errorf("%w; damaged snapshots: %s", err, strings.Join(res.Damaged, "; "))
+		}
+		return err
 	}
 	for ; next <= end; next++ {
 		if err := ctx.Err(); err != nil {

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -125,6 +126,19 @@ func TestReplayIsWhatTheNodeHad(t *testing.T) {
 			}
 			if threshold == 1000 {
 				return
+			}
+			// Where a damaged snapshot leaves a gap, it is what the operator has to know.
+			states, err := filepath.Glob(filepath.Join(dir, "raft", "snapshots", "*", "state.bin"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, path := range states {
+				if err := os.Truncate(path, 100); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if _, err := Run(t.Context(), Options{DataDir: dir}); err == nil || !strings.Contains(err.Error(), filepath.Base(filepath.Dir(states[0]))) {
+				t.Errorf("all snapshots are damaged: %v", err)
 			}
 			// Without its snapshot, the log is not enough.
 			if err := os.RemoveAll(filepath.Join(dir, "raft", "snapshots")); err != nil {
