@@ -28,6 +28,8 @@ type adapter struct {
 	fail func(error)
 	// written gets a value when a snapshot was written.
 	written chan struct{}
+	// stopping is closed when the node stops.
+	stopping <-chan struct{}
 	// chain remembers the hashes of the latest commands.
 	chain chainRing
 	// started is set once the library runs. A snapshot that cannot be restored
@@ -87,7 +89,7 @@ func (a *adapter) StoreConfiguration(index uint64, c raft.Configuration) {
 
 // Snapshot captures the state without copying it.
 func (a *adapter) Snapshot() (raft.FSMSnapshot, error) {
-	return &savedState{snap: a.state.Snapshot(), m: a.m, written: a.written}, nil
+	return &savedState{snap: a.state.Snapshot(), m: a.m, written: a.written, stopping: a.stopping}, nil
 }
 
 // Restore replaces the state by a snapshot and publishes its index.
@@ -134,15 +136,16 @@ func (a *adapter) publish(index uint64) {
 
 // savedState writes one immutable view of the state.
 type savedState struct {
-	snap    *fsm.Snapshot
-	m       *metrics
-	written chan<- struct{}
+	snap     *fsm.Snapshot
+	m        *metrics
+	written  chan<- struct{}
+	stopping <-chan struct{}
 }
 
 // Persist writes the snapshot, or cancels it.
 func (s *savedState) Persist(sink raft.SnapshotSink) error {
 	counted := &countingWriter{w: sink}
-	if err := s.snap.Write(counted); err != nil {
+	if err := s.snap.Write(newPacedWriter(counted, s.stopping)); err != nil {
 		_ = sink.Cancel()
 		return fmt.Errorf("raftstore: writing a snapshot: %w", err)
 	}

@@ -117,7 +117,7 @@ func Open(ctx context.Context, opts Options) (*Node, error) {
 	n.lead.init()
 	n.ownReads = newBatcher(m, n.ownBarrier)
 	n.leaderReads = newBatcher(m, n.askLeader)
-	n.fsm = &adapter{state: state, applied: n.applied, log: n.log, m: m, level: opts.featureLevel, fail: n.fail, written: make(chan struct{}, 1)}
+	n.fsm = &adapter{state: state, applied: n.applied, log: n.log, m: m, level: opts.featureLevel, fail: n.fail, written: make(chan struct{}, 1), stopping: n.ctx.Done()}
 	if err := n.start(); err != nil {
 		n.cancel()
 		_ = n.release()

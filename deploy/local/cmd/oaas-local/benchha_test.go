@@ -85,8 +85,13 @@ func TestPause(t *testing.T) {
 	if got := l.pause(at(505), at(715)); got != 200*time.Millisecond {
 		t.Errorf("the pause is %s", got)
 	}
-	in, out := split([]timedWrite{{at(0), at(10)}, {at(5), at(30)}, {at(30), at(31)}}, at(8), at(20))
+	writes, spans := []timedWrite{{at(30), at(31)}, {at(0), at(10)}, {at(5), at(30)}}, []span{{at(8), at(20)}}
+	in, out := split(writes, spans)
 	if len(in) != 2 || len(out) != 1 || bench.Quantile(in, 1) != 25*time.Millisecond {
 		t.Errorf("split into %v and %v", in, out)
+	}
+	in, out = pauses(writes, spans)
+	if len(in) != 1 || in[0] != 20*time.Millisecond || len(out) != 1 || out[0] != time.Millisecond {
+		t.Errorf("pauses %v and %v", in, out)
 	}
 }
