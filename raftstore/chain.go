@@ -98,8 +98,8 @@ func (r *chainRing) sample() []chainPoint {
 }
 
 // Chain answers with the hashes of this node's history.
-func (s *peerServer) Chain(_ context.Context, r *pmpb.ChainRequest) (*pmpb.ChainResponse, error) {
-	if err := s.checkCluster(r.GetClusterId()); err != nil {
+func (s *peerServer) Chain(ctx context.Context, r *pmpb.ChainRequest) (*pmpb.ChainResponse, error) {
+	if err := s.checkCluster(ctx, r.GetClusterId()); err != nil {
 		return nil, err
 	}
 	if n := len(r.GetIndexes()); n > maxChainIndexes {

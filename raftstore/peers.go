@@ -29,8 +29,8 @@ func (s *peerServer) Identify(context.Context, *pmpb.IdentifyRequest) (*pmpb.Ide
 }
 
 // CurrentTerm answers a leader's read barrier.
-func (s *peerServer) CurrentTerm(_ context.Context, r *pmpb.CurrentTermRequest) (*pmpb.CurrentTermResponse, error) {
-	if err := s.checkCluster(r.GetClusterId()); err != nil {
+func (s *peerServer) CurrentTerm(ctx context.Context, r *pmpb.CurrentTermRequest) (*pmpb.CurrentTermResponse, error) {
+	if err := s.checkCluster(ctx, r.GetClusterId()); err != nil {
 		return nil, err
 	}
 	return &pmpb.CurrentTermResponse{Term: s.n.raft.CurrentTerm(), ServerId: s.n.serverID}, nil
@@ -38,7 +38,7 @@ func (s *peerServer) CurrentTerm(_ context.Context, r *pmpb.CurrentTermRequest) 
 
 // ReadIndex runs the read barrier for a follower. It is never passed on.
 func (s *peerServer) ReadIndex(ctx context.Context, r *pmpb.ReadIndexRequest) (*pmpb.ReadIndexResponse, error) {
-	if err := s.checkCluster(r.GetClusterId()); err != nil {
+	if err := s.checkCluster(ctx, r.GetClusterId()); err != nil {
 		return nil, err
 	}
 	index, term, err := s.n.leaderBarrier(ctx)
@@ -54,7 +54,7 @@ func (s *peerServer) Join(ctx context.Context, r *pmpb.JoinRequest) (*pmpb.JoinR
 	if err := checkJoin(r); err != nil {
 		return nil, err
 	}
-	if err := s.checkCluster(r.GetClusterId()); err != nil {
+	if err := s.checkCluster(ctx, r.GetClusterId()); err != nil {
 		return nil, err
 	}
 	t := n.readyTerm()
@@ -111,9 +111,9 @@ func (s *peerServer) hearMoved(ctx context.Context, r *pmpb.JoinRequest) {
 
 // checkCluster refuses members of another cluster. Before either side knows its
 // cluster there is nothing to compare.
-func (s *peerServer) checkCluster(id string) error {
+func (s *peerServer) checkCluster(ctx context.Context, id string) error {
 	if own := s.n.ClusterID(); id != "" && own != "" && id != own {
-		return s.n.refuseCluster(id, own)
+		return s.n.refuseCluster(ctx, id, own)
 	}
 	return nil
 }

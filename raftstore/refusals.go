@@ -2,6 +2,7 @@ package raftstore
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -11,6 +12,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 )
 
@@ -198,9 +200,15 @@ func (c *guardedConn) Close() error {
 	return c.Conn.Close()
 }
 
-// refuseCluster tells of a peer that takes this cluster for another one.
-func (n *Node) refuseCluster(theirs, own string) error {
+// refuseCluster tells of a peer that takes this cluster for another one. It goes by
+// where the peer is: what it claims is its own choice, and could be another cluster
+// every time.
+func (n *Node) refuseCluster(ctx context.Context, theirs, own string) error {
 	n.m.refusedCalls.WithLabelValues("another cluster").Inc()
-	n.refusals.tell("a message", "cluster "+theirs, "another cluster", nil)
+	from := "unknown"
+	if p, ok := peer.FromContext(ctx); ok {
+		from = p.Addr.String()
+	}
+	n.refusals.tell("a message", from, "another cluster", fmt.Errorf("it is for cluster %.64q", theirs))
 	return status.Errorf(codes.FailedPrecondition, "this node belongs to cluster %s, not %s", own, theirs)
 }

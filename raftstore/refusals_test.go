@@ -142,6 +142,23 @@ func TestGarbageOnThePorts(t *testing.T) {
 	if err == nil || testutil.ToFloat64(n.m.refusedCalls.WithLabelValues("another cluster")) != 1 {
 		t.Errorf("a message of another cluster: %v", err)
 	}
+	// However many clusters one peer claims to be of, it is told of once.
+	for range 5 {
+		if _, err := pmpb.NewPeerServiceClient(conn).CurrentTerm(t.Context(), &pmpb.CurrentTermRequest{ClusterId: newUUID()}); err == nil {
+			t.Error("a message of another cluster is taken")
+		}
+	}
+	claims := 0
+	n.refusals.mu.Lock()
+	for key := range n.refusals.told {
+		if key.reason == "another cluster" {
+			claims++
+		}
+	}
+	n.refusals.mu.Unlock()
+	if claims != 1 {
+		t.Errorf("one peer that claims many clusters is told of %d times", claims)
+	}
 	c.write("k", "after")
 	select {
 	case err := <-n.Fatal():

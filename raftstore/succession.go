@@ -160,7 +160,7 @@ func (n *Node) askGone(ctx context.Context, servers []raft.Server, leader string
 
 // Gone answers another node that found the leader gone.
 func (s *peerServer) Gone(ctx context.Context, r *pmpb.GoneRequest) (*pmpb.GoneResponse, error) {
-	if err := s.checkCluster(r.GetClusterId()); err != nil {
+	if err := s.checkCluster(ctx, r.GetClusterId()); err != nil {
 		return nil, err
 	}
 	n := s.n
