@@ -3,6 +3,9 @@ package raftstore
 import (
 	"context"
 	"fmt"
+	"slices"
+
+	"github.com/hashicorp/raft"
 
 	"oaas.io/control-plane/fsm"
 	"oaas.io/control-plane/proto/pmpb"
@@ -36,7 +39,8 @@ func (n *Node) FeatureLevels() FeatureLevels {
 	return out
 }
 
-// raiseFeatureLevel lets the cluster use what all of its servers know. It is the
+// raiseFeatureLevel lets the cluster use what all of its servers say that they know,
+// which takes an answer of each. It is the
 // leader's business; every server counts, because one without a vote applies the
 // same log.
 func (n *Node) raiseFeatureLevel(ctx context.Context, number uint64) {
@@ -44,11 +48,31 @@ func (n *Node) raiseFeatureLevel(ctx context.Context, number uint64) {
 	if levels.Possible <= levels.Cluster {
 		return
 	}
+	if silent := n.unconfirmed(ctx, levels.Possible); len(silent) > 0 {
+		n.log.Debug("the feature level is not raised before all servers answer", "level", levels.Possible, "silent", silent)
+		return
+	}
 	n.log.Info("all servers know a higher feature level", "from", levels.Cluster, "to", levels.Possible)
 	n.submitLogged(ctx, "feature level not raised", &pmpb.Command{
 		ExpectedTerm: number,
 		Op:           &pmpb.Command_RaiseFeatureLevel{RaiseFeatureLevel: &pmpb.RaiseFeatureLevel{Level: levels.Possible}},
 	})
+}
+
+// unconfirmed gives the servers that do not say now that they know level. What a
+// row says was true once: while a server is silent, its disk may be given to an
+// older program, which could not apply the log any more.
+func (n *Node) unconfirmed(ctx context.Context, level uint32) []string {
+	ctx, cancel := context.WithTimeout(ctx, n.timing.Heartbeat)
+	defer cancel()
+	others := slices.DeleteFunc(slices.Clone(n.servers()), func(s raft.Server) bool { return string(s.ID) == n.serverID })
+	var out []string
+	for i, a := range n.identifyServers(ctx, others) {
+		if max(a.GetFeatureLevel(), 1) < level {
+			out = append(out, string(others[i].ID))
+		}
+	}
+	return out
 }
 
 // checkLevel refuses a command that some server of the cluster may not know.

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"testing"
 
+	"google.golang.org/protobuf/proto"
+
 	"oaas.io/control-plane/fsm"
 	"oaas.io/control-plane/proto/pmpb"
 )
@@ -86,4 +88,48 @@ func TestOlderReleaseIsKeptOut(t *testing.T) {
 	old.start()
 	c.write("k", "v")
 	c.expectEverywhere("k", "v")
+}
+
+// What a server's row says was true once: its disk may since have been given to an
+// older program. The level follows what all servers say now.
+func TestFeatureLevelIsNotRaisedOnAnOldRow(t *testing.T) {
+	c := newCluster(t, 3)
+	for _, n := range c.nodes {
+		n.configure = olderRelease
+	}
+	c.start()
+	c.write("k", "v")
+	silent := c.nodes[2]
+	c.expectHealthy(3)
+	// The row of the server that is about to fall silent promises level 2.
+	row := proto.CloneOf(c.leader().State().Snapshot().Member(silent.ServerID()))
+	silent.kill()
+	for _, n := range c.nodes[:2] {
+		n.kill()
+		n.configure = nil
+		n.start()
+	}
+	leader := c.leader()
+	row.FeatureLevel = 2
+	mustApply(t, leader, &pmpb.Command{Op: &pmpb.Command_PutMember{PutMember: &pmpb.PutMember{Member: row}}})
+	leader.peers.hear(row)
+	eventually(t, "the others are known to have been upgraded", func() error {
+		if levels := leader.FeatureLevels(); levels.Possible != 2 {
+			return fmt.Errorf("%+v", levels)
+		}
+		return nil
+	})
+	t1 := leader.readyTerm()
+	if t1 == nil {
+		t.Fatal("the leader is not ready")
+	}
+	leader.raiseFeatureLevel(t.Context(), t1.number)
+	if have := leader.State().Snapshot().FeatureLevel(); have != 1 {
+		t.Fatalf("the level was raised to %d, while %s is silent", have, silent.name)
+	}
+	silent.configure = nil
+	silent.start()
+	for _, n := range c.nodes {
+		n.expectLevel(2)
+	}
 }
