@@ -426,3 +426,35 @@ func (c *testCluster) serverAt(raftAddr string) string {
 	c.t.Fatalf("no server at %s", raftAddr)
 	return ""
 }
+
+// An alarm over a server's history ends with what it was raised for, whether or not
+// every other server answers at the time.
+func TestHistoryAlarmsEnd(t *testing.T) {
+	c := startCluster(t, 1)
+	c.atLevel(2)
+	n := c.leader()
+	key := &pmpb.AlarmKey{Kind: pmpb.AlarmKey_KIND_DIVERGED, ServerId: newUUID()}
+	mustApply(t, n, &pmpb.Command{Op: &pmpb.Command_UpdateAlarms{UpdateAlarms: &pmpb.UpdateAlarms{Raise: []*pmpb.Alarm{{Key: key, Message: "differs"}}}}})
+	snap := n.State().Snapshot()
+	raised := snap.Alarms()[0].GetModifyIndex()
+	member := []raft.Server{{ID: raft.ServerID(n.ServerID())}, {ID: raft.ServerID(key.GetServerId())}}
+	for name, tt := range map[string]struct {
+		servers []raft.Server
+		verdict chainVerdict
+		ends    bool
+	}{
+		"nobody answers":                     {member, chainVerdict{}, false},
+		"a majority agrees on what was then": {member, chainVerdict{agreed: raised - 1}, false},
+		"a majority agrees since":            {member, chainVerdict{agreed: raised}, true},
+		"a majority agrees, another differs": {member, chainVerdict{agreed: raised, disputed: []string{"other"}}, false},
+		"all agree":                          {member, chainVerdict{unanimous: true}, true},
+		"it was removed":                     {member[:1], chainVerdict{}, true},
+		"it was removed, another differs":    {member[:1], chainVerdict{disputed: []string{"other"}}, true},
+	} {
+		op := &pmpb.UpdateAlarms{}
+		n.historyAlarms(op, snap, &checkupState{}, tt.servers, &tt.verdict)
+		if ends := len(op.GetClear()) == 1; ends != tt.ends {
+			t.Errorf("%s: the alarm ends: %v", name, ends)
+		}
+	}
+}

@@ -110,7 +110,7 @@ func (n *Node) keepAlarms(t *term, c *checkupState, servers []raft.Server, answe
 	op := &pmpb.UpdateAlarms{}
 	snap := n.state.Snapshot()
 	n.spaceAlarms(op, snap, servers, answers)
-	n.historyAlarms(op, snap, c, v)
+	n.historyAlarms(op, snap, c, servers, v)
 	if len(op.GetRaise()) == 0 && len(op.GetClear()) == 0 {
 		c.warned = false
 		return
@@ -165,8 +165,10 @@ func (n *Node) spaceAlarms(op *pmpb.UpdateAlarms, snap *fsm.Snapshot, servers []
 }
 
 // historyAlarms raises an alarm for each server that contradicts this one while
-// no majority decides, and clears all when everybody agrees.
-func (n *Node) historyAlarms(op *pmpb.UpdateAlarms, snap *fsm.Snapshot, c *checkupState, v *chainVerdict) {
+// no majority decides. An alarm ends when everybody agrees, when a majority does
+// about all that was applied before it, or when its server has left: whoever is then
+// still silent, it has nothing to do with them.
+func (n *Node) historyAlarms(op *pmpb.UpdateAlarms, snap *fsm.Snapshot, c *checkupState, servers []raft.Server, v *chainVerdict) {
 	if c.disputes >= disputeRounds {
 		for _, id := range v.disputed {
 			if snap.Alarmed(pmpb.AlarmKey_KIND_DIVERGED, id) {
@@ -179,11 +181,13 @@ func (n *Node) historyAlarms(op *pmpb.UpdateAlarms, snap *fsm.Snapshot, c *check
 			})
 		}
 	}
-	if !v.unanimous {
-		return
-	}
 	for _, a := range snap.Alarms() {
-		if a.GetKey().GetKind() == pmpb.AlarmKey_KIND_DIVERGED {
+		if a.GetKey().GetKind() != pmpb.AlarmKey_KIND_DIVERGED {
+			continue
+		}
+		member := slices.ContainsFunc(servers, func(s raft.Server) bool { return string(s.ID) == a.GetKey().GetServerId() })
+		decided := len(v.disputed) == 0 && v.agreed > 0 && v.agreed >= a.GetModifyIndex()
+		if v.unanimous || decided || !member {
 			op.Clear = append(op.Clear, a.GetKey())
 		}
 	}
