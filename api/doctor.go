@@ -124,17 +124,26 @@ func (s *Server) checkDisk() []check {
 		out = append(out, above("log writes p99", time.Duration(d.WriteP99), 5*fsyncWarn, 5*fsyncFail, "the log's own writes are slow; is the disk shared?"))
 	}
 	if d.Total > 0 {
-		free := float64(d.Free) / float64(d.Total)
-		c := check{Name: "disk space", Status: checkOK, Value: fmt.Sprintf("%.0f %% free (%s)", 100*free, byteText(d.Free)), Bound: fmt.Sprintf("above %.0f %%", 100*diskWarn)}
-		if free < diskWarn {
-			c.Status, c.Advice = checkWarn, "make room: a full disk makes the cluster read-only"
-		}
-		if free < diskFail || d.Low {
-			c.Status = checkFail
-		}
-		out = append(out, c)
+		out = append(out, diskSpace(d.Free, d.Total, d.Low))
 	}
 	return out
+}
+
+// diskSpace judges the room on a disk. low is the verdict of the watermark, which
+// a small disk is below with a larger part of it free.
+func diskSpace(free, total uint64, low bool) check {
+	part := float64(free) / float64(total)
+	c := check{Name: "disk space", Status: checkOK, Value: fmt.Sprintf("%.0f %% free (%s)", 100*part, byteText(free)), Bound: fmt.Sprintf("above %.0f %%", 100*diskWarn)}
+	const advice = "make room: a full disk makes the cluster read-only"
+	switch {
+	case low:
+		c.Status, c.Bound, c.Advice = checkFail, "above the watermark", "make room: the cluster is read-only; 'pmctl alarms' says how much is wanted"
+	case part < diskFail:
+		c.Status, c.Advice = checkFail, advice
+	case part < diskWarn:
+		c.Status, c.Advice = checkWarn, advice
+	}
+	return c
 }
 
 // fsyncLatency measures the slowest of a few small durable writes in dir.

@@ -441,6 +441,19 @@ func TestDoctor(t *testing.T) {
 	}
 }
 
+func TestDoctorJudgesDisks(t *testing.T) {
+	for _, tt := range []struct {
+		free   uint64
+		low    bool
+		status string
+	}{{30, false, checkOK}, {15, false, checkWarn}, {5, false, checkFail}, {37, true, checkFail}, {5, true, checkFail}} {
+		c := diskSpace(tt.free<<20, 100<<20, tt.low)
+		if c.Status != tt.status || (c.Status == checkOK) != (c.Advice == "") || tt.low == (c.Bound == "above 20 %") {
+			t.Errorf("%d %% free, low %v: %+v", tt.free, tt.low, c)
+		}
+	}
+}
+
 func TestNothingToOperate(t *testing.T) {
 	h := newHarness(t)
 	for _, target := range []string{"GET operator/node", "GET operator/autopilot", "DELETE members/pm-1", "GET operator/snapshot", "POST operator/snapshot/restore", "GET operator/backups",
