@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -22,6 +23,7 @@ import (
 	"oaas.io/control-plane/proto/oaaspb"
 	"oaas.io/control-plane/proto/pmpb"
 	"oaas.io/control-plane/raftstore"
+	"oaas.io/control-plane/raftstore/backup"
 	"oaas.io/control-plane/registry"
 )
 
@@ -438,6 +440,24 @@ func TestDoctor(t *testing.T) {
 	}
 	if status["fsync"] == "" || status["open files"] == "" {
 		t.Errorf("%s", w.Body)
+	}
+}
+
+// TestBackupsThatAreRefused: a client that tries again for a wrong key only makes
+// its user wait for the reason.
+func TestBackupsThatAreRefused(t *testing.T) {
+	h := shop(t, operated)
+	for _, tt := range []struct {
+		err  error
+		code registry.Code
+	}{{fmt.Errorf("%w: the signature does not match", backup.ErrRefused), registry.FailedPrecondition}, {errors.New("connection refused"), registry.Unavailable}} {
+		h.ops.fail = tt.err
+		for _, method := range []string{http.MethodGet, http.MethodPost} {
+			w := h.do(method, "/api/v1/operator/backups", "")
+			if p := h.problem(w); p.Code != tt.code || p.Retryable != (tt.code == registry.Unavailable) || !strings.Contains(p.Detail, tt.err.Error()) {
+				t.Errorf("%s: %s", method, w.Body)
+			}
+		}
 	}
 }
 

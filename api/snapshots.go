@@ -3,10 +3,12 @@ package api
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"io"
 	"net/http"
 	"strconv"
 
+	"oaas.io/control-plane/raftstore/backup"
 	"oaas.io/control-plane/registry"
 )
 
@@ -91,7 +93,7 @@ func (s *Server) listBackups(w http.ResponseWriter, r *http.Request) error {
 	}
 	list, err := s.opts.Backups.List(r.Context())
 	if err != nil {
-		return &problem{code: registry.Unavailable, detail: "The backups cannot be listed: " + err.Error(), cause: err}
+		return backupProblem("The backups cannot be listed: ", err)
 	}
 	w.Header().Set("PM-Backups", strconv.Itoa(len(list)))
 	return writeJSON(w, http.StatusOK, append([]BackupView{}, list...))
@@ -107,9 +109,18 @@ func (s *Server) runBackup(w http.ResponseWriter, r *http.Request) error {
 		if p := operatorProblem(err); codeOf(p) != registry.Internal {
 			return p
 		}
-		return &problem{code: registry.Unavailable, detail: "The backup failed: " + err.Error(), cause: err}
+		return backupProblem("The backup failed: ", err)
 	}
 	return writeJSON(w, http.StatusCreated, made)
+}
+
+// backupProblem tells what may pass from what a setting has to cure.
+func backupProblem(what string, err error) error {
+	code := registry.Unavailable
+	if errors.Is(err, backup.ErrRefused) {
+		code = registry.FailedPrecondition
+	}
+	return &problem{code: code, detail: what + err.Error(), cause: err}
 }
 
 func errNoBackups() error {

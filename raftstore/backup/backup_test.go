@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -363,6 +364,38 @@ func TestADamagedNewestBackupIsMadeAgain(t *testing.T) {
 	}
 	if n := len(b.names(t)); n != 2 {
 		t.Fatalf("%d backups, want another one", n)
+	}
+}
+
+// TestRefusals: what only another setting cures is told from what may pass.
+func TestRefusals(t *testing.T) {
+	for name, tt := range map[string]struct {
+		status  int
+		code    string
+		refused bool
+	}{
+		"wrong secret": {http.StatusForbidden, "SignatureDoesNotMatch", true},
+		"unknown key":  {http.StatusForbidden, "InvalidAccessKeyId", true},
+		"no bucket":    {http.StatusNotFound, "NoSuchBucket", true},
+		"no object":    {http.StatusNotFound, "NoSuchKey", false},
+		"conflict":     {http.StatusConflict, "OperationAborted", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Content-Type", "application/xml")
+				w.WriteHeader(tt.status)
+				_, _ = fmt.Fprintf(w, "<Error><Code>%s</Code><Message>no</Message></Error>", tt.code)
+			}))
+			defer server.Close()
+			target, err := Open("s3://backups/x?region=here&endpoint="+server.URL, Credentials{AccessKey: "a", SecretKey: "s3cr3t"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer target.(*bucket).client.CredContext().Client.CloseIdleConnections()
+			if _, err := target.List(t.Context()); errors.Is(err, ErrRefused) != tt.refused || err == nil || strings.Contains(err.Error(), "s3cr3t") {
+				t.Errorf("%v", err)
+			}
+		})
 	}
 }
 

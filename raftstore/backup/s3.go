@@ -115,8 +115,12 @@ func (b *bucket) explain(name string, err error) error {
 	if err == nil {
 		return nil
 	}
-	if answer := minio.ToErrorResponse(err); answer.StatusCode == http.StatusNotFound && answer.Code != "NoSuchBucket" {
+	answer := minio.ToErrorResponse(err)
+	switch {
+	case answer.StatusCode == http.StatusNotFound && answer.Code != "NoSuchBucket":
 		return fmt.Errorf("%w: %s", ErrNotFound, name)
+	case answer.StatusCode == http.StatusUnauthorized, answer.StatusCode == http.StatusForbidden, answer.Code == "NoSuchBucket":
+		return fmt.Errorf("%w %s: %w", ErrRefused, b.where, err)
 	}
 	return fmt.Errorf("backup: %s: %w", b.where, err)
 }

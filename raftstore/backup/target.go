@@ -13,6 +13,10 @@ import (
 // ErrNotFound says that a target has nothing under a name.
 var ErrNotFound = errors.New("backup: no such backup")
 
+// ErrRefused says that a target does not let this node in, or that there is none
+// of that name. Trying again does not help, another setting does.
+var ErrRefused = errors.New("backup: refused by the target")
+
 // Target is where backups are kept. Names have no directories. Its methods are
 // safe for concurrent use.
 type Target interface {
