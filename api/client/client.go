@@ -175,6 +175,7 @@ func (c *Client) send(ctx context.Context, rq call) ([]byte, error) {
 	}
 	pause := c.opts.BackoffMin
 	sent := false
+	var answered error
 	for tried := 1; ; tried++ {
 		at := c.current.Load()
 		body, failed := c.attempt(ctx, c.servers[at], rq)
@@ -182,6 +183,9 @@ func (c *Client) send(ctx context.Context, rq call) ([]byte, error) {
 			return body, nil
 		}
 		sent = sent || failed.sent
+		if said := new(Error); errors.As(failed.err, &said) {
+			answered = failed.err
+		}
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("%s %s: %w (last failure: %w)", rq.method, rq.path, context.Cause(ctx), failed.err)
 		}
@@ -195,7 +199,7 @@ func (c *Client) send(ctx context.Context, rq call) ([]byte, error) {
 		}
 		wait := max(failed.after, pause/2+mrand.N(pause/2+1))
 		if time.Until(deadline) < wait {
-			return nil, c.giveUp(failed, sent && rq.key != "")
+			return nil, c.giveUp(failed, answered, sent && rq.key != "")
 		}
 		pause = min(2*pause, c.opts.BackoffMax)
 		if err := sleep(ctx, wait); err != nil {
@@ -204,10 +208,14 @@ func (c *Client) send(ctx context.Context, rq call) ([]byte, error) {
 	}
 }
 
-func (c *Client) giveUp(last *failure, sent bool) error {
-	var answered *Error
-	if errors.As(last.err, &answered) {
+// giveUp tells what the last server that answered said, if any did: that another
+// one is down explains nothing. A write that may have taken effect comes first.
+func (c *Client) giveUp(last *failure, answered error, sent bool) error {
+	if said := new(Error); errors.As(last.err, &said) {
 		return last.err
+	}
+	if answered != nil && !sent {
+		return answered
 	}
 	return &UnreachableError{Servers: c.Servers(), Sent: sent, Cause: last.err}
 }

@@ -155,6 +155,23 @@ func TestErrors(t *testing.T) {
 	}
 }
 
+// TestTheServerThatAnsweredIsBelieved: a node that is down must not hide what the
+// others say, whichever was asked last.
+func TestTheServerThatAnsweredIsBelieved(t *testing.T) {
+	srv := serve(t, func(_ int, w http.ResponseWriter, _ *http.Request) {
+		reply(w, 503, `{"code":"unavailable","detail":"the bucket is away","retryable":true}`)
+	})
+	down := httptest.NewServer(http.NotFoundHandler())
+	down.Close()
+	for _, servers := range [][]string{{srv.URL, down.URL}, {down.URL, srv.URL}} {
+		_, err := newClient(t, Options{Servers: servers, RetryFor: time.Millisecond}).Backups(t.Context())
+		var answered *Error
+		if !errors.As(err, &answered) || answered.Message != "the bucket is away" {
+			t.Errorf("%v", err)
+		}
+	}
+}
+
 func TestRetriesCarryOneKey(t *testing.T) {
 	srv := serve(t, func(n int, w http.ResponseWriter, _ *http.Request) {
 		switch n {
