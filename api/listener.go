@@ -3,6 +3,7 @@ package api
 import (
 	"net"
 	"sync"
+	"sync/atomic"
 )
 
 // limitListener accepts no more than a number of connections at a time. Unlike
@@ -31,7 +32,9 @@ func (l *limitListener) Accept() (net.Conn, error) {
 		<-l.slots
 		return nil, err
 	}
-	return &limitedConn{Conn: conn, release: sync.OnceFunc(func() { <-l.slots })}, nil
+	c := &limitedConn{Conn: conn, release: sync.OnceFunc(func() { <-l.slots })}
+	c.waiting.Store(true)
+	return c, nil
 }
 
 // open counts the accepted connections that are not closed. The slot that Accept
@@ -46,6 +49,13 @@ func (l *limitListener) Close() error {
 type limitedConn struct {
 	net.Conn
 	release func()
+	// waiting: net/http is reading a request, no handler has it yet; idle: the last
+	// one was answered and nothing has come since.
+	waiting, idle atomic.Bool
+	// late: reading has met its deadline. That alone is no fault of an idle peer.
+	late atomic.Bool
+	// refusal is why net/http will give up, as far as reading and writing tell.
+	refusal atomic.Pointer[string]
 }
 
 func (c *limitedConn) Close() error {

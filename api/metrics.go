@@ -14,6 +14,7 @@ type metrics struct {
 	forwards *prometheus.CounterVec
 	relays   *prometheus.CounterVec
 	held     prometheus.Counter
+	refused  *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer) (*metrics, error) {
@@ -40,8 +41,11 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		held: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "oaas_pm_http_held_total", Help: "Requests that had to wait for a leader.",
 		}),
+		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "oaas_pm_http_refused_connections_total", Help: "Connections that were given up before they had brought a request that a handler could answer.",
+		}, []string{"reason"}),
 	}
-	for _, c := range []prometheus.Collector{m.requests, m.duration, m.inFlight, m.panics, m.forwards, m.relays, m.held} {
+	for _, c := range []prometheus.Collector{m.requests, m.duration, m.inFlight, m.panics, m.forwards, m.relays, m.held, m.refused} {
 		if err := reg.Register(c); err != nil {
 			return nil, fmt.Errorf("api: register metrics: %w", err)
 		}

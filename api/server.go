@@ -12,6 +12,8 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"golang.org/x/sync/semaphore"
+
+	"oaas.io/control-plane/raftstore"
 )
 
 // Server is the REST interface of one node. It is safe for concurrent use.
@@ -22,6 +24,9 @@ type Server struct {
 	handler  http.Handler
 	static   *os.Root
 	buffered *semaphore.Weighted
+
+	// tellRefusal logs a connection that was refused, once per peer and minute.
+	tellRefusal func(what, peer, reason string, err error)
 
 	started  time.Time
 	settings map[string]string
@@ -47,6 +52,7 @@ func New(opts Options) (*Server, error) {
 		opts: opts, log: opts.Logger, metrics: m,
 		buffered: semaphore.NewWeighted(opts.MaxBufferedBytes),
 	}
+	s.tellRefusal = raftstore.TellRefusals(opts.Logger)
 	s.started, s.settings = opts.Now(), redact(opts.Settings)
 	s.life, s.end = context.WithCancel(context.Background())
 	if opts.StaticDir != "" {
@@ -66,7 +72,9 @@ func (s *Server) Handler() http.Handler { return s.handler }
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	defer s.stop()
 	httpServer := &http.Server{
-		Handler:           s.handler,
+		Handler:           noteHandled(s.handler),
+		ConnContext:       withConn,
+		ConnState:         s.watchConn,
 		ReadHeaderTimeout: s.opts.ReadHeaderTimeout,
 		IdleTimeout:       s.opts.IdleTimeout,
 		MaxHeaderBytes:    s.opts.MaxHeaderBytes,

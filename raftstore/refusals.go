@@ -45,6 +45,12 @@ func newRefusalLog(log hclog.Logger) *refusalLog {
 	return &refusalLog{log: log, now: time.Now, told: make(map[refusalKey]*refusal)}
 }
 
+// TellRefusals gives what tells of refused peers on another port, each once per
+// minute and reason. It is safe for concurrent use.
+func TellRefusals(log hclog.Logger) func(what, peer, reason string, err error) {
+	return newRefusalLog(log).tell
+}
+
 // tell logs that something of peer, an address or a name, was refused.
 func (r *refusalLog) tell(what, peer, reason string, err error) {
 	if host, _, serr := net.SplitHostPort(peer); serr == nil {
