@@ -35,12 +35,12 @@ func (s *Server) watchConn(conn net.Conn, state http.ConnState) {
 	if !ok {
 		return
 	}
-	switch state {
-	case http.StateIdle:
+	if state == http.StateIdle {
 		// Whoever says nothing more has done nothing wrong.
 		c.late.Store(false)
 		c.idle.Store(true)
-	case http.StateClosed:
+	}
+	if state == http.StateClosed {
 		if why := c.refusal.Load(); why != nil {
 			s.metrics.refused.WithLabelValues(*why).Inc()
 			s.tellRefusal("a connection to the HTTP port", c.RemoteAddr().String(), *why, nil)
