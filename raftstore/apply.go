@@ -66,16 +66,22 @@ func (n *Node) submit(ctx context.Context, cmd *pmpb.Command) (fsm.Result, error
 	return n.propose(ctx, data)
 }
 
+// Now gives the time that a command would be stamped with if this node led: by the
+// middle of all servers' clocks, and never before the log's.
+func (n *Node) Now() time.Time {
+	now := n.clock()
+	if last := n.state.Snapshot().Meta().GetTime(); last != nil && last.AsTime().After(now) {
+		return last.AsTime()
+	}
+	return now
+}
+
 // stamp gives a copy of cmd's envelope with what only the leader knows. Time
 // never runs backwards in the log, whatever the clocks of successive leaders say,
 // and a leader whose clock is not that of the others is corrected, see clock.
 func (n *Node) stamp(cmd *pmpb.Command) *pmpb.Command {
-	now := n.clock()
-	if last := n.state.Snapshot().Meta().GetTime(); last != nil && last.AsTime().After(now) {
-		now = last.AsTime()
-	}
 	return &pmpb.Command{
-		Version: fsm.Version, LeaderTime: timestamppb.New(now),
+		Version: fsm.Version, LeaderTime: timestamppb.New(n.Now()),
 		RequestId: cmd.GetRequestId(), ExpectedTerm: cmd.GetExpectedTerm(), Principal: cmd.GetPrincipal(),
 		Guards: cmd.GetGuards(), Idempotency: cmd.GetIdempotency(), Op: cmd.GetOp(),
 	}

@@ -176,6 +176,9 @@ func TestLeaderClockIsBounded(t *testing.T) {
 			}
 			return nil
 		})
+		if at := fast.Now(); time.Since(at).Abs() > time.Minute {
+			t.Errorf("the time for the next command is %v off", -time.Since(at))
+		}
 		c.write("k", off.String())
 		c.expectEverywhere("k", off.String())
 		for _, n := range c.nodes {

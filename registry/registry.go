@@ -40,7 +40,8 @@ type Options struct {
 	// MaxAttempts bounds how often an operation is decided anew because the
 	// state moved under it. Default 16.
 	MaxAttempts int
-	// Now is the clock by which the leader's log stamps commands. Default time.Now.
+	// Now is the clock by which the leader's log stamps commands. Default: the
+	// Store's method Now if it has one, else time.Now.
 	Now func() time.Time
 }
 
@@ -81,6 +82,9 @@ func New(opts Options) (*Registry, error) {
 	}
 	if opts.Now == nil {
 		opts.Now = time.Now
+		if clock, ok := opts.Store.(interface{ Now() time.Time }); ok {
+			opts.Now = clock.Now
+		}
 	}
 	return &Registry{
 		store: opts.Store, log: opts.Logger, newUID: opts.NewUID,

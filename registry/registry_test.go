@@ -396,6 +396,44 @@ func TestForgottenIdempotencyKey(t *testing.T) {
 	}
 }
 
+// clocked is a store that tells the log's time, as a node does.
+type clocked struct {
+	*registrytest.Store
+	now func() time.Time
+}
+
+func (c clocked) Now() time.Time { return c.now() }
+
+// Whether an answer is still to be given again goes by the log's time: a node whose
+// own clock is ahead would refuse the retry of a write that was done.
+func TestReplayGoesByTheLogsTime(t *testing.T) {
+	store, err := registrytest.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	behind := func() time.Time { return time.Now().Add(-2 * fsm.ReplyTTL) }
+	store.Now = behind
+	r, err := registry.New(registry.Options{Store: clocked{store, behind}, NewUID: func() string { return "uid-1" }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ri := registry.RequestInfo{
+		Precondition: registry.Precondition{MustNotExist: true},
+		Idempotency:  &registry.Idempotency{Key: "key", RequestHash: []byte("h"), Reply: func(any) (int, []byte) { return 201, nil }},
+	}
+	create := func() error {
+		_, _, err := r.CreatePackage(t.Context(), ri, &model.OPackage{Name: "one"})
+		return err
+	}
+	if err := create(); err != nil {
+		t.Fatal(err)
+	}
+	var again *registry.Replayed
+	if err := create(); !errors.As(err, &again) {
+		t.Errorf("the retry = %v", err)
+	}
+}
+
 func TestCascade(t *testing.T) {
 	ctx := context.Background()
 	_, store := withShop(t, "oaas-1", "oaas-2")
