@@ -102,7 +102,13 @@ func TestFeatureLevelIsNotRaisedOnAnOldRow(t *testing.T) {
 	silent := c.nodes[2]
 	c.expectHealthy(3)
 	// The row of the server that is about to fall silent promises level 2.
-	row := proto.CloneOf(c.leader().State().Snapshot().Member(silent.ServerID()))
+	var row *pmpb.Member
+	eventually(t, "the server has a row", func() error {
+		if row = proto.CloneOf(c.leader().State().Snapshot().Member(silent.ServerID())); row == nil {
+			return errors.New("it has none yet")
+		}
+		return nil
+	})
 	silent.kill()
 	for _, n := range c.nodes[:2] {
 		n.kill()
@@ -119,11 +125,7 @@ func TestFeatureLevelIsNotRaisedOnAnOldRow(t *testing.T) {
 		}
 		return nil
 	})
-	t1 := leader.readyTerm()
-	if t1 == nil {
-		t.Fatal("the leader is not ready")
-	}
-	leader.raiseFeatureLevel(t.Context(), t1.number)
+	leader.raiseFeatureLevel(t.Context(), leader.Term())
 	if have := leader.State().Snapshot().FeatureLevel(); have != 1 {
 		t.Fatalf("the level was raised to %d, while %s is silent", have, silent.name)
 	}
