@@ -114,13 +114,16 @@ func (p *pilot) meet(servers []raft.Server) {
 			delete(p.heard, id)
 			delete(p.answers, id)
 			delete(p.last, id)
+			p.n.layer.contacts.forget(id)
 		}
 	}
 }
 
-// silence is for how long a server has not answered. One that never did is counted
-// from when it was met: a new leader does not know what its predecessor saw, and a
-// server that has just joined was not silent before.
+// silence is for how long a server has answered neither autopilot's question nor a
+// message of Raft: one whose gRPC port alone cannot be reached confirms entries, and
+// its vote must not be taken away. One that never answered is counted from when it
+// was met: a new leader does not know what its predecessor saw, and a server that
+// has just joined was not silent before.
 func (p *pilot) silence(id raft.ServerID) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -129,6 +132,9 @@ func (p *pilot) silence(id raft.ServerID) time.Duration {
 		if last, ok = p.met[id]; !ok {
 			return 0
 		}
+	}
+	if contact := p.n.layer.contacts.last(id); contact.After(last) {
+		last = contact
 	}
 	return time.Since(last)
 }

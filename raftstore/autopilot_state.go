@@ -127,6 +127,8 @@ func (p *pilot) serverState(server Server, state *autopilot.ServerState, config 
 func (p *pilot) ailment(s *ServerState, answer *pmpb.IdentifyResponse, config *pmpb.Autopilot) string {
 	threshold := config.GetLastContactThreshold().AsDuration()
 	switch {
+	case answer == nil && time.Since(p.n.layer.contacts.last(raft.ServerID(s.ID))) < threshold:
+		return "its Raft port answers and its gRPC port " + s.GRPCAddress + " does not; it does not count as dead"
 	case answer == nil:
 		return fmt.Sprintf("it has not answered for %s; after %s it counts as dead",
 			p.silence(raft.ServerID(s.ID)).Round(time.Second), config.GetDeadServerGrace().AsDuration())

@@ -56,6 +56,37 @@ func TestDeadServerIsReplacedBySpare(t *testing.T) {
 	c.expectQuorum(spare)
 }
 
+// TestServerWithoutItsInternalPortIsNotDead: what a voter confirms by Raft counts,
+// whoever reaches its other port.
+func TestServerWithoutItsInternalPortIsNotDead(t *testing.T) {
+	c := startCluster(t, 3)
+	spare := c.add("n4")
+	spare.start()
+	c.expectServers(c.nodes[:3], c.nodes[3:])
+	leader := c.leader()
+	deaf := c.others(leader)[0]
+	deaf.stopServing()
+	c.configureAutopilot(quickGrace())
+	since := time.Now()
+	eventually(t, "the grace is over, and autopilot says which port does not answer", func() error {
+		if n := testutil.ToFloat64(leader.m.removals); n > 0 {
+			t.Fatal("the server was removed as a dead one")
+		}
+		state, err := leader.Autopilot()
+		if err != nil {
+			return err
+		}
+		if problems := strings.Join(state.Problems, "; "); !strings.Contains(problems, "its gRPC port "+deaf.grpcAddr+" does not") {
+			return errors.New(problems)
+		}
+		if over := time.Since(since); over < 8*testTiming.Heartbeat {
+			return fmt.Errorf("%s", over)
+		}
+		return nil
+	})
+	c.expectServers(c.nodes[:3], c.nodes[3:])
+}
+
 // TestNewServerOfAnOldLeaderIsNotDead: a leader may have led for longer than dead
 // servers are given. Whoever joins then has not been silent for that long.
 func TestNewServerOfAnOldLeaderIsNotDead(t *testing.T) {

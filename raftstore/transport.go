@@ -55,9 +55,11 @@ type peerTransport struct {
 	*raft.NetworkTransport
 	checked chan raft.RPC
 	refuse  func(command any, err error)
-	closing sync.Once
-	closed  chan struct{}
-	wg      sync.WaitGroup
+	// contacts is told who answers.
+	contacts *contacts
+	closing  sync.Once
+	closed   chan struct{}
+	wg       sync.WaitGroup
 }
 
 // Consumer gives the messages that passed.
@@ -104,7 +106,11 @@ func (t *peerTransport) AppendEntriesPipeline(id raft.ServerID, a raft.ServerAdd
 }
 
 func (t *peerTransport) AppendEntries(id raft.ServerID, a raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
-	return t.NetworkTransport.AppendEntries(id, target(id, a), args, resp)
+	err := t.NetworkTransport.AppendEntries(id, target(id, a), args, resp)
+	if err == nil {
+		t.contacts.note(id)
+	}
+	return err
 }
 
 func (t *peerTransport) RequestVote(id raft.ServerID, a raft.ServerAddress, args *raft.RequestVoteRequest, resp *raft.RequestVoteResponse) error {
@@ -139,8 +145,9 @@ func newTransport(layer *streamLayer, timing Timing, log hclog.Logger) raft.Tran
 			Logger:                  log,
 			MsgpackUseNewTimeFormat: true,
 		}),
-		checked: make(chan raft.RPC),
-		closed:  make(chan struct{}),
+		contacts: &layer.contacts,
+		checked:  make(chan raft.RPC),
+		closed:   make(chan struct{}),
 		refuse: func(command any, err error) {
 			layer.m.refusedCalls.WithLabelValues("malformed").Inc()
 			layer.refusals.tell("a message on the log's port", fmt.Sprintf("%T", command), "malformed", err)
@@ -170,6 +177,7 @@ type streamLayer struct {
 	whereabouts func(id string) string
 	log         hclog.Logger
 	refusals    *refusalLog
+	contacts    contacts
 	m           *metrics
 
 	accepted chan net.Conn
