@@ -48,7 +48,8 @@ func (w Watermark) withDefaults() Watermark {
 	return w
 }
 
-func (w Watermark) validate() error {
+// Validate reports a watermark that no disk can keep.
+func (w Watermark) Validate() error {
 	w = w.withDefaults()
 	if w.Percent > 50 {
 		return fmt.Errorf("raftstore: %d %% of a disk are asked to stay free, at most 50 can be", w.Percent)

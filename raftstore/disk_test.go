@@ -29,7 +29,7 @@ func TestWatermark(t *testing.T) {
 	for name, bad := range map[string]Watermark{
 		"percent": {Percent: 51}, "bounds": {MinBytes: 2, MaxBytes: 1},
 	} {
-		if bad.validate() == nil {
+		if bad.Validate() == nil {
 			t.Errorf("%s: %+v is accepted", name, bad)
 		}
 	}

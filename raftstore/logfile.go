@@ -243,6 +243,14 @@ func (c Compaction) withDefaults() Compaction {
 	return c
 }
 
+// Validate reports a part of a file that it cannot have.
+func (c Compaction) Validate() error {
+	if p := c.withDefaults().FreePercent; p < 1 || p > 99 {
+		return fmt.Errorf("raftstore: %d %% of the log's file are asked to be unused before it is compacted, 1 to 99 can be", p)
+	}
+	return nil
+}
+
 func (c Compaction) wanted(s *logSummary) bool {
 	return s.exists && c.MinBytes > 0 && s.bytes >= c.MinBytes && s.bytes-s.used > s.bytes/100*c.FreePercent
 }

@@ -196,7 +196,10 @@ func (o *Options) Validate() error {
 	if t.Election < t.Heartbeat {
 		return fmt.Errorf("raftstore: election timeout %v is below the heartbeat timeout %v", t.Election, t.Heartbeat)
 	}
-	if err := o.Watermark.validate(); err != nil {
+	if err := o.Watermark.Validate(); err != nil {
+		return err
+	}
+	if err := o.Compaction.Validate(); err != nil {
 		return err
 	}
 	if o.InMemory {

@@ -30,6 +30,11 @@ type options struct {
 	Peers         []string
 	Profile       string
 
+	// Watermark is how much of the data directory's file system must stay free, and
+	// Compaction when the log's file is made smaller.
+	Watermark  raftstore.Watermark
+	Compaction raftstore.Compaction
+
 	GossipJoin []string
 	GossipKey  string
 	Region     string
@@ -68,6 +73,11 @@ func (o *options) bind(fs *pflag.FlagSet) {
 	fs.StringVar(&o.AdvertiseHost, "advertise-host", "", "host name or address at which the other nodes reach this one; a stable DNS name is best (default: the host of --raft-addr, else the host's name)")
 	fs.StringSliceVar(&o.Peers, "peers", nil, "internal gRPC addresses of all nodes that found the cluster together, this one included")
 	fs.StringVar(&o.Profile, "profile", "standard", "Raft timing: standard (1 s heartbeat timeout), fast (500 ms, for low-latency networks) or slow-disk (3 s)")
+	fs.Uint64Var(&o.Watermark.Percent, "disk-low-percent", 5, "percentage of the data directory's file system that must stay free; the cluster is read-only while a node has less")
+	fs.Uint64Var(&o.Watermark.MinBytes, "disk-low-min-bytes", 256<<20, "bytes that must stay free however small the file system is, up to a half of it")
+	fs.Uint64Var(&o.Watermark.MaxBytes, "disk-low-max-bytes", 4<<30, "free bytes that are enough however large the file system is")
+	fs.Int64Var(&o.Compaction.MinBytes, "log-compact-min-bytes", 64<<20, "size from which the log's file is compacted at the start; negative: never")
+	fs.Int64Var(&o.Compaction.FreePercent, "log-compact-free-percent", 50, "percentage of the log's file that must be unused for that")
 
 	fs.StringSliceVar(&o.GossipJoin, "gossip-join", nil, "gossip addresses of the other nodes (default: the hosts of --peers with the port of --gossip-addr)")
 	fs.StringVar(&o.GossipKey, "gossip-key", "", "base64 of 16, 24 or 32 bytes that encrypt gossip, the same everywhere; further keys after commas are only accepted, for rotation")
@@ -154,6 +164,12 @@ func (o *options) Validate() error {
 	case raftstore.Standard, raftstore.Fast, raftstore.SlowDisk:
 	default:
 		bad("profile", "%q is none of standard, fast, slow-disk", o.Profile)
+	}
+	if err := o.Watermark.Validate(); err != nil {
+		bad("disk-low-percent", "%v", err)
+	}
+	if err := o.Compaction.Validate(); err != nil {
+		bad("log-compact-free-percent", "%v", err)
 	}
 	if _, err := discovery.ParseKeys(o.GossipKey); err != nil {
 		bad("gossip-key", "%v", err)

@@ -102,6 +102,8 @@ func (n *node) raftOptions() raftstore.Options {
 		HTTPAddress: n.opts.advertise(n.opts.HTTPAddr),
 		Peers:       n.opts.Peers,
 		Profile:     raftstore.Profile(n.opts.Profile),
+		Watermark:   n.opts.Watermark,
+		Compaction:  n.opts.Compaction,
 		Version:     version.Version,
 		Name:        n.opts.nodeName(),
 		Zone:        n.opts.Zone,
