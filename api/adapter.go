@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"math"
+	"strings"
 	"time"
 
 	"oaas.io/control-plane/fsm"
@@ -65,10 +66,15 @@ func (n NodeInspection) Tuning() Tuning {
 
 // Tune changes what is not zero.
 func (n NodeInspection) Tune(t Tuning) error {
-	return n.Node.Tune(raftstore.Tuning{
+	err := n.Node.Tune(raftstore.Tuning{
 		SnapshotInterval: time.Duration(t.SnapshotInterval), SnapshotThreshold: t.SnapshotThreshold, TrailingLogs: t.TrailingLogs,
 		Heartbeat: time.Duration(t.HeartbeatTimeout), Election: time.Duration(t.ElectionTimeout),
 	})
+	var refused *raftstore.TuningError
+	if errors.As(err, &refused) && refused.Reason != "" {
+		return fail(registry.InvalidArgument, "%s", strings.ToUpper(refused.Reason[:1])+refused.Reason[1:])
+	}
+	return err
 }
 
 // LogEntries yields entries of the node's log.

@@ -296,6 +296,10 @@ func TestMembershipOfRealNodes(t *testing.T) {
 	if status != http.StatusConflict || !strings.Contains(text, "has no vote and cannot lead") {
 		t.Errorf("%d %s", status, text)
 	}
+	status, text = ask(leader, http.MethodPatch, "operator/raft/tuning", `{"heartbeat_timeout":"1ms"}`)
+	if status != http.StatusBadRequest || !strings.Contains(text, `"detail":"A heartbeat timeout of 1ms is below`) {
+		t.Errorf("%d %s", status, text)
+	}
 	// The new leader has to find the others healthy first.
 	eventually(t, "it is removed", func() error {
 		status, text := ask(leader, http.MethodDelete, "members/"+gone+"?force", "")

@@ -36,6 +36,8 @@ func counted(n int, noun string) string {
 	case n == 1:
 	case strings.HasSuffix(noun, "x"):
 		noun += "es"
+	case strings.HasSuffix(noun, "ry"):
+		noun = strings.TrimSuffix(noun, "y") + "ies"
 	default:
 		noun += "s"
 	}

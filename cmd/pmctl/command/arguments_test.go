@@ -40,8 +40,10 @@ func TestCounted(t *testing.T) {
 			t.Errorf("%q", got)
 		}
 	}
-	if got := counted(2, "index"); got != "2 indexes" {
-		t.Errorf("%q", got)
+	for noun, want := range map[string]string{"index": "2 indexes", "entry": "2 entries", "day": "2 days"} {
+		if got := counted(2, noun); got != want {
+			t.Errorf("%q", got)
+		}
 	}
 }
 

@@ -137,7 +137,7 @@ func (a *app) raftTuneCommand() *cobra.Command {
 	reportFlag(cmd, &format)
 	a.nodeFlag(cmd, &node, "node to tune (default: the one that is asked)")
 	fs := cmd.Flags()
-	fs.DurationVar((*time.Duration)(&t.SnapshotInterval), "snapshot-interval", 0, "how often the log is looked at for a snapshot")
+	fs.DurationVar((*time.Duration)(&t.SnapshotInterval), "snapshot-interval", 0, "how often the log is looked at for a snapshot, from the next look on")
 	fs.Uint64Var(&t.SnapshotThreshold, "snapshot-threshold", 0, "entries after which a snapshot is taken")
 	fs.Uint64Var(&t.TrailingLogs, "trailing-logs", 0, "entries kept behind a snapshot")
 	fs.DurationVar((*time.Duration)(&t.HeartbeatTimeout), "heartbeat", 0, "time without the leader before an election; change all nodes")

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -154,7 +155,7 @@ func checkLag(members []client.Member, bound uint64) client.Check {
 	for _, m := range members {
 		if m.Health != nil && m.Health.Lag > most {
 			most = m.Health.Lag
-			c.Value = fmt.Sprintf("%d entries (%s)", most, nodeName(m.Name, m.ServerID))
+			c.Value = fmt.Sprintf("%s (%s)", counted(int(min(most, math.MaxInt32)), "entry"), nodeName(m.Name, m.ServerID))
 		}
 	}
 	if most > bound {

@@ -35,6 +35,7 @@ func TestUpgradeCheck(t *testing.T) {
 		"not healthy":          {"GET /api/v1/members", `"healthy":true`, `"healthy":false`, ExitFailure, "nodes|fail|not healthy: pm-0"},
 		"health not known":     {"GET /api/v1/members", `{"healthy":true,"lag":2,"reasons":[]}`, `null`, ExitFailure, "nodes|fail|not healthy: pm-0"},
 		"lag":                  {"GET /api/v1/members", `"lag":2`, `"lag":900`, ExitFailure, "lag|fail|900 entries (pm-0)|at most 250"},
+		"lag of one":           {"GET /api/v1/members", `"lag":2`, `"lag":1`, ExitOK, "lag|ok|2 entries (pm-1)"},
 		"no tolerance":         {"GET /api/v1/operator/autopilot", `"failure_tolerance":1`, `"failure_tolerance":0`, ExitFailure, "failure tolerance|fail|0"},
 		"one node":             {"GET /api/v1/operator/autopilot", `"failure_tolerance":1,"voters":3,"desired_voters":3`, `"failure_tolerance":0,"voters":1,"desired_voters":1`, ExitOK, "failure tolerance|warn|0"},
 		"missing voters":       {"GET /api/v1/operator/autopilot", `"desired_voters":3`, `"desired_voters":5`, ExitOK, "voters|warn|3|5"},
