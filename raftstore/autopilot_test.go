@@ -280,6 +280,12 @@ func TestRemovalsInARowKeepTheTolerance(t *testing.T) {
 	}
 	c.start()
 	leader := c.leader()
+	eventually(t, "autopilot runs, so that it can be replaced", func() error {
+		if leader.readyTerm() == nil || leader.readyTerm().pilot.Load() == nil {
+			return errors.New("not yet")
+		}
+		return nil
+	})
 	seen := &sighting{state: &autopilot.State{Servers: map[raft.ServerID]*autopilot.ServerState{}}, servers: map[string]ServerState{}}
 	for _, s := range leader.Servers() {
 		seen.state.Servers[raft.ServerID(s.ID)] = &autopilot.ServerState{Health: autopilot.ServerHealth{Healthy: true}}

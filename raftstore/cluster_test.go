@@ -17,6 +17,7 @@ import (
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
 
+	"oaas.io/control-plane/fsm"
 	"oaas.io/control-plane/proto/pmpb"
 )
 
@@ -242,7 +243,9 @@ func startCluster(t testing.TB, n int) *testCluster {
 	t.Helper()
 	c := newCluster(t, n)
 	c.start()
-	c.leader()
+	// The feature level rises when every server answers: a test that takes one away
+	// before would have a cluster that stays at the first level.
+	c.leader().expectLevel(fsm.Level)
 	return c
 }
 
