@@ -71,7 +71,7 @@ func (n NodeInspection) Tune(t Tuning) error {
 		Heartbeat: time.Duration(t.HeartbeatTimeout), Election: time.Duration(t.ElectionTimeout),
 	})
 	var refused *raftstore.TuningError
-	if errors.As(err, &refused) && refused.Reason != "" {
+	if errors.As(err, &refused) {
 		return fail(registry.InvalidArgument, "%s", strings.ToUpper(refused.Reason[:1])+refused.Reason[1:])
 	}
 	return err

@@ -283,7 +283,7 @@ func (s *Server) checkVoters() []check {
 	}
 	c := check{Name: "voters", Status: checkOK, Value: strconv.Itoa(voters), Bound: "an odd number"}
 	if voters%2 == 0 {
-		c.Status, c.Advice = checkWarn, fmt.Sprintf("%d voters tolerate no more failures than %d", voters, voters-1)
+		c.Status, c.Advice = checkWarn, fmt.Sprintf("%d voters tolerate no more failures than %d would", voters, voters-1)
 	}
 	if s.opts.Membership == nil {
 		return []check{c}

@@ -95,7 +95,7 @@ func (c *call) remember(idem *pmpb.Idempotency) {
 			c.forget(old)
 		}
 	}
-	c.put(TableReplies, reply)
+	c.put(atReplies, reply)
 }
 
 // beyond reports whether the class exceeds its limits.
@@ -115,7 +115,7 @@ func (s *Snapshot) repliesInOrder(ephemeral bool) iter.Seq[*pmpb.Reply] {
 
 func (c *call) forget(reply *pmpb.Reply) {
 	c.meta.replies.of(reply.GetEphemeral()).add(reply, -1)
-	c.drop(TableReplies, reply)
+	c.drop(atReplies, reply)
 }
 
 func (c *call) expired(reply *pmpb.Reply) bool {

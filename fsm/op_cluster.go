@@ -22,7 +22,7 @@ func putCluster(c *call, op *pmpb.PutCluster) error {
 		row.CreateIndex = c.index
 	}
 	row.ModifyIndex = c.index
-	c.put(TableClusters, row)
+	c.put(atClusters, row)
 	return nil
 }
 
@@ -36,6 +36,6 @@ func removeCluster(c *call, op *pmpb.RemoveCluster) error {
 	for u := range c.view.UnitsChangedSince(op.GetName(), 0) {
 		return &InUseError{Table: TableClusters, Key: op.GetName(), ByTable: TableUnits, By: u.GetId()}
 	}
-	c.drop(TableClusters, have)
+	c.drop(atClusters, have)
 	return nil
 }

@@ -31,8 +31,8 @@ func commitDeployment(c *call, op *pmpb.CommitDeployment) error {
 	if err := c.settleGeneration(row, have, moved); err != nil {
 		return err
 	}
-	c.put(TableDeployments, row)
-	c.put(TablePlans, &Plan{
+	c.put(atDeployments, row)
+	c.put(atPlans, &Plan{
 		DeploymentKey: doc.Key, DeploymentUID: row.UID, Generation: row.Generation,
 		Document: op.GetPlan(), ModifyIndex: c.index,
 	})
@@ -161,7 +161,7 @@ func (c *call) placeUnits(row, have *Deployment, planned []*pmpb.PlannedUnit) (m
 		if err != nil {
 			return false, err
 		}
-		c.put(TableUnits, u)
+		c.put(atUnits, u)
 	}
 	if have == nil {
 		return moved, nil
@@ -169,7 +169,7 @@ func (c *call) placeUnits(row, have *Deployment, planned []*pmpb.PlannedUnit) (m
 	for _, old := range c.view.UnitsByDeployment(row.UID) {
 		if !keep[old.GetId()] && !old.GetTombstone() {
 			moved = true
-			c.put(TableUnits, c.bury(old, row.Generation))
+			c.put(atUnits, c.bury(old, row.Generation))
 		}
 	}
 	return moved, nil
@@ -214,9 +214,9 @@ func deleteDeployment(c *call, op *pmpb.DeleteDeployment) error {
 	if have == nil || (op.GetUid() != "" && op.GetUid() != have.UID) {
 		return &NotFoundError{Table: TableDeployments, Key: op.GetKey()}
 	}
-	c.drop(TableDeployments, have)
+	c.drop(atDeployments, have)
 	if plan := c.view.Plan(op.GetKey()); plan != nil {
-		c.drop(TablePlans, plan)
+		c.drop(atPlans, plan)
 	}
 	units := c.view.UnitsByDeployment(have.UID)
 	if len(units) == 0 {
@@ -226,10 +226,10 @@ func deleteDeployment(c *call, op *pmpb.DeleteDeployment) error {
 	for _, u := range units {
 		envs = append(envs, u.GetEnv())
 		if !u.GetTombstone() {
-			c.put(TableUnits, c.bury(u, have.Generation+1))
+			c.put(atUnits, c.bury(u, have.Generation+1))
 		}
 	}
-	c.put(TableDeletions, &pmpb.Deletion{
+	c.put(atDeletions, &pmpb.Deletion{
 		DeploymentUid: have.UID, DeploymentKey: have.Doc.Key,
 		PackageName: have.Doc.PackageName, ClassKey: have.Doc.ClassKey,
 		Envs: slices.Compact(envs), DeletedAt: c.now(),

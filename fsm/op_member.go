@@ -19,7 +19,7 @@ func putMember(c *call, op *pmpb.PutMember) error {
 		return nil
 	}
 	row.ModifyIndex = c.index
-	c.put(TableMembers, row)
+	c.put(atMembers, row)
 	return nil
 }
 
@@ -28,6 +28,6 @@ func removeMember(c *call, op *pmpb.RemoveMember) error {
 	if have == nil {
 		return &NotFoundError{Table: TableMembers, Key: op.GetServerId()}
 	}
-	c.drop(TableMembers, have)
+	c.drop(atMembers, have)
 	return nil
 }

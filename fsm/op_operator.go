@@ -37,7 +37,7 @@ func putAutopilot(c *call, op *pmpb.PutAutopilot) error {
 		return nil
 	}
 	row.ModifyIndex = c.index
-	c.put(TableAutopilot, row)
+	c.put(atAutopilot, row)
 	return nil
 }
 
@@ -51,7 +51,7 @@ func updateAlarms(c *call, op *pmpb.UpdateAlarms) error {
 	for _, k := range op.GetClear() {
 		if have, ok := rows[alarmKey(k)]; ok {
 			delete(rows, alarmKey(k))
-			c.drop(TableAlarms, have)
+			c.drop(atAlarms, have)
 		}
 	}
 	for _, a := range op.GetRaise() {
@@ -68,7 +68,7 @@ func updateAlarms(c *call, op *pmpb.UpdateAlarms) error {
 			row.Since = have.GetSince()
 		}
 		rows[key] = row
-		c.put(TableAlarms, row)
+		c.put(atAlarms, row)
 	}
 	if len(rows) > maxAlarms {
 		return invalidf("%d alarms, at most %d are kept", len(rows), maxAlarms)

@@ -19,7 +19,7 @@ func putPackage(c *call, op *pmpb.PutPackage) error {
 	if have := c.view.Package(doc.Name); have != nil {
 		row.CreateIndex = have.CreateIndex
 	}
-	c.put(TablePackages, row)
+	c.put(atPackages, row)
 	return nil
 }
 
@@ -36,6 +36,6 @@ func deletePackage(c *call, op *pmpb.DeletePackage) error {
 			return &InUseError{Table: TablePackages, Key: op.GetName(), ByTable: TablePackages, By: other.Doc.Name}
 		}
 	}
-	c.drop(TablePackages, have)
+	c.drop(atPackages, have)
 	return nil
 }

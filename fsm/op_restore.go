@@ -55,7 +55,7 @@ func stageRestore(c *call, op *pmpb.StageRestore) error {
 	} else if have != id || uint32(pieces) != op.GetSequence() {
 		return invalidf("piece %d of restore %q does not follow %d pieces of %q", op.GetSequence(), id, pieces, have)
 	}
-	c.put(TableStaged, &pmpb.StagedPiece{RestoreId: id, Sequence: op.GetSequence(), Data: op.GetData(), Time: c.now()})
+	c.put(atStaged, &pmpb.StagedPiece{RestoreId: id, Sequence: op.GetSequence(), Data: op.GetData(), Time: c.now()})
 	return nil
 }
 
@@ -69,7 +69,7 @@ func abortRestore(c *call, op *pmpb.AbortRestore) error {
 
 func (c *call) dropStaged() {
 	for p := range c.view.store.staged().each() {
-		c.drop(TableStaged, p)
+		c.drop(atStaged, p)
 	}
 }
 
@@ -181,13 +181,13 @@ func (r *restoration) run() {
 	r.clear(atPackages, atDeployments, atPlans, atUnits, atClusters, atDeletions, atReplies, atStaged)
 	r.putDocuments()
 	for _, id := range sortedKeys(r.units) {
-		r.put(TableUnits, r.units[id])
+		r.put(atUnits, r.units[id])
 	}
 	for _, row := range clusters {
-		r.put(TableClusters, row)
+		r.put(atClusters, row)
 	}
 	for _, row := range deletions {
-		r.put(TableDeletions, row)
+		r.put(atDeletions, row)
 	}
 	r.putReplies()
 	r.meta.pb.Epoch = r.epoch
@@ -199,10 +199,10 @@ func (r *restoration) run() {
 
 // clear drops all rows before any is put: a secondary key may move from one row
 // to another.
-func (r *restoration) clear(positions ...int) {
-	for _, at := range positions {
-		for row := range r.view.store.tables[at].rows() {
-			r.drop(tables[at], row)
+func (r *restoration) clear(tables ...int) {
+	for _, t := range tables {
+		for row := range r.view.store.tables[t].rows() {
+			r.drop(t, row)
 		}
 	}
 }
@@ -215,7 +215,7 @@ func (r *restoration) born(index uint64) uint64 { return min(index, r.index) }
 // all that were given out since, if there were any.
 func (r *restoration) settleGenerations() {
 	r.generations = map[string]uint64{}
-	for d := range rowsOf[*Deployment](r.saved, TableDeployments) {
+	for d := range rowsOf[*Deployment](r.saved, atDeployments) {
 		var since uint64
 		if now := r.view.DeploymentByUID(d.UID); now != nil {
 			since = now.Generation
@@ -232,7 +232,7 @@ func (r *restoration) settleGenerations() {
 
 func (r *restoration) settleUnits() {
 	r.units = map[string]*pmpb.Unit{}
-	for u := range rowsOf[*pmpb.Unit](r.saved, TableUnits) {
+	for u := range rowsOf[*pmpb.Unit](r.saved, atUnits) {
 		r.units[u.GetId()] = r.wished(u)
 		if !u.GetTombstone() {
 			r.done.Units++
@@ -287,7 +287,7 @@ func (r *restoration) settleDeletions() []*pmpb.Deletion {
 		}
 	}
 	known := map[string]*pmpb.Deletion{}
-	for d := range rowsOf[*pmpb.Deletion](r.saved, TableDeletions) {
+	for d := range rowsOf[*pmpb.Deletion](r.saved, atDeletions) {
 		known[d.GetDeploymentUid()] = d
 	}
 	var out []*pmpb.Deletion
@@ -330,7 +330,7 @@ func (r *restoration) settleClusters() []*pmpb.Cluster {
 			rows[u.GetEnv()] = now
 		}
 	}
-	for c := range rowsOf[*pmpb.Cluster](r.saved, TableClusters) {
+	for c := range rowsOf[*pmpb.Cluster](r.saved, atClusters) {
 		rows[c.GetName()] = c
 	}
 	out := make([]*pmpb.Cluster, 0, len(rows))
@@ -343,20 +343,20 @@ func (r *restoration) settleClusters() []*pmpb.Cluster {
 }
 
 func (r *restoration) putDocuments() {
-	for p := range rowsOf[*Package](r.saved, TablePackages) {
-		r.put(TablePackages, &Package{Doc: p.Doc, CreateIndex: r.born(p.CreateIndex), ModifyIndex: r.index})
+	for p := range rowsOf[*Package](r.saved, atPackages) {
+		r.put(atPackages, &Package{Doc: p.Doc, CreateIndex: r.born(p.CreateIndex), ModifyIndex: r.index})
 		r.done.Packages++
 	}
-	for d := range rowsOf[*Deployment](r.saved, TableDeployments) {
-		r.put(TableDeployments, &Deployment{
+	for d := range rowsOf[*Deployment](r.saved, atDeployments) {
+		r.put(atDeployments, &Deployment{
 			Doc: d.Doc, UID: d.UID, Generation: r.generations[d.UID], CreateIndex: r.born(d.CreateIndex), ModifyIndex: r.index,
 		})
 		r.done.Deployments++
 	}
-	for p := range rowsOf[*Plan](r.saved, TablePlans) {
+	for p := range rowsOf[*Plan](r.saved, atPlans) {
 		plan := *p
 		plan.Generation, plan.ModifyIndex = r.generations[p.DeploymentUID], r.index
-		r.put(TablePlans, &plan)
+		r.put(atPlans, &plan)
 	}
 }
 
@@ -365,10 +365,10 @@ func (r *restoration) putDocuments() {
 // from ahead of this log has none here.
 func (r *restoration) putReplies() {
 	r.meta.replies = replySums{}
-	for reply := range rowsOf[*pmpb.Reply](r.saved, TableReplies) {
+	for reply := range rowsOf[*pmpb.Reply](r.saved, atReplies) {
 		if reply.GetCreateIndex() < r.index {
 			r.meta.replies.of(reply.GetEphemeral()).add(reply, 1)
-			r.put(TableReplies, reply)
+			r.put(atReplies, reply)
 		}
 	}
 }
@@ -389,7 +389,7 @@ func raiseEpoch(c *call, op *pmpb.RaiseEpoch) error {
 	for old := range c.view.store.units().each() {
 		u := shallow(old)
 		u.Epoch, u.Fence, u.ModifyIndex, u.Waiting = epoch, c.index, c.index, nil
-		c.put(TableUnits, u)
+		c.put(atUnits, u)
 	}
 	c.meta.pb.Epoch, c.meta.pb.RecoveryId = epoch, op.GetRecoveryId()
 	return nil
@@ -399,7 +399,7 @@ func raiseEpoch(c *call, op *pmpb.RaiseEpoch) error {
 // lets in.
 func (k *checker) staged() error {
 	var last *pmpb.StagedPiece
-	for p := range rowsOf[*pmpb.StagedPiece](k.contents, TableStaged) {
+	for p := range rowsOf[*pmpb.StagedPiece](k.contents, atStaged) {
 		want := uint32(0)
 		if last != nil {
 			want = last.GetSequence() + 1

@@ -65,7 +65,7 @@ func (b *unitBatch) take(update *pmpb.UnitUpdate) {
 	}
 	u.ModifyIndex = b.index
 	b.units[u.GetId()] = u
-	b.put(TableUnits, u)
+	b.put(atUnits, u)
 }
 
 // acked records what the cluster confirmed to have stored. The same
@@ -112,7 +112,7 @@ func (b *unitBatch) gone(u *pmpb.Unit) {
 		return
 	}
 	b.units[u.GetId()] = nil
-	b.drop(TableUnits, u)
+	b.drop(atUnits, u)
 	old := b.deletion(u.GetDeploymentUid())
 	if old == nil {
 		return
@@ -120,7 +120,7 @@ func (b *unitBatch) gone(u *pmpb.Unit) {
 	left, envLeft := b.remaining(u)
 	if left == 0 {
 		b.deletions[u.GetDeploymentUid()] = nil
-		b.drop(TableDeletions, old)
+		b.drop(atDeletions, old)
 		return
 	}
 	if envLeft > 0 {
@@ -131,7 +131,7 @@ func (b *unitBatch) gone(u *pmpb.Unit) {
 	slices.Sort(next.ConfirmedEnvs)
 	next.ModifyIndex = b.index
 	b.deletions[u.GetDeploymentUid()] = next
-	b.put(TableDeletions, next)
+	b.put(atDeletions, next)
 }
 
 func (b *unitBatch) deletion(uid string) *pmpb.Deletion {

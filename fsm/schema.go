@@ -2,7 +2,6 @@ package fsm
 
 import (
 	"cmp"
-	"fmt"
 	"strings"
 
 	"github.com/tidwall/btree"
@@ -71,7 +70,7 @@ const (
 type store struct {
 	tables [len(tables)]anyTable
 	// envs has, for each environment, when its units were last written: the
-	// version of the table of units. The zero value is an empty map.
+	// version of the table of units.
 	envs *btree.Map[string, uint64]
 }
 
@@ -142,13 +141,3 @@ func (s *store) autopilot() *table[*pmpb.Autopilot] {
 }
 func (s *store) alarms() *table[*pmpb.Alarm]       { return rowsIn[*pmpb.Alarm](s, atAlarms) }
 func (s *store) staged() *table[*pmpb.StagedPiece] { return rowsIn[*pmpb.StagedPiece](s, atStaged) }
-
-// position gives a table's place in the list of tables.
-func position(name string) (int, error) {
-	for i, t := range tables {
-		if t == name {
-			return i, nil
-		}
-	}
-	return 0, fmt.Errorf("fsm: there is no table %q", name)
-}

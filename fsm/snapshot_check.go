@@ -45,7 +45,7 @@ func (k *checker) indexes(table, key string, create, modify uint64) error {
 }
 
 func (k *checker) deployments() error {
-	for d := range rowsOf[*Deployment](k.contents, TableDeployments) {
+	for d := range rowsOf[*Deployment](k.contents, atDeployments) {
 		for _, name := range []string{d.UID, d.Doc.PackageName} {
 			if err := checkKey("uid or package name", name); err != nil {
 				return k.fail(TableDeployments, "%q: %v", d.Doc.Key, err)
@@ -63,7 +63,7 @@ func (k *checker) deployments() error {
 }
 
 func (k *checker) plans() error {
-	for p := range rowsOf[*Plan](k.contents, TablePlans) {
+	for p := range rowsOf[*Plan](k.contents, atPlans) {
 		if key, ok := k.uids[p.DeploymentUID]; !ok || key != p.DeploymentKey {
 			return k.fail(TablePlans, "%q has no deployment with the uid %q", p.DeploymentKey, p.DeploymentUID)
 		}
@@ -75,7 +75,7 @@ func (k *checker) plans() error {
 }
 
 func (k *checker) deletionRows() error {
-	for d := range rowsOf[*pmpb.Deletion](k.contents, TableDeletions) {
+	for d := range rowsOf[*pmpb.Deletion](k.contents, atDeletions) {
 		if key, ok := k.uids[d.GetDeploymentUid()]; ok {
 			return k.fail(TableDeletions, "%q is the uid of deployment %q, which exists", d.GetDeploymentUid(), key)
 		}
@@ -88,7 +88,7 @@ func (k *checker) deletionRows() error {
 }
 
 func (k *checker) units() error {
-	for u := range rowsOf[*pmpb.Unit](k.contents, TableUnits) {
+	for u := range rowsOf[*pmpb.Unit](k.contents, atUnits) {
 		for _, name := range []string{u.GetEnv(), u.GetDeploymentUid()} {
 			if err := checkKey("environment or deployment uid", name); err != nil {
 				return k.fail(TableUnits, "%q: %v", u.GetId(), err)
@@ -116,7 +116,7 @@ func (k *checker) units() error {
 }
 
 func (k *checker) deletionsHaveTombstones() error {
-	for d := range rowsOf[*pmpb.Deletion](k.contents, TableDeletions) {
+	for d := range rowsOf[*pmpb.Deletion](k.contents, atDeletions) {
 		if k.tombstones[d.GetDeploymentUid()] == 0 {
 			return k.fail(TableDeletions, "%q has no tombstone left", d.GetDeploymentUid())
 		}
@@ -125,27 +125,27 @@ func (k *checker) deletionsHaveTombstones() error {
 }
 
 func (k *checker) others() error {
-	for p := range rowsOf[*Package](k.contents, TablePackages) {
+	for p := range rowsOf[*Package](k.contents, atPackages) {
 		if err := k.indexes(TablePackages, p.Doc.Name, p.CreateIndex, p.ModifyIndex); err != nil {
 			return err
 		}
 	}
-	for c := range rowsOf[*pmpb.Cluster](k.contents, TableClusters) {
+	for c := range rowsOf[*pmpb.Cluster](k.contents, atClusters) {
 		if err := k.indexes(TableClusters, c.GetName(), c.GetCreateIndex(), c.GetModifyIndex()); err != nil {
 			return err
 		}
 	}
-	for a := range rowsOf[*pmpb.Autopilot](k.contents, TableAutopilot) {
+	for a := range rowsOf[*pmpb.Autopilot](k.contents, atAutopilot) {
 		if err := k.indexes(TableAutopilot, autopilotKey, 0, a.GetModifyIndex()); err != nil {
 			return err
 		}
 	}
-	for a := range rowsOf[*pmpb.Alarm](k.contents, TableAlarms) {
+	for a := range rowsOf[*pmpb.Alarm](k.contents, atAlarms) {
 		if err := k.indexes(TableAlarms, alarmKey(a.GetKey()), 0, a.GetModifyIndex()); err != nil {
 			return err
 		}
 	}
-	for m := range rowsOf[*pmpb.Member](k.contents, TableMembers) {
+	for m := range rowsOf[*pmpb.Member](k.contents, atMembers) {
 		if err := k.indexes(TableMembers, m.GetServerId(), 0, m.GetModifyIndex()); err != nil {
 			return err
 		}
@@ -154,7 +154,7 @@ func (k *checker) others() error {
 }
 
 func (k *checker) replies() error {
-	for r := range rowsOf[*pmpb.Reply](k.contents, TableReplies) {
+	for r := range rowsOf[*pmpb.Reply](k.contents, atReplies) {
 		if k.orders[r.GetCreateIndex()] {
 			return k.fail(TableReplies, "%q is the second reply of command %d", r.GetKey(), r.GetCreateIndex())
 		}
@@ -168,16 +168,11 @@ func (k *checker) replies() error {
 }
 
 // rowsOf ranges over the rows of a table.
-func rowsOf[Row any](c *contents, table string) func(yield func(Row) bool) {
+func rowsOf[Row any](c *contents, table int) func(yield func(Row) bool) {
 	return func(yield func(Row) bool) {
-		for i, name := range tables {
-			if name != table {
-				continue
-			}
-			for _, row := range c.rows[i] {
-				if !yield(row.(Row)) {
-					return
-				}
+		for _, row := range c.rows[table] {
+			if !yield(row.(Row)) {
+				return
 			}
 		}
 	}

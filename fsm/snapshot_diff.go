@@ -8,6 +8,7 @@ import (
 	"io"
 	"iter"
 	"reflect"
+	"slices"
 	"strings"
 
 	"google.golang.org/protobuf/encoding/protojson"
@@ -273,7 +274,7 @@ type exported struct {
 func ExportSnapshot(r io.Reader, w io.Writer, filter ExportFilter) (*SnapshotInfo, error) {
 	chosen := map[string]bool{}
 	for _, t := range filter.Tables {
-		if !knownTable(t) {
+		if !slices.Contains(tables[:], t) {
 			return nil, fmt.Errorf("fsm: there is no table %q; there are %s", t, strings.Join(tables[:], ", "))
 		}
 		chosen[t] = true
@@ -292,13 +293,4 @@ func ExportSnapshot(r io.Reader, w io.Writer, filter ExportFilter) (*SnapshotInf
 		return enc.Encode(exported{Table: tables[table], Key: key, Row: row})
 	})
 	return in.read(maxSnapshotBytes)
-}
-
-func knownTable(name string) bool {
-	for _, t := range tables {
-		if t == name {
-			return true
-		}
-	}
-	return false
 }

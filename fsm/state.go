@@ -93,7 +93,7 @@ func (s *State) applyOne(t *txn, e Entry) Result {
 	if err != nil {
 		c.changes = nil // a handler may find out late
 	}
-	c.put(TableMeta, c.meta)
+	c.put(atMeta, c.meta)
 	if werr := c.write(t); werr != nil {
 		return Result{Index: e.Index, Err: werr}
 	}
@@ -150,7 +150,7 @@ func chain(previous []byte, e Entry) []byte {
 
 // change is one row to write or, when remove is set, to remove.
 type change struct {
-	table  string
+	table  int
 	row    any
 	remove bool
 }
@@ -173,12 +173,12 @@ type call struct {
 func (c *call) now() *timestamppb.Timestamp { return c.meta.pb.GetTime() }
 
 // put collects a row to write. A later change of the same row wins.
-func (c *call) put(table string, row any) {
+func (c *call) put(table int, row any) {
 	c.changes = append(c.changes, change{table: table, row: row})
 }
 
 // drop collects a row to remove.
-func (c *call) drop(table string, row any) {
+func (c *call) drop(table int, row any) {
 	c.changes = append(c.changes, change{table: table, row: row, remove: true})
 }
 
@@ -186,16 +186,14 @@ func (c *call) drop(table string, row any) {
 // wrong table, which no input can cause.
 func (c *call) write(t *txn) error {
 	for _, ch := range c.changes {
-		at, err := position(ch.table)
-		switch {
-		case err != nil:
-		case ch.remove:
-			err = t.remove(at, ch.row)
-		default:
-			err = t.put(at, ch.row)
+		var err error
+		if ch.remove {
+			err = t.remove(ch.table, ch.row)
+		} else {
+			err = t.put(ch.table, ch.row)
 		}
 		if err != nil {
-			return fmt.Errorf("fsm: write to %s: %w", ch.table, err)
+			return fmt.Errorf("fsm: write to %s: %w", tables[ch.table], err)
 		}
 	}
 	return nil

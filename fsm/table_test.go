@@ -90,9 +90,6 @@ func TestTableRefusesRowsOfOtherKinds(t *testing.T) {
 	if _, err := units.remove(&pmpb.Cluster{Name: "c"}); err == nil {
 		t.Error("a cluster was removed from the units")
 	}
-	if _, err := position("nonsense"); err == nil {
-		t.Error("there is a table of nonsense")
-	}
 }
 
 // Whoever watches names that do not exist must not fill the memory.

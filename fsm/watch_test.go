@@ -66,8 +66,7 @@ func TestWatches(t *testing.T) {
 		name string
 		op   func(*replica) any
 		// wakes are the watches that must close, beside "all". The others must not,
-		// apart from those of absent rows and of an environment's units, which lie
-		// among those of its neighbours and may.
+		// apart from those of what is absent, which are watches of its whole table.
 		wakes []string
 	}{
 		{"package", func(*replica) any { return putPackage(t, "p") }, []string{"package p", "packages"}},
@@ -95,7 +94,7 @@ func TestWatches(t *testing.T) {
 			r.try(tt.op(r))
 			for name, ch := range before {
 				want := name == "all" || slices.Contains(tt.wakes, name)
-				mayWake := want || strings.Contains(name, "new") || strings.Contains(name, "to come") || strings.HasPrefix(name, "units in ")
+				mayWake := want || strings.Contains(name, "new") || strings.Contains(name, "to come")
 				if got := closed(ch); got != want && (!mayWake || want) {
 					t.Errorf("watch of %s is closed: %v, want %v", name, got, want)
 				}

@@ -160,7 +160,7 @@ func problems(s *AutopilotState, levels FeatureLevels) []string {
 	case s.Voters != s.DesiredVoters:
 		out = append(out, fmt.Sprintf("voters: %d, wanted: %d", s.Voters, s.DesiredVoters))
 	case s.Voters%2 == 0:
-		out = append(out, fmt.Sprintf("%d voters tolerate no more failures than %d", s.Voters, s.Voters-1))
+		out = append(out, fmt.Sprintf("%d voters tolerate no more failures than %d would", s.Voters, s.Voters-1))
 	}
 	if len(levels.Behind) > 0 {
 		out = append(out, fmt.Sprintf("feature level %d waits for %d servers that do not know it", levels.Own, len(levels.Behind)))

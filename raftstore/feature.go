@@ -40,9 +40,8 @@ func (n *Node) FeatureLevels() FeatureLevels {
 }
 
 // raiseFeatureLevel lets the cluster use what all of its servers say that they know,
-// which takes an answer of each. It is the
-// leader's business; every server counts, because one without a vote applies the
-// same log.
+// which takes an answer of each. It is the leader's business; every server counts,
+// because one without a vote applies the same log.
 func (n *Node) raiseFeatureLevel(ctx context.Context, number uint64) {
 	levels := n.FeatureLevels()
 	if levels.Possible <= levels.Cluster {

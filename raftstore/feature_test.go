@@ -13,6 +13,18 @@ import (
 
 func olderRelease(o *Options) { o.featureLevel = 1 }
 
+// startOlder gives a cluster of three servers of an older release that has "k".
+func startOlder(t *testing.T) *testCluster {
+	t.Helper()
+	c := newCluster(t, 3)
+	for _, n := range c.nodes {
+		n.configure = olderRelease
+	}
+	c.start()
+	c.write("k", "v")
+	return c
+}
+
 func (n *testNode) expectLevel(want uint32) {
 	n.t.Helper()
 	eventually(n.t, fmt.Sprintf("%s is at feature level %d", n.name, want), func() error {
@@ -30,12 +42,7 @@ func autopilotSettings() *pmpb.Command {
 // A cluster of two releases uses only what the older one knows, and what the
 // newer one knows once the last server is upgraded: a rolling upgrade.
 func TestFeatureLevelFollowsTheOldestServer(t *testing.T) {
-	c := newCluster(t, 3)
-	for _, n := range c.nodes {
-		n.configure = olderRelease
-	}
-	c.start()
-	c.write("k", "v")
+	c := startOlder(t)
 	for i, n := range c.nodes {
 		n.stopGracefully()
 		n.configure = nil
@@ -93,12 +100,7 @@ func TestOlderReleaseIsKeptOut(t *testing.T) {
 // What a server's row says was true once: its disk may since have been given to an
 // older program. The level follows what all servers say now.
 func TestFeatureLevelIsNotRaisedOnAnOldRow(t *testing.T) {
-	c := newCluster(t, 3)
-	for _, n := range c.nodes {
-		n.configure = olderRelease
-	}
-	c.start()
-	c.write("k", "v")
+	c := startOlder(t)
 	silent := c.nodes[2]
 	c.expectHealthy(3)
 	// The row of the server that is about to fall silent promises level 2.

@@ -259,9 +259,9 @@ func (n *Node) learn() {
 }
 
 // announce tells the leader this node's addresses when its row or the configuration
-// is not right, and asks whether it still belongs to the cluster when no leader speaks to it. A
-// node that came back elsewhere hears from no leader, as the leader cannot find
-// it; then any peer passes the message on.
+// is not right, and asks whether it still belongs to the cluster when no leader
+// speaks to it. A node that came back elsewhere hears from no leader, as the leader
+// cannot find it; then any peer passes the message on.
 func (n *Node) announce() error {
 	if n.raft.State() == raft.Leader || n.peers.self.GetGrpcAddress() == "" ||
 		sameMember(n.state.Snapshot().Member(n.serverID), n.peers.self) && !n.misplaced() && n.LastContact() < forgottenAfter*n.timing.Heartbeat {

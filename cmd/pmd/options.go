@@ -158,7 +158,7 @@ func (o *options) Validate() error {
 		}
 	}
 	if n := len(o.Peers); n > 1 && n%2 == 0 {
-		bad("peers", "%d nodes tolerate no more failures than %d; name an odd number", n, n-1)
+		bad("peers", "%d nodes tolerate no more failures than %d would; name an odd number", n, n-1)
 	}
 	switch raftstore.Profile(o.Profile) {
 	case raftstore.Standard, raftstore.Fast, raftstore.SlowDisk:

@@ -173,8 +173,8 @@ func snapshotResults(all []timedWrite, spans []span) []bench.Result {
 	}
 	return []bench.Result{
 		bench.AtMost("snapshot_write_block_max", max(longest-usual, 0), 50, "ms",
-			fmt.Sprintf("longest time in which no write was acknowledged during %d snapshots (two of each node, %s at most; %.1f ms), less the longest without one (%.1f ms); %d writers, one write after the other, through all nodes",
-				len(spans), bench.Quantile(lengths, 1).Round(time.Millisecond), longest, usual, scaleWriters)),
+			fmt.Sprintf("longest time in which no write was acknowledged during %d snapshots (%d of each node, %s at most; %.1f ms), less the longest without one (%.1f ms); %d writers, one write after the other, through all nodes",
+				len(spans), snapshotsPerNode, bench.Quantile(lengths, 1).Round(time.Millisecond), longest, usual, scaleWriters)),
 		bench.AtMost("snapshot_write_delay_p99", max(slow-slowUsual, 0), 50, "ms", "p99 of the writes during snapshots less p99 of those without"),
 		bench.Info("write_during_snapshot_p99", slow, "ms", times(during)),
 		bench.Info("write_without_snapshot_p99", slowUsual, "ms", times(without)),
