@@ -23,6 +23,10 @@ import (
 // A round costs one exchange and no disk write, serves all who wait for it, and
 // needs no clock. An answer counts only from the server that was asked for: an
 // address may have passed to another one.
+//
+// The terms are asked for over the internal ports. Where these cannot be reached,
+// although the log's port can, the leader goes on leading and nobody replaces it;
+// then an entry that it commits proves the same, see confirm.
 
 // batcher answers readers in rounds: all who had come before a round began get
 // its answer, the others that of the next one.
@@ -111,13 +115,64 @@ func (n *Node) ownBarrier(ctx context.Context) barrierAnswer {
 	index := n.applied.get()
 	ctx, cancel := context.WithTimeout(ctx, 2*n.timing.Heartbeat)
 	defer cancel()
-	if err := n.confirmTerm(ctx, t.number); err != nil {
+	if err := n.confirm(ctx, t.number); err != nil {
 		return barrierAnswer{err: err}
 	}
 	if n.readyTerm() != t {
 		return barrierAnswer{err: ErrNotLeader}
 	}
 	return barrierAnswer{index: index, term: t.number}
+}
+
+// confirm returns nil once it is certain that nobody had been elected in a later
+// term than number when it was called. Voters whose internal port does not answer
+// are made to say so by an entry: a majority that stores one in this term has not
+// gone on to a later one. That costs a disk write, so it is for the case that the
+// terms are not known soon.
+func (n *Node) confirm(ctx context.Context, number uint64) error {
+	ctx, cancel := context.WithCancel(ctx)
+	asked := make(chan error, 1)
+	var asking sync.WaitGroup
+	asking.Go(func() { asked <- n.confirmTerm(ctx, number) })
+	defer asking.Wait()
+	defer cancel()
+	soon := time.NewTimer(n.timing.Heartbeat / 4)
+	defer soon.Stop()
+	var unconfirmed error
+	select {
+	case err := <-asked:
+		if err == nil || errors.Is(err, ErrNotLeader) {
+			return err
+		}
+		unconfirmed = err
+	case <-soon.C:
+	}
+	committed := make(chan error, 1)
+	asking.Go(func() {
+		committed <- n.await(ctx, func() raft.Future { return n.raft.Barrier(n.timing.RPC) })
+	})
+	for range 2 {
+		if unconfirmed != nil {
+			// Only the entry can help now.
+			asked = nil
+		}
+		select {
+		case err := <-committed:
+			if err == nil {
+				return nil
+			}
+			if unconfirmed != nil {
+				return errors.Join(unconfirmed, err)
+			}
+			committed = nil
+		case err := <-asked:
+			if err == nil || errors.Is(err, ErrNotLeader) || committed == nil {
+				return err
+			}
+			unconfirmed = err
+		}
+	}
+	return unconfirmed
 }
 
 // confirmTerm returns nil once a majority of the voters, this node included if

@@ -150,6 +150,21 @@ func (f *faultNet) isolate(name string, others []string, logOnly bool) {
 	}
 }
 
+// isolateInternal cuts name's internal port off from others in both directions, and
+// leaves the log's port alone.
+func (f *faultNet) isolateInternal(name string, others []string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, o := range others {
+		f.cut[link{name, place{o, false}}], f.cut[link{o, place{name, false}}] = true, true
+	}
+	for c := range f.conns {
+		if f.cut[c.link] {
+			_ = c.Conn.Close()
+		}
+	}
+}
+
 func (f *faultNet) heal() {
 	f.mu.Lock()
 	defer f.mu.Unlock()

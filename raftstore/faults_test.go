@@ -109,6 +109,22 @@ func TestReadBarrierRefusesOnDeposedLeader(t *testing.T) {
 	}
 }
 
+// A leader whose internal port alone is cut off stays the leader, as the log goes on.
+// Then its reads must go on too, for nobody else would answer any.
+func TestReadBarrierWithoutInternalPorts(t *testing.T) {
+	c := startCluster(t, 3)
+	c.write("k", "old")
+	leader := c.leader()
+	c.net.isolateInternal(leader.name, names(c.others(leader)))
+	mustApply(t, leader, put("k", "new"))
+	if _, err := leader.ReadBarrier(within(t, patience)); err != nil || get(leader, "k") != "new" {
+		t.Errorf("the leader reads %q, %v", get(leader, "k"), err)
+	}
+	if !leader.IsLeader() {
+		t.Error("the leader no longer leads")
+	}
+}
+
 // An answer from an address counts only when it is the server's own: two
 // servers must not be counted as three.
 func TestReadBarrierIgnoresAnswersOfOthers(t *testing.T) {
