@@ -59,7 +59,7 @@ func checkKnown(cmd *pmpb.Command) error {
 	if op == nil {
 		return fmt.Errorf("%w: no known operation", ErrUnknownCommand)
 	}
-	steering := []proto.Message{cmd, op, cmd.GetIdempotency()}
+	steering := []proto.Message{cmd, op, cmd.GetIdempotency(), cmd.GetNote()}
 	for _, g := range cmd.GetGuards() {
 		steering = append(steering, g)
 	}
@@ -75,6 +75,12 @@ func checkKnown(cmd *pmpb.Command) error {
 		}
 	}
 	return nil
+}
+
+// operationName gives the name of a command's operation in pmpb.Command.
+func operationName(cmd *pmpb.Command) string {
+	m := cmd.ProtoReflect()
+	return string(m.WhichOneof(m.Descriptor().Oneofs().ByName("op")).Name())
 }
 
 // operation gives the message of a command's oneof and its field number.

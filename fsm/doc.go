@@ -18,6 +18,11 @@
 // O(1) and never blocks the writer. Its Watch methods (watch.go) give channels
 // that are closed when what was seen has changed.
 //
+// What was written is also remembered for a while, command by command (history.go):
+// whoever takes the rows of a view and then the changes after its index has every
+// later view. A command may carry a note of who asked for what; it is kept in the
+// audit log (audit.go) exactly if the command takes effect.
+//
 // Snapshot.Write streams a view into a file format of its own (snapshot_format.go)
 // and State.Restore replaces the contents with one, after all of it was checked:
 // that is how a node starts and catches up. An operator's restore is something

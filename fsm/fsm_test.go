@@ -159,6 +159,9 @@ func rowsOf(t testing.TB, s *fsm.Snapshot) []string {
 	for _, d := range s.Deletions() {
 		add("deletion", d)
 	}
+	for e := range s.Audit(0) {
+		add("audit entry", e)
+	}
 	for _, k := range idempotencyKeys {
 		if reply := s.Reply(k); reply != nil {
 			add("reply", reply)

@@ -11,7 +11,7 @@ import (
 // Level is the highest feature level that this build knows. A command of a level
 // is only proposed when every server of the cluster knows that level: a build
 // refuses what it does not know, and states would differ if another one did not.
-const Level = 2
+const Level = 3
 
 // handler is one operation on the state.
 type handler struct {
@@ -48,6 +48,8 @@ func newHandlers() handlers {
 		34: {run: commitRestore, level: 2},
 		35: {run: on((*pmpb.Command).GetAbortRestore, abortRestore), level: 2},
 		36: {run: on((*pmpb.Command).GetRaiseEpoch, raiseEpoch), level: 2},
+
+		37: {run: remark, level: 3},
 	}
 }
 
@@ -76,6 +78,9 @@ func (s *State) LevelOf(cmd *pmpb.Command) uint32 {
 	level := s.handlers[number].level
 	if cmd.GetIdempotency().GetEphemeral() {
 		level = max(level, 2)
+	}
+	if cmd.GetNote() != nil {
+		level = max(level, NotesFrom)
 	}
 	return level
 }

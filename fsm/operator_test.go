@@ -49,6 +49,13 @@ func TestCommandsOfAHigherLevelAreRefused(t *testing.T) {
 	equal(t, "format at level 1", dump(t, r.snap())[headerBytes-1], byte(1))
 	r.must(&pmpb.RaiseFeatureLevel{Level: 2})
 	equal(t, "format at level 2", dump(t, r.snap())[headerBytes-1], byte(2))
+	for _, cmd := range []*pmpb.Command{command(t, &pmpb.Remark{}, noted("x", "y")), command(t, putPackage(t, "p"), noted("x", "y"))} {
+		if res := r.raw(encode(t, cmd)); !errors.Is(res.Err, fsm.ErrFeatureLevel) {
+			t.Errorf("a note at level 2 gives %v", res.Err)
+		}
+	}
+	r.must(&pmpb.RaiseFeatureLevel{Level: 3})
+	equal(t, "format at level 3", dump(t, r.snap())[headerBytes-1], byte(3))
 }
 
 func TestAlarmsMakeTheStateReadOnly(t *testing.T) {

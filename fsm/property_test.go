@@ -56,7 +56,7 @@ func (d *driver) uidOf(key string) string {
 
 // operation draws the next operation; most make sense in the present state.
 func (d *driver) operation() any {
-	switch pick(d, "operation", []string{"commit", "commit", "commit", "delete", "update", "update", "update", "update", "package", "package", "cluster", "member", "found", "autopilot", "alarms", "level", "junk"}) {
+	switch pick(d, "operation", []string{"commit", "commit", "commit", "delete", "update", "update", "update", "update", "package", "package", "cluster", "member", "found", "autopilot", "alarms", "level", "remark", "junk"}) {
 	case "commit":
 		return d.commit()
 	case "delete":
@@ -92,6 +92,8 @@ func (d *driver) operation() any {
 		return op
 	case "level":
 		return &pmpb.RaiseFeatureLevel{Level: uint32(rapid.IntRange(0, fsm.Level+1).Draw(d.t, "level"))}
+	case "remark":
+		return &pmpb.Remark{}
 	case "found":
 		return &pmpb.Found{ClusterId: pick(d, "cluster id", contents)}
 	default:
@@ -164,6 +166,9 @@ func (d *driver) envelope(c *pmpb.Command) {
 	}
 	if rapid.IntRange(0, 2).Draw(d.t, "idempotent") == 0 {
 		remembering(pick(d, "key", idempotencyKeys), pick(d, "hash", contents), "body")(c)
+	}
+	if d.snap().FeatureLevel() > 2 && rapid.Bool().Draw(d.t, "noted") {
+		c.Note = &pmpb.AuditNote{Action: pick(d, "action", contents), Operator: rapid.Bool().Draw(d.t, "operator")}
 	}
 	switch rapid.IntRange(0, 19).Draw(d.t, "clock") {
 	case 0:

@@ -25,13 +25,13 @@ func stages(id string, data []byte, size int) (stage []any, commit *pmpb.CommitR
 	return stage, &pmpb.CommitRestore{RestoreId: id, Pieces: uint32(len(stage)), Sha256: sum[:]}
 }
 
-func (r *replica) restore(data []byte) *fsm.Restored {
+func (r *replica) restore(data []byte, edit ...func(*pmpb.Command)) *fsm.Restored {
 	r.Helper()
 	stage, commit := stages("restore", data, 100)
 	for _, op := range stage {
 		r.must(op)
 	}
-	res := r.try(commit)
+	res := r.try(commit, edit...)
 	if res.Err != nil {
 		r.Fatal(res.Err)
 	}

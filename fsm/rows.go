@@ -47,6 +47,8 @@ type metaRow struct {
 	pb *pmpb.Meta
 	// replies sum up the reply table, for eviction in O(1).
 	replies replySums
+	// audited counts the entries of the audit log, for the same reason.
+	audited auditSums
 	// floor is the highest index that this process has published. A restore of
 	// an older snapshot must not make the index that readers see go back.
 	floor uint64

@@ -23,12 +23,13 @@ const (
 	TableAutopilot   = "autopilot"
 	TableAlarms      = "alarms"
 	TableStaged      = "staged"
+	TableAudit       = "audit"
 )
 
 var tables = [...]string{
 	TableMeta, TablePackages, TableDeployments, TablePlans, TableUnits,
 	TableClusters, TableMembers, TableDeletions, TableReplies,
-	TableAutopilot, TableAlarms, TableStaged,
+	TableAutopilot, TableAlarms, TableStaged, TableAudit,
 }
 
 // The positions of the tables in that list.
@@ -45,6 +46,7 @@ const (
 	atAutopilot
 	atAlarms
 	atStaged
+	atAudit
 )
 
 // The orders of a table beside that of its primary key.
@@ -59,6 +61,8 @@ const (
 )
 
 const repliesByAge = 1
+
+const auditByClass = 1
 
 // The primary keys of the single rows in TableMeta and TableAutopilot.
 const (
@@ -105,6 +109,11 @@ func newStore() *store {
 		atAutopilot: newTable(func(_, _ *pmpb.Autopilot) int { return 0 }),
 		atAlarms:    newTable(func(a, b *pmpb.Alarm) int { return strings.Compare(alarmKey(a.GetKey()), alarmKey(b.GetKey())) }),
 		atStaged:    newTable(func(a, b *pmpb.StagedPiece) int { return strings.Compare(stagedKey(a), stagedKey(b)) }),
+		atAudit: newTable(
+			func(a, b *pmpb.AuditEntry) int { return cmp.Compare(a.GetIndex(), b.GetIndex()) },
+			func(a, b *pmpb.AuditEntry) int {
+				return cmp.Or(compareBool(a.GetNote().GetOperator(), b.GetNote().GetOperator()), cmp.Compare(a.GetIndex(), b.GetIndex()))
+			}),
 	}
 	return s
 }
@@ -141,3 +150,4 @@ func (s *store) autopilot() *table[*pmpb.Autopilot] {
 }
 func (s *store) alarms() *table[*pmpb.Alarm]       { return rowsIn[*pmpb.Alarm](s, atAlarms) }
 func (s *store) staged() *table[*pmpb.StagedPiece] { return rowsIn[*pmpb.StagedPiece](s, atStaged) }
+func (s *store) audit() *table[*pmpb.AuditEntry]   { return rowsIn[*pmpb.AuditEntry](s, atAudit) }

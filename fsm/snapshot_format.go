@@ -6,10 +6,10 @@ import (
 	"oaas.io/control-plane/proto/pmpb"
 )
 
-// The snapshot format, versions 1 and 2. They differ in the tables: version 1
-// has those up to replies. A state of feature level 1 is written in version 1,
-// so that every server of its cluster can read it, and every later one in
-// version 2; both are read.
+// The snapshot format, versions 1 to 3. They differ in the tables: version 1 has
+// those up to replies, version 2 those up to staged. A state is written in the
+// version of its feature level, so that every server of its cluster can read it;
+// all are read.
 //
 //	offset  size  content
 //	0       8     magic "OAASPMFS"
@@ -30,7 +30,7 @@ import (
 // same state have the same digest. Compressed bytes may differ between builds.
 const (
 	snapshotMagic   = "OAASPMFS"
-	snapshotVersion = 2
+	snapshotVersion = 3
 	headerBytes     = len(snapshotMagic) + 4
 )
 
@@ -40,10 +40,14 @@ func formatOf(level uint32) uint32 { return min(level, snapshotVersion) }
 // tablesIn gives the number of tables of a version; they are the first ones of
 // the table list.
 func tablesIn(version uint32) int {
-	if version == 1 {
-		return 9
+	switch version {
+	case 1:
+		return atAutopilot
+	case 2:
+		return atAudit
+	default:
+		return len(tables)
 	}
-	return len(tables)
 }
 
 // Bounds for what a reader believes.
@@ -93,6 +97,8 @@ func recordKey(r *pmpb.SnapshotRecord) string {
 		return alarmKey(v.Alarm.GetKey())
 	case *pmpb.SnapshotRecord_StagedPiece:
 		return stagedKey(v.StagedPiece)
+	case *pmpb.SnapshotRecord_AuditEntry:
+		return auditKey(v.AuditEntry.GetIndex())
 	default:
 		return ""
 	}

@@ -240,6 +240,8 @@ func rowOf(rec *pmpb.SnapshotRecord) (any, error) {
 		return v.Alarm, nil
 	case *pmpb.SnapshotRecord_StagedPiece:
 		return v.StagedPiece, nil
+	case *pmpb.SnapshotRecord_AuditEntry:
+		return v.AuditEntry, nil
 	default:
 		return nil, errors.New("unknown kind of record")
 	}

@@ -169,7 +169,7 @@ func TestSnapshotDoesNotChange(t *testing.T) {
 // snapshot. A format that was released is never rewritten: a new one gets new files.
 func TestGoldenFiles(t *testing.T) {
 	// The newest format may be written anew until it is released.
-	for version, writable := range map[string]func(testing.TB) *replica{"v1": nil, "v2": fullReplica2} {
+	for version, writable := range map[string]func(testing.TB) *replica{"v1": nil, "v2": nil, "v3": fullReplica3} {
 		t.Run(version, func(t *testing.T) {
 			logFile, snapshotFile := filepath.Join("testdata", "log-"+version+".golden"), filepath.Join("testdata", "snapshot-"+version+".golden")
 			if *update && writable != nil {
@@ -215,6 +215,17 @@ func fullReplica2(t testing.TB) *replica {
 	r.must(&pmpb.CommitRestore{RestoreId: "r1", Pieces: 1, Sha256: sum[:]})
 	r.must(&pmpb.RaiseEpoch{RecoveryId: "lost-quorum", Reason: "two of three disks are gone"})
 	r.must(&pmpb.StageRestore{RestoreId: "r2", Data: saved[:100]})
+	r.must(noSpace("s1", "100 MiB are left"))
+	return r
+}
+
+// fullReplica3 has something in every table of format 3.
+func fullReplica3(t testing.TB) *replica {
+	r := fullReplica2(t)
+	r.must(&pmpb.UpdateAlarms{Clear: []*pmpb.AlarmKey{noSpaceKey("s1")}})
+	r.must(&pmpb.RaiseFeatureLevel{Level: 3})
+	r.must(putPackage(t, "noted"), noted("package.create", "noted"))
+	r.must(&pmpb.Remark{}, noted("leader.transfer", "pm-1"), func(c *pmpb.Command) { c.Note.Operator, c.Principal = true, "ann" })
 	r.must(noSpace("s1", "100 MiB are left"))
 	return r
 }
@@ -301,7 +312,7 @@ func TestCorruptSnapshots(t *testing.T) {
 	}{
 		{"nothing", "header", "cannot be read", nil},
 		{"something else", "header", "no snapshot", []byte("PK\x03\x04 and so on, and so on")},
-		{"newer format", "header", "version 3", append(binary.BigEndian.AppendUint32([]byte("OAASPMFS"), 3), pack(t, good)[headerBytes:]...)},
+		{"newer format", "header", "version 4", append(binary.BigEndian.AppendUint32([]byte("OAASPMFS"), 4), pack(t, good)[headerBytes:]...)},
 		{"header alone", "meta", "no length", header()},
 		{"no zstd", "meta", "no length", append(header(), "plain bytes"...)},
 		{"no records", "trailer", "no record", repack(t, nil)},

@@ -88,14 +88,18 @@ func (s *State) applyOne(t *txn, e Entry) Result {
 	if e.Index <= old.pb.GetAppliedIndex() {
 		return Result{Index: e.Index, Err: fmt.Errorf("%w: entry %d, state %d", ErrIndexOrder, e.Index, old.pb.GetAppliedIndex())}
 	}
-	c.meta = &metaRow{pb: advance(old.pb, e), replies: old.replies, floor: old.floor}
+	c.meta = &metaRow{pb: advance(old.pb, e), replies: old.replies, audited: old.audited, floor: old.floor}
 	reply, err := s.decide(c, e.Data)
 	if err != nil {
 		c.changes = nil // a handler may find out late
 	}
 	c.put(atMeta, c.meta)
+	before := len(t.written)
 	if werr := c.write(t); werr != nil {
 		return Result{Index: e.Index, Err: werr}
+	}
+	if ch := changeOf(c, e, t.written[before:]); ch != nil {
+		t.changes = append(t.changes, ch)
 	}
 	return Result{Index: e.Index, Err: err, Reply: reply, Chain: c.meta.pb.GetChainHash(), Restored: c.restored}
 }
@@ -107,6 +111,7 @@ func (s *State) decide(c *call, data []byte) (*pmpb.Reply, error) {
 	if err != nil {
 		return nil, err
 	}
+	c.cmd = cmd
 	if cmd.GetLeaderTime() != nil {
 		c.meta.pb.Time = cmd.GetLeaderTime()
 	}
@@ -119,6 +124,9 @@ func (s *State) decide(c *call, data []byte) (*pmpb.Reply, error) {
 	if reply, err := c.replay(cmd.GetIdempotency()); reply != nil || err != nil {
 		return reply, err
 	}
+	if err := checkNote(cmd.GetNote()); err != nil {
+		return nil, err
+	}
 	if err := c.checkGuards(cmd.GetGuards()); err != nil {
 		return nil, err
 	}
@@ -126,6 +134,7 @@ func (s *State) decide(c *call, data []byte) (*pmpb.Reply, error) {
 		return nil, err
 	}
 	c.remember(cmd.GetIdempotency())
+	c.audit(cmd)
 	return nil, nil
 }
 
@@ -161,6 +170,8 @@ type call struct {
 	view  *Snapshot
 	index uint64
 	term  uint64
+	// cmd is nil when it cannot be decoded.
+	cmd *pmpb.Command
 	// meta is the meta row after the command.
 	meta    *metaRow
 	changes []change

@@ -54,6 +54,12 @@ func (t *table[Row]) from(order int, probe Row) iter.Seq[Row] {
 	return func(yield func(Row) bool) { t.orders[order].Ascend(probe, yield) }
 }
 
+// backward gives the rows in an order from the end on, starting at the last that
+// does not come after the probe.
+func (t *table[Row]) backward(order int, probe Row, yield func(Row) bool) {
+	t.orders[order].Descend(probe, yield)
+}
+
 // last gives the row with the highest primary key.
 func (t *table[Row]) last() Row {
 	row, _ := t.orders[0].Max()

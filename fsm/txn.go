@@ -14,6 +14,9 @@ type txn struct {
 	*store
 	// written has the rows that were written, with what they replaced.
 	written []writing
+	// changes are the commands that wrote them, without those that wrote nothing
+	// that can be followed.
+	changes []*Change
 }
 
 // writing is one row that was written. old is nil when it is new, and row is nil

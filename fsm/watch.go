@@ -32,6 +32,7 @@ type topic struct {
 type publisher struct {
 	mu      sync.RWMutex
 	newest  *store
+	past    past
 	waiting map[topic]chan struct{}
 }
 
@@ -47,6 +48,7 @@ func (p *publisher) publish(t *txn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.newest = next
+	p.past.add(t.changes)
 	for _, w := range t.written {
 		if len(p.waiting) == 0 {
 			return
@@ -66,6 +68,7 @@ func (p *publisher) replace(t *txn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.newest = next
+	p.past = past{complete: (&Snapshot{store: next}).Index()}
 	for about := range p.waiting {
 		p.wake(about)
 	}

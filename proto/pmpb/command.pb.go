@@ -100,6 +100,9 @@ type Command struct {
 	// When set, the reply is remembered and a second command with the same key
 	// has no effect and gets the first one's reply.
 	Idempotency *Idempotency `protobuf:"bytes,7,opt,name=idempotency,proto3" json:"idempotency,omitempty"`
+	// What the audit log is to keep of the command if it takes effect; absent for
+	// what nobody asked for. Feature level 3.
+	Note *AuditNote `protobuf:"bytes,8,opt,name=note,proto3" json:"note,omitempty"`
 	// Types that are valid to be assigned to Op:
 	//
 	//	*Command_Found
@@ -119,6 +122,7 @@ type Command struct {
 	//	*Command_CommitRestore
 	//	*Command_AbortRestore
 	//	*Command_RaiseEpoch
+	//	*Command_Remark
 	Op            isCommand_Op `protobuf_oneof:"op"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -199,6 +203,13 @@ func (x *Command) GetGuards() []*Guard {
 func (x *Command) GetIdempotency() *Idempotency {
 	if x != nil {
 		return x.Idempotency
+	}
+	return nil
+}
+
+func (x *Command) GetNote() *AuditNote {
+	if x != nil {
+		return x.Note
 	}
 	return nil
 }
@@ -363,6 +374,15 @@ func (x *Command) GetRaiseEpoch() *RaiseEpoch {
 	return nil
 }
 
+func (x *Command) GetRemark() *Remark {
+	if x != nil {
+		if x, ok := x.Op.(*Command_Remark); ok {
+			return x.Remark
+		}
+	}
+	return nil
+}
+
 type isCommand_Op interface {
 	isCommand_Op()
 }
@@ -436,6 +456,11 @@ type Command_RaiseEpoch struct {
 	RaiseEpoch *RaiseEpoch `protobuf:"bytes,36,opt,name=raise_epoch,json=raiseEpoch,proto3,oneof"`
 }
 
+type Command_Remark struct {
+	// From here on: feature level 3.
+	Remark *Remark `protobuf:"bytes,37,opt,name=remark,proto3,oneof"`
+}
+
 func (*Command_Found) isCommand_Op() {}
 
 func (*Command_PutPackage) isCommand_Op() {}
@@ -469,6 +494,8 @@ func (*Command_CommitRestore) isCommand_Op() {}
 func (*Command_AbortRestore) isCommand_Op() {}
 
 func (*Command_RaiseEpoch) isCommand_Op() {}
+
+func (*Command_Remark) isCommand_Op() {}
 
 // Guard holds when the row's modify index is the given one; 0 means absent.
 type Guard struct {
@@ -1772,13 +1799,50 @@ func (x *RaiseEpoch) GetReason() string {
 	return ""
 }
 
+// Remark has no effect but that its note is kept: for what operators do beside
+// the log.
+type Remark struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Remark) Reset() {
+	*x = Remark{}
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Remark) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Remark) ProtoMessage() {}
+
+func (x *Remark) ProtoReflect() protoreflect.Message {
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Remark.ProtoReflect.Descriptor instead.
+func (*Remark) Descriptor() ([]byte, []int) {
+	return file_oaas_pm_v1_command_proto_rawDescGZIP(), []int{24}
+}
+
 var File_oaas_pm_v1_command_proto protoreflect.FileDescriptor
 
 const file_oaas_pm_v1_command_proto_rawDesc = "" +
 	"\n" +
 	"\x18oaas/pm/v1/command.proto\x12\n" +
-	"oaas.pm.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a&oaas/deployment/deployment_types.proto\x1a\x17oaas/pm/v1/record.proto\x1a\x1aoaas/runtime/runtime.proto\"\xfc\n" +
-	"\n" +
+	"oaas.pm.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a&oaas/deployment/deployment_types.proto\x1a\x17oaas/pm/v1/record.proto\x1a\x1aoaas/runtime/runtime.proto\"\xd5\v\n" +
 	"\aCommand\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x1d\n" +
 	"\n" +
@@ -1789,6 +1853,7 @@ const file_oaas_pm_v1_command_proto_rawDesc = "" +
 	"\tprincipal\x18\x05 \x01(\tR\tprincipal\x12)\n" +
 	"\x06guards\x18\x06 \x03(\v2\x11.oaas.pm.v1.GuardR\x06guards\x129\n" +
 	"\vidempotency\x18\a \x01(\v2\x17.oaas.pm.v1.IdempotencyR\vidempotency\x12)\n" +
+	"\x04note\x18\b \x01(\v2\x15.oaas.pm.v1.AuditNoteR\x04note\x12)\n" +
 	"\x05found\x18\x14 \x01(\v2\x11.oaas.pm.v1.FoundH\x00R\x05found\x129\n" +
 	"\vput_package\x18\x15 \x01(\v2\x16.oaas.pm.v1.PutPackageH\x00R\n" +
 	"putPackage\x12B\n" +
@@ -1809,7 +1874,8 @@ const file_oaas_pm_v1_command_proto_rawDesc = "" +
 	"\x0ecommit_restore\x18\" \x01(\v2\x19.oaas.pm.v1.CommitRestoreH\x00R\rcommitRestore\x12?\n" +
 	"\rabort_restore\x18# \x01(\v2\x18.oaas.pm.v1.AbortRestoreH\x00R\fabortRestore\x129\n" +
 	"\vraise_epoch\x18$ \x01(\v2\x16.oaas.pm.v1.RaiseEpochH\x00R\n" +
-	"raiseEpochB\x04\n" +
+	"raiseEpoch\x12,\n" +
+	"\x06remark\x18% \x01(\v2\x12.oaas.pm.v1.RemarkH\x00R\x06remarkB\x04\n" +
 	"\x02op\"\xec\x01\n" +
 	"\x05Guard\x12-\n" +
 	"\x05table\x18\x01 \x01(\x0e2\x17.oaas.pm.v1.Guard.TableR\x05table\x12\x10\n" +
@@ -1900,7 +1966,8 @@ const file_oaas_pm_v1_command_proto_rawDesc = "" +
 	"RaiseEpoch\x12\x1f\n" +
 	"\vrecovery_id\x18\x01 \x01(\tR\n" +
 	"recoveryId\x12\x16\n" +
-	"\x06reason\x18\x02 \x01(\tR\x06reasonB'Z%oaas.io/control-plane/proto/pmpb;pmpbb\x06proto3"
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"\b\n" +
+	"\x06RemarkB'Z%oaas.io/control-plane/proto/pmpb;pmpbb\x06proto3"
 
 var (
 	file_oaas_pm_v1_command_proto_rawDescOnce sync.Once
@@ -1915,7 +1982,7 @@ func file_oaas_pm_v1_command_proto_rawDescGZIP() []byte {
 }
 
 var file_oaas_pm_v1_command_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_oaas_pm_v1_command_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_oaas_pm_v1_command_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_oaas_pm_v1_command_proto_goTypes = []any{
 	(Guard_Table)(0),                   // 0: oaas.pm.v1.Guard.Table
 	(*Command)(nil),                    // 1: oaas.pm.v1.Command
@@ -1942,57 +2009,61 @@ var file_oaas_pm_v1_command_proto_goTypes = []any{
 	(*CommitRestore)(nil),              // 22: oaas.pm.v1.CommitRestore
 	(*AbortRestore)(nil),               // 23: oaas.pm.v1.AbortRestore
 	(*RaiseEpoch)(nil),                 // 24: oaas.pm.v1.RaiseEpoch
-	(*timestamppb.Timestamp)(nil),      // 25: google.protobuf.Timestamp
-	(*oaaspb.DeploymentUnit)(nil),      // 26: oaas.deployment.DeploymentUnit
-	(*Ack)(nil),                        // 27: oaas.pm.v1.Ack
-	(*oaaspb.ClassRuntimeSummary)(nil), // 28: oaas.runtime.ClassRuntimeSummary
-	(*Waiting)(nil),                    // 29: oaas.pm.v1.Waiting
-	(*Cluster)(nil),                    // 30: oaas.pm.v1.Cluster
-	(*Member)(nil),                     // 31: oaas.pm.v1.Member
-	(*Autopilot)(nil),                  // 32: oaas.pm.v1.Autopilot
-	(*Alarm)(nil),                      // 33: oaas.pm.v1.Alarm
-	(*AlarmKey)(nil),                   // 34: oaas.pm.v1.AlarmKey
+	(*Remark)(nil),                     // 25: oaas.pm.v1.Remark
+	(*timestamppb.Timestamp)(nil),      // 26: google.protobuf.Timestamp
+	(*AuditNote)(nil),                  // 27: oaas.pm.v1.AuditNote
+	(*oaaspb.DeploymentUnit)(nil),      // 28: oaas.deployment.DeploymentUnit
+	(*Ack)(nil),                        // 29: oaas.pm.v1.Ack
+	(*oaaspb.ClassRuntimeSummary)(nil), // 30: oaas.runtime.ClassRuntimeSummary
+	(*Waiting)(nil),                    // 31: oaas.pm.v1.Waiting
+	(*Cluster)(nil),                    // 32: oaas.pm.v1.Cluster
+	(*Member)(nil),                     // 33: oaas.pm.v1.Member
+	(*Autopilot)(nil),                  // 34: oaas.pm.v1.Autopilot
+	(*Alarm)(nil),                      // 35: oaas.pm.v1.Alarm
+	(*AlarmKey)(nil),                   // 36: oaas.pm.v1.AlarmKey
 }
 var file_oaas_pm_v1_command_proto_depIdxs = []int32{
-	25, // 0: oaas.pm.v1.Command.leader_time:type_name -> google.protobuf.Timestamp
+	26, // 0: oaas.pm.v1.Command.leader_time:type_name -> google.protobuf.Timestamp
 	2,  // 1: oaas.pm.v1.Command.guards:type_name -> oaas.pm.v1.Guard
 	3,  // 2: oaas.pm.v1.Command.idempotency:type_name -> oaas.pm.v1.Idempotency
-	4,  // 3: oaas.pm.v1.Command.found:type_name -> oaas.pm.v1.Found
-	5,  // 4: oaas.pm.v1.Command.put_package:type_name -> oaas.pm.v1.PutPackage
-	6,  // 5: oaas.pm.v1.Command.delete_package:type_name -> oaas.pm.v1.DeletePackage
-	7,  // 6: oaas.pm.v1.Command.commit_deployment:type_name -> oaas.pm.v1.CommitDeployment
-	9,  // 7: oaas.pm.v1.Command.delete_deployment:type_name -> oaas.pm.v1.DeleteDeployment
-	10, // 8: oaas.pm.v1.Command.update_units:type_name -> oaas.pm.v1.UpdateUnits
-	14, // 9: oaas.pm.v1.Command.put_cluster:type_name -> oaas.pm.v1.PutCluster
-	15, // 10: oaas.pm.v1.Command.remove_cluster:type_name -> oaas.pm.v1.RemoveCluster
-	16, // 11: oaas.pm.v1.Command.put_member:type_name -> oaas.pm.v1.PutMember
-	17, // 12: oaas.pm.v1.Command.remove_member:type_name -> oaas.pm.v1.RemoveMember
-	18, // 13: oaas.pm.v1.Command.put_autopilot:type_name -> oaas.pm.v1.PutAutopilot
-	19, // 14: oaas.pm.v1.Command.update_alarms:type_name -> oaas.pm.v1.UpdateAlarms
-	20, // 15: oaas.pm.v1.Command.raise_feature_level:type_name -> oaas.pm.v1.RaiseFeatureLevel
-	21, // 16: oaas.pm.v1.Command.stage_restore:type_name -> oaas.pm.v1.StageRestore
-	22, // 17: oaas.pm.v1.Command.commit_restore:type_name -> oaas.pm.v1.CommitRestore
-	23, // 18: oaas.pm.v1.Command.abort_restore:type_name -> oaas.pm.v1.AbortRestore
-	24, // 19: oaas.pm.v1.Command.raise_epoch:type_name -> oaas.pm.v1.RaiseEpoch
-	0,  // 20: oaas.pm.v1.Guard.table:type_name -> oaas.pm.v1.Guard.Table
-	8,  // 21: oaas.pm.v1.CommitDeployment.units:type_name -> oaas.pm.v1.PlannedUnit
-	26, // 22: oaas.pm.v1.PlannedUnit.desired:type_name -> oaas.deployment.DeploymentUnit
-	11, // 23: oaas.pm.v1.UpdateUnits.updates:type_name -> oaas.pm.v1.UnitUpdate
-	27, // 24: oaas.pm.v1.UnitUpdate.acked:type_name -> oaas.pm.v1.Ack
-	28, // 25: oaas.pm.v1.UnitUpdate.runtime:type_name -> oaas.runtime.ClassRuntimeSummary
-	29, // 26: oaas.pm.v1.UnitUpdate.waiting:type_name -> oaas.pm.v1.Waiting
-	12, // 27: oaas.pm.v1.UnitUpdate.gone:type_name -> oaas.pm.v1.Gone
-	13, // 28: oaas.pm.v1.UnitUpdate.lost:type_name -> oaas.pm.v1.Lost
-	30, // 29: oaas.pm.v1.PutCluster.cluster:type_name -> oaas.pm.v1.Cluster
-	31, // 30: oaas.pm.v1.PutMember.member:type_name -> oaas.pm.v1.Member
-	32, // 31: oaas.pm.v1.PutAutopilot.autopilot:type_name -> oaas.pm.v1.Autopilot
-	33, // 32: oaas.pm.v1.UpdateAlarms.raise:type_name -> oaas.pm.v1.Alarm
-	34, // 33: oaas.pm.v1.UpdateAlarms.clear:type_name -> oaas.pm.v1.AlarmKey
-	34, // [34:34] is the sub-list for method output_type
-	34, // [34:34] is the sub-list for method input_type
-	34, // [34:34] is the sub-list for extension type_name
-	34, // [34:34] is the sub-list for extension extendee
-	0,  // [0:34] is the sub-list for field type_name
+	27, // 3: oaas.pm.v1.Command.note:type_name -> oaas.pm.v1.AuditNote
+	4,  // 4: oaas.pm.v1.Command.found:type_name -> oaas.pm.v1.Found
+	5,  // 5: oaas.pm.v1.Command.put_package:type_name -> oaas.pm.v1.PutPackage
+	6,  // 6: oaas.pm.v1.Command.delete_package:type_name -> oaas.pm.v1.DeletePackage
+	7,  // 7: oaas.pm.v1.Command.commit_deployment:type_name -> oaas.pm.v1.CommitDeployment
+	9,  // 8: oaas.pm.v1.Command.delete_deployment:type_name -> oaas.pm.v1.DeleteDeployment
+	10, // 9: oaas.pm.v1.Command.update_units:type_name -> oaas.pm.v1.UpdateUnits
+	14, // 10: oaas.pm.v1.Command.put_cluster:type_name -> oaas.pm.v1.PutCluster
+	15, // 11: oaas.pm.v1.Command.remove_cluster:type_name -> oaas.pm.v1.RemoveCluster
+	16, // 12: oaas.pm.v1.Command.put_member:type_name -> oaas.pm.v1.PutMember
+	17, // 13: oaas.pm.v1.Command.remove_member:type_name -> oaas.pm.v1.RemoveMember
+	18, // 14: oaas.pm.v1.Command.put_autopilot:type_name -> oaas.pm.v1.PutAutopilot
+	19, // 15: oaas.pm.v1.Command.update_alarms:type_name -> oaas.pm.v1.UpdateAlarms
+	20, // 16: oaas.pm.v1.Command.raise_feature_level:type_name -> oaas.pm.v1.RaiseFeatureLevel
+	21, // 17: oaas.pm.v1.Command.stage_restore:type_name -> oaas.pm.v1.StageRestore
+	22, // 18: oaas.pm.v1.Command.commit_restore:type_name -> oaas.pm.v1.CommitRestore
+	23, // 19: oaas.pm.v1.Command.abort_restore:type_name -> oaas.pm.v1.AbortRestore
+	24, // 20: oaas.pm.v1.Command.raise_epoch:type_name -> oaas.pm.v1.RaiseEpoch
+	25, // 21: oaas.pm.v1.Command.remark:type_name -> oaas.pm.v1.Remark
+	0,  // 22: oaas.pm.v1.Guard.table:type_name -> oaas.pm.v1.Guard.Table
+	8,  // 23: oaas.pm.v1.CommitDeployment.units:type_name -> oaas.pm.v1.PlannedUnit
+	28, // 24: oaas.pm.v1.PlannedUnit.desired:type_name -> oaas.deployment.DeploymentUnit
+	11, // 25: oaas.pm.v1.UpdateUnits.updates:type_name -> oaas.pm.v1.UnitUpdate
+	29, // 26: oaas.pm.v1.UnitUpdate.acked:type_name -> oaas.pm.v1.Ack
+	30, // 27: oaas.pm.v1.UnitUpdate.runtime:type_name -> oaas.runtime.ClassRuntimeSummary
+	31, // 28: oaas.pm.v1.UnitUpdate.waiting:type_name -> oaas.pm.v1.Waiting
+	12, // 29: oaas.pm.v1.UnitUpdate.gone:type_name -> oaas.pm.v1.Gone
+	13, // 30: oaas.pm.v1.UnitUpdate.lost:type_name -> oaas.pm.v1.Lost
+	32, // 31: oaas.pm.v1.PutCluster.cluster:type_name -> oaas.pm.v1.Cluster
+	33, // 32: oaas.pm.v1.PutMember.member:type_name -> oaas.pm.v1.Member
+	34, // 33: oaas.pm.v1.PutAutopilot.autopilot:type_name -> oaas.pm.v1.Autopilot
+	35, // 34: oaas.pm.v1.UpdateAlarms.raise:type_name -> oaas.pm.v1.Alarm
+	36, // 35: oaas.pm.v1.UpdateAlarms.clear:type_name -> oaas.pm.v1.AlarmKey
+	36, // [36:36] is the sub-list for method output_type
+	36, // [36:36] is the sub-list for method input_type
+	36, // [36:36] is the sub-list for extension type_name
+	36, // [36:36] is the sub-list for extension extendee
+	0,  // [0:36] is the sub-list for field type_name
 }
 
 func init() { file_oaas_pm_v1_command_proto_init() }
@@ -2019,6 +2090,7 @@ func file_oaas_pm_v1_command_proto_init() {
 		(*Command_CommitRestore)(nil),
 		(*Command_AbortRestore)(nil),
 		(*Command_RaiseEpoch)(nil),
+		(*Command_Remark)(nil),
 	}
 	file_oaas_pm_v1_command_proto_msgTypes[10].OneofWrappers = []any{
 		(*UnitUpdate_Acked)(nil),
@@ -2033,7 +2105,7 @@ func file_oaas_pm_v1_command_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_oaas_pm_v1_command_proto_rawDesc), len(file_oaas_pm_v1_command_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   24,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

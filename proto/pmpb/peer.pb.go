@@ -899,6 +899,119 @@ func (x *ChainPoint) GetHash() []byte {
 	return nil
 }
 
+type RemarkRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ClusterId     string                 `protobuf:"bytes,1,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
+	RequestId     string                 `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	Principal     string                 `protobuf:"bytes,3,opt,name=principal,proto3" json:"principal,omitempty"`
+	Note          *AuditNote             `protobuf:"bytes,4,opt,name=note,proto3" json:"note,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemarkRequest) Reset() {
+	*x = RemarkRequest{}
+	mi := &file_oaas_pm_v1_peer_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemarkRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemarkRequest) ProtoMessage() {}
+
+func (x *RemarkRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_oaas_pm_v1_peer_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemarkRequest.ProtoReflect.Descriptor instead.
+func (*RemarkRequest) Descriptor() ([]byte, []int) {
+	return file_oaas_pm_v1_peer_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *RemarkRequest) GetClusterId() string {
+	if x != nil {
+		return x.ClusterId
+	}
+	return ""
+}
+
+func (x *RemarkRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+func (x *RemarkRequest) GetPrincipal() string {
+	if x != nil {
+		return x.Principal
+	}
+	return ""
+}
+
+func (x *RemarkRequest) GetNote() *AuditNote {
+	if x != nil {
+		return x.Note
+	}
+	return nil
+}
+
+type RemarkResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Index of the note's command.
+	Index         uint64 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemarkResponse) Reset() {
+	*x = RemarkResponse{}
+	mi := &file_oaas_pm_v1_peer_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemarkResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemarkResponse) ProtoMessage() {}
+
+func (x *RemarkResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_oaas_pm_v1_peer_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemarkResponse.ProtoReflect.Descriptor instead.
+func (*RemarkResponse) Descriptor() ([]byte, []int) {
+	return file_oaas_pm_v1_peer_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *RemarkResponse) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
 type JoinResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ClusterId     string                 `protobuf:"bytes,1,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
@@ -908,7 +1021,7 @@ type JoinResponse struct {
 
 func (x *JoinResponse) Reset() {
 	*x = JoinResponse{}
-	mi := &file_oaas_pm_v1_peer_proto_msgTypes[12]
+	mi := &file_oaas_pm_v1_peer_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -920,7 +1033,7 @@ func (x *JoinResponse) String() string {
 func (*JoinResponse) ProtoMessage() {}
 
 func (x *JoinResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_peer_proto_msgTypes[12]
+	mi := &file_oaas_pm_v1_peer_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -933,7 +1046,7 @@ func (x *JoinResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinResponse.ProtoReflect.Descriptor instead.
 func (*JoinResponse) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_peer_proto_rawDescGZIP(), []int{12}
+	return file_oaas_pm_v1_peer_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *JoinResponse) GetClusterId() string {
@@ -953,7 +1066,7 @@ type Header struct {
 
 func (x *Header) Reset() {
 	*x = Header{}
-	mi := &file_oaas_pm_v1_peer_proto_msgTypes[13]
+	mi := &file_oaas_pm_v1_peer_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -965,7 +1078,7 @@ func (x *Header) String() string {
 func (*Header) ProtoMessage() {}
 
 func (x *Header) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_peer_proto_msgTypes[13]
+	mi := &file_oaas_pm_v1_peer_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -978,7 +1091,7 @@ func (x *Header) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Header.ProtoReflect.Descriptor instead.
 func (*Header) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_peer_proto_rawDescGZIP(), []int{13}
+	return file_oaas_pm_v1_peer_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Header) GetName() string {
@@ -1012,7 +1125,7 @@ type ForwardRequest struct {
 
 func (x *ForwardRequest) Reset() {
 	*x = ForwardRequest{}
-	mi := &file_oaas_pm_v1_peer_proto_msgTypes[14]
+	mi := &file_oaas_pm_v1_peer_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1024,7 +1137,7 @@ func (x *ForwardRequest) String() string {
 func (*ForwardRequest) ProtoMessage() {}
 
 func (x *ForwardRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_peer_proto_msgTypes[14]
+	mi := &file_oaas_pm_v1_peer_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1037,7 +1150,7 @@ func (x *ForwardRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForwardRequest.ProtoReflect.Descriptor instead.
 func (*ForwardRequest) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_peer_proto_rawDescGZIP(), []int{14}
+	return file_oaas_pm_v1_peer_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ForwardRequest) GetMethod() string {
@@ -1100,7 +1213,7 @@ type ForwardResponse struct {
 
 func (x *ForwardResponse) Reset() {
 	*x = ForwardResponse{}
-	mi := &file_oaas_pm_v1_peer_proto_msgTypes[15]
+	mi := &file_oaas_pm_v1_peer_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1112,7 +1225,7 @@ func (x *ForwardResponse) String() string {
 func (*ForwardResponse) ProtoMessage() {}
 
 func (x *ForwardResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_peer_proto_msgTypes[15]
+	mi := &file_oaas_pm_v1_peer_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1125,7 +1238,7 @@ func (x *ForwardResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForwardResponse.ProtoReflect.Descriptor instead.
 func (*ForwardResponse) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_peer_proto_rawDescGZIP(), []int{15}
+	return file_oaas_pm_v1_peer_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ForwardResponse) GetStatus() uint32 {
@@ -1163,7 +1276,7 @@ type RelayMessage struct {
 
 func (x *RelayMessage) Reset() {
 	*x = RelayMessage{}
-	mi := &file_oaas_pm_v1_peer_proto_msgTypes[16]
+	mi := &file_oaas_pm_v1_peer_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1175,7 +1288,7 @@ func (x *RelayMessage) String() string {
 func (*RelayMessage) ProtoMessage() {}
 
 func (x *RelayMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_peer_proto_msgTypes[16]
+	mi := &file_oaas_pm_v1_peer_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1188,7 +1301,7 @@ func (x *RelayMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RelayMessage.ProtoReflect.Descriptor instead.
 func (*RelayMessage) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_peer_proto_rawDescGZIP(), []int{16}
+	return file_oaas_pm_v1_peer_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *RelayMessage) GetMessage() isRelayMessage_Message {
@@ -1254,7 +1367,7 @@ var File_oaas_pm_v1_peer_proto protoreflect.FileDescriptor
 const file_oaas_pm_v1_peer_proto_rawDesc = "" +
 	"\n" +
 	"\x15oaas/pm/v1/peer.proto\x12\n" +
-	"oaas.pm.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x11\n" +
+	"oaas.pm.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17oaas/pm/v1/record.proto\"\x11\n" +
 	"\x0fIdentifyRequest\"\xdc\x06\n" +
 	"\x10IdentifyResponse\x12\x1b\n" +
 	"\tserver_id\x18\x01 \x01(\tR\bserverId\x12!\n" +
@@ -1329,7 +1442,16 @@ const file_oaas_pm_v1_peer_proto_rawDesc = "" +
 	"\n" +
 	"ChainPoint\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x12\n" +
-	"\x04hash\x18\x02 \x01(\fR\x04hash\"-\n" +
+	"\x04hash\x18\x02 \x01(\fR\x04hash\"\x96\x01\n" +
+	"\rRemarkRequest\x12\x1d\n" +
+	"\n" +
+	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x02 \x01(\tR\trequestId\x12\x1c\n" +
+	"\tprincipal\x18\x03 \x01(\tR\tprincipal\x12)\n" +
+	"\x04note\x18\x04 \x01(\v2\x15.oaas.pm.v1.AuditNoteR\x04note\"&\n" +
+	"\x0eRemarkResponse\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\"-\n" +
 	"\fJoinResponse\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\"4\n" +
@@ -1353,14 +1475,15 @@ const file_oaas_pm_v1_peer_proto_rawDesc = "" +
 	"\arequest\x18\x01 \x01(\v2\x1a.oaas.pm.v1.ForwardRequestH\x00R\arequest\x129\n" +
 	"\bresponse\x18\x02 \x01(\v2\x1b.oaas.pm.v1.ForwardResponseH\x00R\bresponse\x12\x14\n" +
 	"\x04body\x18\x03 \x01(\fH\x00R\x04bodyB\t\n" +
-	"\amessage2\xa2\x03\n" +
+	"\amessage2\xe3\x03\n" +
 	"\vPeerService\x12E\n" +
 	"\bIdentify\x12\x1b.oaas.pm.v1.IdentifyRequest\x1a\x1c.oaas.pm.v1.IdentifyResponse\x12N\n" +
 	"\vCurrentTerm\x12\x1e.oaas.pm.v1.CurrentTermRequest\x1a\x1f.oaas.pm.v1.CurrentTermResponse\x12H\n" +
 	"\tReadIndex\x12\x1c.oaas.pm.v1.ReadIndexRequest\x1a\x1d.oaas.pm.v1.ReadIndexResponse\x129\n" +
 	"\x04Join\x12\x17.oaas.pm.v1.JoinRequest\x1a\x18.oaas.pm.v1.JoinResponse\x129\n" +
 	"\x04Gone\x12\x17.oaas.pm.v1.GoneRequest\x1a\x18.oaas.pm.v1.GoneResponse\x12<\n" +
-	"\x05Chain\x12\x18.oaas.pm.v1.ChainRequest\x1a\x19.oaas.pm.v1.ChainResponse2\x95\x01\n" +
+	"\x05Chain\x12\x18.oaas.pm.v1.ChainRequest\x1a\x19.oaas.pm.v1.ChainResponse\x12?\n" +
+	"\x06Remark\x12\x19.oaas.pm.v1.RemarkRequest\x1a\x1a.oaas.pm.v1.RemarkResponse2\x95\x01\n" +
 	"\x0eForwardService\x12B\n" +
 	"\aForward\x12\x1a.oaas.pm.v1.ForwardRequest\x1a\x1b.oaas.pm.v1.ForwardResponse\x12?\n" +
 	"\x05Relay\x12\x18.oaas.pm.v1.RelayMessage\x1a\x18.oaas.pm.v1.RelayMessage(\x010\x01B'Z%oaas.io/control-plane/proto/pmpb;pmpbb\x06proto3"
@@ -1377,7 +1500,7 @@ func file_oaas_pm_v1_peer_proto_rawDescGZIP() []byte {
 	return file_oaas_pm_v1_peer_proto_rawDescData
 }
 
-var file_oaas_pm_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_oaas_pm_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_oaas_pm_v1_peer_proto_goTypes = []any{
 	(*IdentifyRequest)(nil),       // 0: oaas.pm.v1.IdentifyRequest
 	(*IdentifyResponse)(nil),      // 1: oaas.pm.v1.IdentifyResponse
@@ -1391,45 +1514,51 @@ var file_oaas_pm_v1_peer_proto_goTypes = []any{
 	(*ChainRequest)(nil),          // 9: oaas.pm.v1.ChainRequest
 	(*ChainResponse)(nil),         // 10: oaas.pm.v1.ChainResponse
 	(*ChainPoint)(nil),            // 11: oaas.pm.v1.ChainPoint
-	(*JoinResponse)(nil),          // 12: oaas.pm.v1.JoinResponse
-	(*Header)(nil),                // 13: oaas.pm.v1.Header
-	(*ForwardRequest)(nil),        // 14: oaas.pm.v1.ForwardRequest
-	(*ForwardResponse)(nil),       // 15: oaas.pm.v1.ForwardResponse
-	(*RelayMessage)(nil),          // 16: oaas.pm.v1.RelayMessage
-	(*durationpb.Duration)(nil),   // 17: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 18: google.protobuf.Timestamp
+	(*RemarkRequest)(nil),         // 12: oaas.pm.v1.RemarkRequest
+	(*RemarkResponse)(nil),        // 13: oaas.pm.v1.RemarkResponse
+	(*JoinResponse)(nil),          // 14: oaas.pm.v1.JoinResponse
+	(*Header)(nil),                // 15: oaas.pm.v1.Header
+	(*ForwardRequest)(nil),        // 16: oaas.pm.v1.ForwardRequest
+	(*ForwardResponse)(nil),       // 17: oaas.pm.v1.ForwardResponse
+	(*RelayMessage)(nil),          // 18: oaas.pm.v1.RelayMessage
+	(*durationpb.Duration)(nil),   // 19: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 20: google.protobuf.Timestamp
+	(*AuditNote)(nil),             // 21: oaas.pm.v1.AuditNote
 }
 var file_oaas_pm_v1_peer_proto_depIdxs = []int32{
-	17, // 0: oaas.pm.v1.IdentifyResponse.last_contact:type_name -> google.protobuf.Duration
-	18, // 1: oaas.pm.v1.IdentifyResponse.time:type_name -> google.protobuf.Timestamp
-	17, // 2: oaas.pm.v1.IdentifyResponse.disk_write_p99:type_name -> google.protobuf.Duration
-	18, // 3: oaas.pm.v1.IdentifyResponse.started_at:type_name -> google.protobuf.Timestamp
+	19, // 0: oaas.pm.v1.IdentifyResponse.last_contact:type_name -> google.protobuf.Duration
+	20, // 1: oaas.pm.v1.IdentifyResponse.time:type_name -> google.protobuf.Timestamp
+	19, // 2: oaas.pm.v1.IdentifyResponse.disk_write_p99:type_name -> google.protobuf.Duration
+	20, // 3: oaas.pm.v1.IdentifyResponse.started_at:type_name -> google.protobuf.Timestamp
 	11, // 4: oaas.pm.v1.ChainResponse.points:type_name -> oaas.pm.v1.ChainPoint
-	13, // 5: oaas.pm.v1.ForwardRequest.headers:type_name -> oaas.pm.v1.Header
-	13, // 6: oaas.pm.v1.ForwardResponse.headers:type_name -> oaas.pm.v1.Header
-	14, // 7: oaas.pm.v1.RelayMessage.request:type_name -> oaas.pm.v1.ForwardRequest
-	15, // 8: oaas.pm.v1.RelayMessage.response:type_name -> oaas.pm.v1.ForwardResponse
-	0,  // 9: oaas.pm.v1.PeerService.Identify:input_type -> oaas.pm.v1.IdentifyRequest
-	2,  // 10: oaas.pm.v1.PeerService.CurrentTerm:input_type -> oaas.pm.v1.CurrentTermRequest
-	4,  // 11: oaas.pm.v1.PeerService.ReadIndex:input_type -> oaas.pm.v1.ReadIndexRequest
-	6,  // 12: oaas.pm.v1.PeerService.Join:input_type -> oaas.pm.v1.JoinRequest
-	7,  // 13: oaas.pm.v1.PeerService.Gone:input_type -> oaas.pm.v1.GoneRequest
-	9,  // 14: oaas.pm.v1.PeerService.Chain:input_type -> oaas.pm.v1.ChainRequest
-	14, // 15: oaas.pm.v1.ForwardService.Forward:input_type -> oaas.pm.v1.ForwardRequest
-	16, // 16: oaas.pm.v1.ForwardService.Relay:input_type -> oaas.pm.v1.RelayMessage
-	1,  // 17: oaas.pm.v1.PeerService.Identify:output_type -> oaas.pm.v1.IdentifyResponse
-	3,  // 18: oaas.pm.v1.PeerService.CurrentTerm:output_type -> oaas.pm.v1.CurrentTermResponse
-	5,  // 19: oaas.pm.v1.PeerService.ReadIndex:output_type -> oaas.pm.v1.ReadIndexResponse
-	12, // 20: oaas.pm.v1.PeerService.Join:output_type -> oaas.pm.v1.JoinResponse
-	8,  // 21: oaas.pm.v1.PeerService.Gone:output_type -> oaas.pm.v1.GoneResponse
-	10, // 22: oaas.pm.v1.PeerService.Chain:output_type -> oaas.pm.v1.ChainResponse
-	15, // 23: oaas.pm.v1.ForwardService.Forward:output_type -> oaas.pm.v1.ForwardResponse
-	16, // 24: oaas.pm.v1.ForwardService.Relay:output_type -> oaas.pm.v1.RelayMessage
-	17, // [17:25] is the sub-list for method output_type
-	9,  // [9:17] is the sub-list for method input_type
-	9,  // [9:9] is the sub-list for extension type_name
-	9,  // [9:9] is the sub-list for extension extendee
-	0,  // [0:9] is the sub-list for field type_name
+	21, // 5: oaas.pm.v1.RemarkRequest.note:type_name -> oaas.pm.v1.AuditNote
+	15, // 6: oaas.pm.v1.ForwardRequest.headers:type_name -> oaas.pm.v1.Header
+	15, // 7: oaas.pm.v1.ForwardResponse.headers:type_name -> oaas.pm.v1.Header
+	16, // 8: oaas.pm.v1.RelayMessage.request:type_name -> oaas.pm.v1.ForwardRequest
+	17, // 9: oaas.pm.v1.RelayMessage.response:type_name -> oaas.pm.v1.ForwardResponse
+	0,  // 10: oaas.pm.v1.PeerService.Identify:input_type -> oaas.pm.v1.IdentifyRequest
+	2,  // 11: oaas.pm.v1.PeerService.CurrentTerm:input_type -> oaas.pm.v1.CurrentTermRequest
+	4,  // 12: oaas.pm.v1.PeerService.ReadIndex:input_type -> oaas.pm.v1.ReadIndexRequest
+	6,  // 13: oaas.pm.v1.PeerService.Join:input_type -> oaas.pm.v1.JoinRequest
+	7,  // 14: oaas.pm.v1.PeerService.Gone:input_type -> oaas.pm.v1.GoneRequest
+	9,  // 15: oaas.pm.v1.PeerService.Chain:input_type -> oaas.pm.v1.ChainRequest
+	12, // 16: oaas.pm.v1.PeerService.Remark:input_type -> oaas.pm.v1.RemarkRequest
+	16, // 17: oaas.pm.v1.ForwardService.Forward:input_type -> oaas.pm.v1.ForwardRequest
+	18, // 18: oaas.pm.v1.ForwardService.Relay:input_type -> oaas.pm.v1.RelayMessage
+	1,  // 19: oaas.pm.v1.PeerService.Identify:output_type -> oaas.pm.v1.IdentifyResponse
+	3,  // 20: oaas.pm.v1.PeerService.CurrentTerm:output_type -> oaas.pm.v1.CurrentTermResponse
+	5,  // 21: oaas.pm.v1.PeerService.ReadIndex:output_type -> oaas.pm.v1.ReadIndexResponse
+	14, // 22: oaas.pm.v1.PeerService.Join:output_type -> oaas.pm.v1.JoinResponse
+	8,  // 23: oaas.pm.v1.PeerService.Gone:output_type -> oaas.pm.v1.GoneResponse
+	10, // 24: oaas.pm.v1.PeerService.Chain:output_type -> oaas.pm.v1.ChainResponse
+	13, // 25: oaas.pm.v1.PeerService.Remark:output_type -> oaas.pm.v1.RemarkResponse
+	17, // 26: oaas.pm.v1.ForwardService.Forward:output_type -> oaas.pm.v1.ForwardResponse
+	18, // 27: oaas.pm.v1.ForwardService.Relay:output_type -> oaas.pm.v1.RelayMessage
+	19, // [19:28] is the sub-list for method output_type
+	10, // [10:19] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_oaas_pm_v1_peer_proto_init() }
@@ -1437,7 +1566,8 @@ func file_oaas_pm_v1_peer_proto_init() {
 	if File_oaas_pm_v1_peer_proto != nil {
 		return
 	}
-	file_oaas_pm_v1_peer_proto_msgTypes[16].OneofWrappers = []any{
+	file_oaas_pm_v1_record_proto_init()
+	file_oaas_pm_v1_peer_proto_msgTypes[18].OneofWrappers = []any{
 		(*RelayMessage_Request)(nil),
 		(*RelayMessage_Response)(nil),
 		(*RelayMessage_Body)(nil),
@@ -1448,7 +1578,7 @@ func file_oaas_pm_v1_peer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_oaas_pm_v1_peer_proto_rawDesc), len(file_oaas_pm_v1_peer_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   17,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -27,6 +27,7 @@ const (
 	PeerService_Join_FullMethodName        = "/oaas.pm.v1.PeerService/Join"
 	PeerService_Gone_FullMethodName        = "/oaas.pm.v1.PeerService/Gone"
 	PeerService_Chain_FullMethodName       = "/oaas.pm.v1.PeerService/Chain"
+	PeerService_Remark_FullMethodName      = "/oaas.pm.v1.PeerService/Remark"
 )
 
 // PeerServiceClient is the client API for PeerService service.
@@ -45,6 +46,8 @@ type PeerServiceClient interface {
 	Gone(ctx context.Context, in *GoneRequest, opts ...grpc.CallOption) (*GoneResponse, error)
 	// Chain answers with the node's chain hashes at given command indexes.
 	Chain(ctx context.Context, in *ChainRequest, opts ...grpc.CallOption) (*ChainResponse, error)
+	// Remark asks the leader to note in the audit log what was done at a node.
+	Remark(ctx context.Context, in *RemarkRequest, opts ...grpc.CallOption) (*RemarkResponse, error)
 }
 
 type peerServiceClient struct {
@@ -115,6 +118,16 @@ func (c *peerServiceClient) Chain(ctx context.Context, in *ChainRequest, opts ..
 	return out, nil
 }
 
+func (c *peerServiceClient) Remark(ctx context.Context, in *RemarkRequest, opts ...grpc.CallOption) (*RemarkResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RemarkResponse)
+	err := c.cc.Invoke(ctx, PeerService_Remark_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // PeerServiceServer is the server API for PeerService service.
 // All implementations must embed UnimplementedPeerServiceServer
 // for forward compatibility.
@@ -131,6 +144,8 @@ type PeerServiceServer interface {
 	Gone(context.Context, *GoneRequest) (*GoneResponse, error)
 	// Chain answers with the node's chain hashes at given command indexes.
 	Chain(context.Context, *ChainRequest) (*ChainResponse, error)
+	// Remark asks the leader to note in the audit log what was done at a node.
+	Remark(context.Context, *RemarkRequest) (*RemarkResponse, error)
 	mustEmbedUnimplementedPeerServiceServer()
 }
 
@@ -158,6 +173,9 @@ func (UnimplementedPeerServiceServer) Gone(context.Context, *GoneRequest) (*Gone
 }
 func (UnimplementedPeerServiceServer) Chain(context.Context, *ChainRequest) (*ChainResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Chain not implemented")
+}
+func (UnimplementedPeerServiceServer) Remark(context.Context, *RemarkRequest) (*RemarkResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Remark not implemented")
 }
 func (UnimplementedPeerServiceServer) mustEmbedUnimplementedPeerServiceServer() {}
 func (UnimplementedPeerServiceServer) testEmbeddedByValue()                     {}
@@ -288,6 +306,24 @@ func _PeerService_Chain_Handler(srv interface{}, ctx context.Context, dec func(i
 	return interceptor(ctx, in, info, handler)
 }
 
+func _PeerService_Remark_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RemarkRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PeerServiceServer).Remark(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PeerService_Remark_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PeerServiceServer).Remark(ctx, req.(*RemarkRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // PeerService_ServiceDesc is the grpc.ServiceDesc for PeerService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -318,6 +354,10 @@ var PeerService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Chain",
 			Handler:    _PeerService_Chain_Handler,
+		},
+		{
+			MethodName: "Remark",
+			Handler:    _PeerService_Remark_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

@@ -201,6 +201,7 @@ type SnapshotRecord struct {
 	//	*SnapshotRecord_Autopilot
 	//	*SnapshotRecord_Alarm
 	//	*SnapshotRecord_StagedPiece
+	//	*SnapshotRecord_AuditEntry
 	Record        isSnapshotRecord_Record `protobuf_oneof:"record"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -351,6 +352,15 @@ func (x *SnapshotRecord) GetStagedPiece() *StagedPiece {
 	return nil
 }
 
+func (x *SnapshotRecord) GetAuditEntry() *AuditEntry {
+	if x != nil {
+		if x, ok := x.Record.(*SnapshotRecord_AuditEntry); ok {
+			return x.AuditEntry
+		}
+	}
+	return nil
+}
+
 type isSnapshotRecord_Record interface {
 	isSnapshotRecord_Record()
 }
@@ -404,6 +414,11 @@ type SnapshotRecord_StagedPiece struct {
 	StagedPiece *StagedPiece `protobuf:"bytes,12,opt,name=staged_piece,json=stagedPiece,proto3,oneof"`
 }
 
+type SnapshotRecord_AuditEntry struct {
+	// From here on: snapshot format 3.
+	AuditEntry *AuditEntry `protobuf:"bytes,13,opt,name=audit_entry,json=auditEntry,proto3,oneof"`
+}
+
 func (*SnapshotRecord_Meta) isSnapshotRecord_Record() {}
 
 func (*SnapshotRecord_Package) isSnapshotRecord_Record() {}
@@ -427,6 +442,8 @@ func (*SnapshotRecord_Autopilot) isSnapshotRecord_Record() {}
 func (*SnapshotRecord_Alarm) isSnapshotRecord_Record() {}
 
 func (*SnapshotRecord_StagedPiece) isSnapshotRecord_Record() {}
+
+func (*SnapshotRecord_AuditEntry) isSnapshotRecord_Record() {}
 
 // Meta is the state's single row about itself.
 type Meta struct {
@@ -1925,12 +1942,181 @@ func (x *StagedPiece) GetTime() *timestamppb.Timestamp {
 	return nil
 }
 
+// AuditNote says who did what.
+type AuditNote struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What was done, as object.verb: deployment.create, member.remove.
+	Action string `protobuf:"bytes,1,opt,name=action,proto3" json:"action,omitempty"`
+	// Name or id of what it was done to.
+	Object string `protobuf:"bytes,2,opt,name=object,proto3" json:"object,omitempty"`
+	Detail string `protobuf:"bytes,3,opt,name=detail,proto3" json:"detail,omitempty"`
+	// Where the request came from, as the node that took it saw it. Empty: from the
+	// control plane itself.
+	Address string `protobuf:"bytes,4,opt,name=address,proto3" json:"address,omitempty"`
+	// What the client calls itself.
+	Agent string `protobuf:"bytes,5,opt,name=agent,proto3" json:"agent,omitempty"`
+	// True for what is done to the control plane itself; what is done to packages
+	// and deployments has room of its own.
+	Operator      bool `protobuf:"varint,6,opt,name=operator,proto3" json:"operator,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AuditNote) Reset() {
+	*x = AuditNote{}
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuditNote) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuditNote) ProtoMessage() {}
+
+func (x *AuditNote) ProtoReflect() protoreflect.Message {
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuditNote.ProtoReflect.Descriptor instead.
+func (*AuditNote) Descriptor() ([]byte, []int) {
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *AuditNote) GetAction() string {
+	if x != nil {
+		return x.Action
+	}
+	return ""
+}
+
+func (x *AuditNote) GetObject() string {
+	if x != nil {
+		return x.Object
+	}
+	return ""
+}
+
+func (x *AuditNote) GetDetail() string {
+	if x != nil {
+		return x.Detail
+	}
+	return ""
+}
+
+func (x *AuditNote) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *AuditNote) GetAgent() string {
+	if x != nil {
+		return x.Agent
+	}
+	return ""
+}
+
+func (x *AuditNote) GetOperator() bool {
+	if x != nil {
+		return x.Operator
+	}
+	return false
+}
+
+// AuditEntry is a note of the command at that index.
+type AuditEntry struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Index         uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
+	Time          *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=time,proto3" json:"time,omitempty"`
+	RequestId     string                 `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	Principal     string                 `protobuf:"bytes,4,opt,name=principal,proto3" json:"principal,omitempty"`
+	Note          *AuditNote             `protobuf:"bytes,5,opt,name=note,proto3" json:"note,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AuditEntry) Reset() {
+	*x = AuditEntry{}
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuditEntry) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuditEntry) ProtoMessage() {}
+
+func (x *AuditEntry) ProtoReflect() protoreflect.Message {
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuditEntry.ProtoReflect.Descriptor instead.
+func (*AuditEntry) Descriptor() ([]byte, []int) {
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *AuditEntry) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *AuditEntry) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *AuditEntry) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+func (x *AuditEntry) GetPrincipal() string {
+	if x != nil {
+		return x.Principal
+	}
+	return ""
+}
+
+func (x *AuditEntry) GetNote() *AuditNote {
+	if x != nil {
+		return x.Note
+	}
+	return nil
+}
+
 var File_oaas_pm_v1_record_proto protoreflect.FileDescriptor
 
 const file_oaas_pm_v1_record_proto_rawDesc = "" +
 	"\n" +
 	"\x17oaas/pm/v1/record.proto\x12\n" +
-	"oaas.pm.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1aoaas/runtime/runtime.proto\"\xdb\x04\n" +
+	"oaas.pm.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1aoaas/runtime/runtime.proto\"\x96\x05\n" +
 	"\x0eSnapshotRecord\x12&\n" +
 	"\x04meta\x18\x01 \x01(\v2\x10.oaas.pm.v1.MetaH\x00R\x04meta\x12/\n" +
 	"\apackage\x18\x02 \x01(\v2\x13.oaas.pm.v1.PackageH\x00R\apackage\x128\n" +
@@ -1946,7 +2132,9 @@ const file_oaas_pm_v1_record_proto_rawDesc = "" +
 	"\tautopilot\x18\n" +
 	" \x01(\v2\x15.oaas.pm.v1.AutopilotH\x00R\tautopilot\x12)\n" +
 	"\x05alarm\x18\v \x01(\v2\x11.oaas.pm.v1.AlarmH\x00R\x05alarm\x12<\n" +
-	"\fstaged_piece\x18\f \x01(\v2\x17.oaas.pm.v1.StagedPieceH\x00R\vstagedPieceB\b\n" +
+	"\fstaged_piece\x18\f \x01(\v2\x17.oaas.pm.v1.StagedPieceH\x00R\vstagedPiece\x129\n" +
+	"\vaudit_entry\x18\r \x01(\v2\x16.oaas.pm.v1.AuditEntryH\x00R\n" +
+	"auditEntryB\b\n" +
 	"\x06record\"\xbd\x02\n" +
 	"\x04Meta\x12\x1d\n" +
 	"\n" +
@@ -2104,7 +2292,22 @@ const file_oaas_pm_v1_record_proto_rawDesc = "" +
 	"restore_id\x18\x01 \x01(\tR\trestoreId\x12\x1a\n" +
 	"\bsequence\x18\x02 \x01(\rR\bsequence\x12\x12\n" +
 	"\x04data\x18\x03 \x01(\fR\x04data\x12.\n" +
-	"\x04time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x04time*e\n" +
+	"\x04time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\"\x9f\x01\n" +
+	"\tAuditNote\x12\x16\n" +
+	"\x06action\x18\x01 \x01(\tR\x06action\x12\x16\n" +
+	"\x06object\x18\x02 \x01(\tR\x06object\x12\x16\n" +
+	"\x06detail\x18\x03 \x01(\tR\x06detail\x12\x18\n" +
+	"\aaddress\x18\x04 \x01(\tR\aaddress\x12\x14\n" +
+	"\x05agent\x18\x05 \x01(\tR\x05agent\x12\x1a\n" +
+	"\boperator\x18\x06 \x01(\bR\boperator\"\xba\x01\n" +
+	"\n" +
+	"AuditEntry\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\x12.\n" +
+	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x03 \x01(\tR\trequestId\x12\x1c\n" +
+	"\tprincipal\x18\x04 \x01(\tR\tprincipal\x12)\n" +
+	"\x04note\x18\x05 \x01(\v2\x15.oaas.pm.v1.AuditNoteR\x04note*e\n" +
 	"\rClusterSource\x12\x1e\n" +
 	"\x1aCLUSTER_SOURCE_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15CLUSTER_SOURCE_STATIC\x10\x01\x12\x19\n" +
@@ -2129,7 +2332,7 @@ func file_oaas_pm_v1_record_proto_rawDescGZIP() []byte {
 }
 
 var file_oaas_pm_v1_record_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_oaas_pm_v1_record_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_oaas_pm_v1_record_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_oaas_pm_v1_record_proto_goTypes = []any{
 	(ClusterSource)(0),                 // 0: oaas.pm.v1.ClusterSource
 	(ClusterHealth)(0),                 // 1: oaas.pm.v1.ClusterHealth
@@ -2150,10 +2353,12 @@ var file_oaas_pm_v1_record_proto_goTypes = []any{
 	(*AlarmKey)(nil),                   // 16: oaas.pm.v1.AlarmKey
 	(*Alarm)(nil),                      // 17: oaas.pm.v1.Alarm
 	(*StagedPiece)(nil),                // 18: oaas.pm.v1.StagedPiece
-	nil,                                // 19: oaas.pm.v1.Cluster.LabelsEntry
-	(*timestamppb.Timestamp)(nil),      // 20: google.protobuf.Timestamp
-	(*oaaspb.ClassRuntimeSummary)(nil), // 21: oaas.runtime.ClassRuntimeSummary
-	(*durationpb.Duration)(nil),        // 22: google.protobuf.Duration
+	(*AuditNote)(nil),                  // 19: oaas.pm.v1.AuditNote
+	(*AuditEntry)(nil),                 // 20: oaas.pm.v1.AuditEntry
+	nil,                                // 21: oaas.pm.v1.Cluster.LabelsEntry
+	(*timestamppb.Timestamp)(nil),      // 22: google.protobuf.Timestamp
+	(*oaaspb.ClassRuntimeSummary)(nil), // 23: oaas.runtime.ClassRuntimeSummary
+	(*durationpb.Duration)(nil),        // 24: google.protobuf.Duration
 }
 var file_oaas_pm_v1_record_proto_depIdxs = []int32{
 	4,  // 0: oaas.pm.v1.SnapshotRecord.meta:type_name -> oaas.pm.v1.Meta
@@ -2168,32 +2373,35 @@ var file_oaas_pm_v1_record_proto_depIdxs = []int32{
 	15, // 9: oaas.pm.v1.SnapshotRecord.autopilot:type_name -> oaas.pm.v1.Autopilot
 	17, // 10: oaas.pm.v1.SnapshotRecord.alarm:type_name -> oaas.pm.v1.Alarm
 	18, // 11: oaas.pm.v1.SnapshotRecord.staged_piece:type_name -> oaas.pm.v1.StagedPiece
-	20, // 12: oaas.pm.v1.Meta.time:type_name -> google.protobuf.Timestamp
-	20, // 13: oaas.pm.v1.Unit.created_at:type_name -> google.protobuf.Timestamp
-	9,  // 14: oaas.pm.v1.Unit.ack:type_name -> oaas.pm.v1.Ack
-	21, // 15: oaas.pm.v1.Unit.runtime:type_name -> oaas.runtime.ClassRuntimeSummary
-	10, // 16: oaas.pm.v1.Unit.waiting:type_name -> oaas.pm.v1.Waiting
-	20, // 17: oaas.pm.v1.Ack.time:type_name -> google.protobuf.Timestamp
-	20, // 18: oaas.pm.v1.Waiting.since:type_name -> google.protobuf.Timestamp
-	0,  // 19: oaas.pm.v1.Cluster.source:type_name -> oaas.pm.v1.ClusterSource
-	19, // 20: oaas.pm.v1.Cluster.labels:type_name -> oaas.pm.v1.Cluster.LabelsEntry
-	1,  // 21: oaas.pm.v1.Cluster.health:type_name -> oaas.pm.v1.ClusterHealth
-	20, // 22: oaas.pm.v1.Cluster.health_since:type_name -> google.protobuf.Timestamp
-	20, // 23: oaas.pm.v1.Cluster.last_seen:type_name -> google.protobuf.Timestamp
-	20, // 24: oaas.pm.v1.Deletion.deleted_at:type_name -> google.protobuf.Timestamp
-	20, // 25: oaas.pm.v1.Reply.time:type_name -> google.protobuf.Timestamp
-	22, // 26: oaas.pm.v1.Autopilot.dead_server_grace:type_name -> google.protobuf.Duration
-	22, // 27: oaas.pm.v1.Autopilot.last_contact_threshold:type_name -> google.protobuf.Duration
-	22, // 28: oaas.pm.v1.Autopilot.server_stabilization:type_name -> google.protobuf.Duration
-	2,  // 29: oaas.pm.v1.AlarmKey.kind:type_name -> oaas.pm.v1.AlarmKey.Kind
-	16, // 30: oaas.pm.v1.Alarm.key:type_name -> oaas.pm.v1.AlarmKey
-	20, // 31: oaas.pm.v1.Alarm.since:type_name -> google.protobuf.Timestamp
-	20, // 32: oaas.pm.v1.StagedPiece.time:type_name -> google.protobuf.Timestamp
-	33, // [33:33] is the sub-list for method output_type
-	33, // [33:33] is the sub-list for method input_type
-	33, // [33:33] is the sub-list for extension type_name
-	33, // [33:33] is the sub-list for extension extendee
-	0,  // [0:33] is the sub-list for field type_name
+	20, // 12: oaas.pm.v1.SnapshotRecord.audit_entry:type_name -> oaas.pm.v1.AuditEntry
+	22, // 13: oaas.pm.v1.Meta.time:type_name -> google.protobuf.Timestamp
+	22, // 14: oaas.pm.v1.Unit.created_at:type_name -> google.protobuf.Timestamp
+	9,  // 15: oaas.pm.v1.Unit.ack:type_name -> oaas.pm.v1.Ack
+	23, // 16: oaas.pm.v1.Unit.runtime:type_name -> oaas.runtime.ClassRuntimeSummary
+	10, // 17: oaas.pm.v1.Unit.waiting:type_name -> oaas.pm.v1.Waiting
+	22, // 18: oaas.pm.v1.Ack.time:type_name -> google.protobuf.Timestamp
+	22, // 19: oaas.pm.v1.Waiting.since:type_name -> google.protobuf.Timestamp
+	0,  // 20: oaas.pm.v1.Cluster.source:type_name -> oaas.pm.v1.ClusterSource
+	21, // 21: oaas.pm.v1.Cluster.labels:type_name -> oaas.pm.v1.Cluster.LabelsEntry
+	1,  // 22: oaas.pm.v1.Cluster.health:type_name -> oaas.pm.v1.ClusterHealth
+	22, // 23: oaas.pm.v1.Cluster.health_since:type_name -> google.protobuf.Timestamp
+	22, // 24: oaas.pm.v1.Cluster.last_seen:type_name -> google.protobuf.Timestamp
+	22, // 25: oaas.pm.v1.Deletion.deleted_at:type_name -> google.protobuf.Timestamp
+	22, // 26: oaas.pm.v1.Reply.time:type_name -> google.protobuf.Timestamp
+	24, // 27: oaas.pm.v1.Autopilot.dead_server_grace:type_name -> google.protobuf.Duration
+	24, // 28: oaas.pm.v1.Autopilot.last_contact_threshold:type_name -> google.protobuf.Duration
+	24, // 29: oaas.pm.v1.Autopilot.server_stabilization:type_name -> google.protobuf.Duration
+	2,  // 30: oaas.pm.v1.AlarmKey.kind:type_name -> oaas.pm.v1.AlarmKey.Kind
+	16, // 31: oaas.pm.v1.Alarm.key:type_name -> oaas.pm.v1.AlarmKey
+	22, // 32: oaas.pm.v1.Alarm.since:type_name -> google.protobuf.Timestamp
+	22, // 33: oaas.pm.v1.StagedPiece.time:type_name -> google.protobuf.Timestamp
+	22, // 34: oaas.pm.v1.AuditEntry.time:type_name -> google.protobuf.Timestamp
+	19, // 35: oaas.pm.v1.AuditEntry.note:type_name -> oaas.pm.v1.AuditNote
+	36, // [36:36] is the sub-list for method output_type
+	36, // [36:36] is the sub-list for method input_type
+	36, // [36:36] is the sub-list for extension type_name
+	36, // [36:36] is the sub-list for extension extendee
+	0,  // [0:36] is the sub-list for field type_name
 }
 
 func init() { file_oaas_pm_v1_record_proto_init() }
@@ -2214,6 +2422,7 @@ func file_oaas_pm_v1_record_proto_init() {
 		(*SnapshotRecord_Autopilot)(nil),
 		(*SnapshotRecord_Alarm)(nil),
 		(*SnapshotRecord_StagedPiece)(nil),
+		(*SnapshotRecord_AuditEntry)(nil),
 	}
 	file_oaas_pm_v1_record_proto_msgTypes[8].OneofWrappers = []any{}
 	type x struct{}
@@ -2222,7 +2431,7 @@ func file_oaas_pm_v1_record_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_oaas_pm_v1_record_proto_rawDesc), len(file_oaas_pm_v1_record_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   17,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
