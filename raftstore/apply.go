@@ -1,6 +1,7 @@
 package raftstore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -53,10 +54,11 @@ func (n *Node) apply(ctx context.Context, cmd *pmpb.Command) (fsm.Result, error)
 
 // submit encodes and proposes cmd without asking whether the node is ready.
 func (n *Node) submit(ctx context.Context, cmd *pmpb.Command) (fsm.Result, error) {
+	cmd = n.stamp(ctx, cmd)
 	if err := n.checkLevel(cmd); err != nil {
 		return fsm.Result{}, err
 	}
-	data, err := fsm.EncodeCommand(n.stamp(cmd))
+	data, err := fsm.EncodeCommand(cmd)
 	if err != nil {
 		return fsm.Result{}, fmt.Errorf("raftstore: encoding a command: %w", err)
 	}
@@ -78,13 +80,20 @@ func (n *Node) Now() time.Time {
 
 // stamp gives a copy of cmd's envelope with what only the leader knows. Time
 // never runs backwards in the log, whatever the clocks of successive leaders say,
-// and a leader whose clock is not that of the others is corrected, see clock.
-func (n *Node) stamp(cmd *pmpb.Command) *pmpb.Command {
-	return &pmpb.Command{
+// and a leader whose clock is not that of the others is corrected, see clock. A
+// cluster with servers that do not know notes goes without.
+func (n *Node) stamp(ctx context.Context, cmd *pmpb.Command) *pmpb.Command {
+	origin := originOf(ctx)
+	out := &pmpb.Command{
 		Version: fsm.Version, LeaderTime: timestamppb.New(n.Now()),
-		RequestId: cmd.GetRequestId(), ExpectedTerm: cmd.GetExpectedTerm(), Principal: cmd.GetPrincipal(),
-		Guards: cmd.GetGuards(), Idempotency: cmd.GetIdempotency(), Op: cmd.GetOp(),
+		RequestId: cmp.Or(cmd.GetRequestId(), origin.RequestID), ExpectedTerm: cmd.GetExpectedTerm(),
+		Principal: cmp.Or(cmd.GetPrincipal(), origin.Principal),
+		Guards:    cmd.GetGuards(), Idempotency: cmd.GetIdempotency(), Note: cmd.GetNote(), Op: cmd.GetOp(),
 	}
+	if fsm.NotesFrom > n.state.Snapshot().FeatureLevel() {
+		out.Note = nil
+	}
+	return out
 }
 
 // propose hands data to Raft and waits for its future no longer than ctx.

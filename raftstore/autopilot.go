@@ -23,8 +23,10 @@ import (
 
 // pilot is autopilot during one leadership.
 type pilot struct {
-	n   *Node
-	run *autopilot.Autopilot
+	n *Node
+	// number is that of the leadership's term.
+	number uint64
+	run    *autopilot.Autopilot
 	// removals are the removals of dead servers that are under way.
 	removals sync.WaitGroup
 	ctx      context.Context
@@ -44,7 +46,7 @@ type pilot struct {
 // flyWhile runs autopilot until ctx ends and returns when nothing of it is left.
 func (n *Node) flyWhile(ctx context.Context, t *term) {
 	p := &pilot{
-		n: n, ctx: ctx, met: map[raft.ServerID]time.Time{}, heard: map[raft.ServerID]time.Time{},
+		n: n, number: t.number, ctx: ctx, met: map[raft.ServerID]time.Time{}, heard: map[raft.ServerID]time.Time{},
 		answers: map[raft.ServerID]*pmpb.IdentifyResponse{}, last: map[raft.ServerID]autopilot.ServerStats{},
 	}
 	p.run = autopilot.New(&boundedRaft{n: n, ctx: ctx}, p,
@@ -195,6 +197,7 @@ func (p *pilot) RemoveFailedServer(s *autopilot.Server) {
 			return
 		}
 		p.n.m.removals.Inc()
+		p.n.noteLogged(p.ctx, p.number, "autopilot", "member.remove", string(s.ID), s.Name+", dead")
 	})
 }
 

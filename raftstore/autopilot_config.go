@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"oaas.io/control-plane/fsm"
@@ -74,15 +76,55 @@ func (n *Node) voters() (count int) {
 // its ModifyIndex is not 0 it must be that of the present settings, else the error
 // is a *fsm.GuardError. A setting that makes no sense gives a *ConfigError.
 func (n *Node) SetAutopilotConfig(ctx context.Context, c *pmpb.Autopilot) error {
+	return n.putAutopilot(ctx, c, operatorNote(ctx, "", "autopilot.configure", "", changedSettings(n.state.Snapshot().Autopilot(), c)))
+}
+
+func (n *Node) putAutopilot(ctx context.Context, c *pmpb.Autopilot, note *pmpb.AuditNote) error {
 	if err := n.checkAutopilot(c); err != nil {
 		return err
 	}
-	cmd := &pmpb.Command{Op: &pmpb.Command_PutAutopilot{PutAutopilot: &pmpb.PutAutopilot{Autopilot: proto.CloneOf(c)}}}
+	cmd := &pmpb.Command{Note: note, Op: &pmpb.Command_PutAutopilot{PutAutopilot: &pmpb.PutAutopilot{Autopilot: proto.CloneOf(c)}}}
 	if c.GetModifyIndex() != 0 {
 		cmd.Guards = []*pmpb.Guard{{Table: pmpb.Guard_TABLE_AUTOPILOT, Key: "autopilot", ModifyIndex: c.GetModifyIndex()}}
 	}
 	res, err := n.Apply(ctx, cmd)
 	return errors.Join(err, res.Err)
+}
+
+// changedSettings tells what differs between two settings, one "name: old -> new"
+// after the other. A default is told as -.
+func changedSettings(old, now *pmpb.Autopilot) string {
+	var out []string
+	a, b := old.ProtoReflect(), now.ProtoReflect()
+	fields := b.Descriptor().Fields()
+	for i := range fields.Len() {
+		fd := fields.Get(i)
+		from, to := settingText(a, fd), settingText(b, fd)
+		if fd.Name() != "modify_index" && from != to {
+			out = append(out, fmt.Sprintf("%s: %s -> %s", fd.Name(), from, to))
+		}
+	}
+	return strings.Join(out, ", ")
+}
+
+func settingText(m protoreflect.Message, fd protoreflect.FieldDescriptor) string {
+	if !m.Has(fd) {
+		return "-"
+	}
+	value := m.Get(fd).Interface()
+	switch v := value.(type) {
+	case protoreflect.List:
+		var texts []string
+		for i := range v.Len() {
+			texts = append(texts, v.Get(i).String())
+		}
+		return strings.Join(texts, " ")
+	case protoreflect.Message:
+		if d, ok := v.Interface().(*durationpb.Duration); ok {
+			return d.AsDuration().String()
+		}
+	}
+	return fmt.Sprint(value)
 }
 
 func (n *Node) checkAutopilot(c *pmpb.Autopilot) error {
@@ -125,6 +167,11 @@ func (n *Node) SetVote(ctx context.Context, id string, allowed bool) error {
 	if !slices.ContainsFunc(n.Servers(), func(s Server) bool { return s.ID == id }) {
 		return &UnknownServerError{ID: id}
 	}
+	action := "member.promote"
+	if !allowed {
+		action = "member.demote"
+	}
+	note := operatorNote(ctx, "", action, id, n.state.Snapshot().Member(id).GetName())
 	const attempts = 5 // against other changes of the settings at the same time
 	var err error
 	for range attempts {
@@ -133,7 +180,7 @@ func (n *Node) SetVote(ctx context.Context, id string, allowed bool) error {
 		if !allowed {
 			c.NonVoters = append(c.NonVoters, id)
 		}
-		err = n.SetAutopilotConfig(ctx, c)
+		err = n.putAutopilot(ctx, c, note)
 		var moved *fsm.GuardError
 		if !errors.As(err, &moved) {
 			return err

@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"oaas.io/control-plane/fsm"
 	"oaas.io/control-plane/proto/pmpb"
 )
 
@@ -185,7 +186,7 @@ func TestLeaderThatMustNotVoteHandsOver(t *testing.T) {
 func TestAutopilotSettingsAreChecked(t *testing.T) {
 	c := startCluster(t, 1)
 	leader := c.leader()
-	leader.expectLevel(2)
+	leader.expectLevel(fsm.Level)
 	for field, settings := range map[string]*pmpb.Autopilot{
 		"desired_voters":         {DesiredVoters: 4},
 		"min_quorum":             {DesiredVoters: 3, MinQuorum: 4},

@@ -54,6 +54,7 @@ func (n *Node) raiseFeatureLevel(ctx context.Context, number uint64) {
 	n.log.Info("all servers know a higher feature level", "from", levels.Cluster, "to", levels.Possible)
 	n.submitLogged(ctx, "feature level not raised", &pmpb.Command{
 		ExpectedTerm: number,
+		Note:         operatorNote(ctx, "leader", "feature.raise", "", fmt.Sprintf("level %d", levels.Possible)),
 		Op:           &pmpb.Command_RaiseFeatureLevel{RaiseFeatureLevel: &pmpb.RaiseFeatureLevel{Level: levels.Possible}},
 	})
 }

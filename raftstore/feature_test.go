@@ -56,7 +56,7 @@ func TestFeatureLevelFollowsTheOldestServer(t *testing.T) {
 		}
 	}
 	for _, n := range c.nodes {
-		n.expectLevel(2)
+		n.expectLevel(fsm.Level)
 	}
 	mustApply(t, c.leader(), autopilotSettings())
 	c.expectEverywhere("k", "v")
@@ -66,7 +66,7 @@ func TestFeatureLevelFollowsTheOldestServer(t *testing.T) {
 func TestOlderReleaseIsKeptOut(t *testing.T) {
 	c := startCluster(t, 3)
 	for _, n := range c.nodes {
-		n.expectLevel(2)
+		n.expectLevel(fsm.Level)
 	}
 	// A new server of an older release is not let in.
 	n4 := c.add("n4")
@@ -118,11 +118,11 @@ func TestFeatureLevelIsNotRaisedOnAnOldRow(t *testing.T) {
 		n.start()
 	}
 	leader := c.leader()
-	row.FeatureLevel = 2
+	row.FeatureLevel = fsm.Level
 	mustApply(t, leader, &pmpb.Command{Op: &pmpb.Command_PutMember{PutMember: &pmpb.PutMember{Member: row}}})
 	leader.peers.hear(row)
 	eventually(t, "the others are known to have been upgraded", func() error {
-		if levels := leader.FeatureLevels(); levels.Possible != 2 {
+		if levels := leader.FeatureLevels(); levels.Possible != fsm.Level {
 			return fmt.Errorf("%+v", levels)
 		}
 		return nil
@@ -134,6 +134,6 @@ func TestFeatureLevelIsNotRaisedOnAnOldRow(t *testing.T) {
 	silent.configure = nil
 	silent.start()
 	for _, n := range c.nodes {
-		n.expectLevel(2)
+		n.expectLevel(fsm.Level)
 	}
 }

@@ -18,7 +18,7 @@ func TestSnapshotOverAConflictingLog(t *testing.T) {
 			others := c.others(old)
 			c.net.isolate(old.name, names(others), false)
 			// Entries that nobody else will ever have.
-			data, err := fsm.EncodeCommand(old.stamp(put("lost", "yes")))
+			data, err := fsm.EncodeCommand(old.stamp(t.Context(), put("lost", "yes")))
 			if err != nil {
 				t.Fatal(err)
 			}

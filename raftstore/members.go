@@ -176,6 +176,7 @@ func (n *Node) admit(ctx context.Context, number uint64, m *pmpb.Member, member 
 		if err := n.changeConfig(ctx, func() raft.Future { return n.raft.RemoveServer(holder.ID, 0, n.timing.RPC) }); err != nil {
 			return fmt.Errorf("removing server %s, which had the address: %w", holder.ID, err)
 		}
+		n.noteLogged(ctx, number, "leader", "member.remove", string(holder.ID), fmt.Sprintf("replaced at its address %s by %s", address, id))
 	}
 	if err := n.configure(ctx, have, id, address); err != nil {
 		return err

@@ -79,7 +79,8 @@ func (n *Node) settleRecovery(ctx context.Context, number uint64) bool {
 		n.raiseFeatureLevel(ctx, number)
 		n.submitLogged(ctx, "the epoch was not raised after a recovery", &pmpb.Command{
 			ExpectedTerm: number, RequestId: mark.ID,
-			Op: &pmpb.Command_RaiseEpoch{RaiseEpoch: &pmpb.RaiseEpoch{RecoveryId: mark.ID, Reason: mark.Reason}},
+			Note: operatorNote(ctx, "pmctl recover", "cluster.recover", mark.ID, mark.Reason),
+			Op:   &pmpb.Command_RaiseEpoch{RaiseEpoch: &pmpb.RaiseEpoch{RecoveryId: mark.ID, Reason: mark.Reason}},
 		})
 		if n.state.Snapshot().Meta().GetRecoveryId() == mark.ID {
 			break

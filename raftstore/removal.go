@@ -82,6 +82,11 @@ func (n *Node) RemoveServer(ctx context.Context, id string, o RemoveOptions) (*R
 	}
 	n.log.Warn("a server was removed by an operator", "server_id", id, "name", verdict.Name, "force", o.Force)
 	n.m.removals.Inc()
+	detail := verdict.Name
+	if o.Force {
+		detail += ", forced"
+	}
+	_ = n.Remark(ctx, "member.remove", id, detail) // it is done, noted or not
 	return verdict, nil
 }
 

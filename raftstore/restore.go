@@ -172,9 +172,12 @@ func (j *restore) run(ctx context.Context) (*fsm.Restored, error) {
 		j.abort(ctx)
 		return nil, err
 	}
-	res, err := j.submit(ctx, &pmpb.Command{Op: &pmpb.Command_CommitRestore{CommitRestore: &pmpb.CommitRestore{
-		RestoreId: j.id, Pieces: pieces, Sha256: sum[:],
-	}}})
+	res, err := j.submit(ctx, &pmpb.Command{
+		Note: operatorNote(ctx, "", "snapshot.restore", j.id, fmt.Sprintf("state at index %d of epoch %d, sha256 %s", j.info.Index, j.info.Epoch, j.info.SHA256)),
+		Op: &pmpb.Command_CommitRestore{CommitRestore: &pmpb.CommitRestore{
+			RestoreId: j.id, Pieces: pieces, Sha256: sum[:],
+		}},
+	})
 	if err != nil {
 		j.abort(ctx)
 		return nil, err
