@@ -56,7 +56,9 @@ func (r *Registry) RemoveCluster(ctx context.Context, ri RequestInfo, name strin
 		if units := snap.UnitsByEnv(name); len(units) > 0 {
 			return nil, errorf(FailedPrecondition, "Cluster %s still has %d units; move or delete their deployments first", name, len(units))
 		}
-		return &decision{cmd: &pmpb.Command{
+		note := fsm.NewNote("cluster.remove", name, "")
+		note.Operator = true
+		return &decision{note: note, cmd: &pmpb.Command{
 			Guards: []*pmpb.Guard{guard(pmpb.Guard_TABLE_CLUSTER, name, have.GetModifyIndex())},
 			Op:     &pmpb.Command_RemoveCluster{RemoveCluster: &pmpb.RemoveCluster{Name: name}},
 		}}, nil

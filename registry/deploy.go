@@ -53,6 +53,11 @@ func (r *Registry) Deploy(ctx context.Context, ri RequestInfo, dep *model.OClass
 		if err != nil {
 			return nil, fromStore(err)
 		}
+		action := "deployment.create"
+		if have != nil {
+			action = "deployment.update"
+		}
+		d.note = fsm.NewNote(action, dep.Key, "envs: "+strings.Join(w.plan.Clusters, " "))
 		d.outcome = &DeployOutcome{Key: dep.Key, UID: uid, UnitID: w.units[0].GetId(), Envs: w.plan.Clusters, Created: have == nil}
 		return d, nil
 	})
@@ -235,7 +240,7 @@ func (r *Registry) DeleteDeployment(ctx context.Context, ri RequestInfo, key str
 		for _, u := range snap.UnitsByDeployment(have.UID) {
 			outcome.Envs = append(outcome.Envs, u.GetEnv())
 		}
-		return &decision{outcome: outcome, cmd: &pmpb.Command{
+		return &decision{outcome: outcome, note: fsm.NewNote("deployment.delete", key, ""), cmd: &pmpb.Command{
 			Guards: []*pmpb.Guard{guard(pmpb.Guard_TABLE_DEPLOYMENT, key, have.ModifyIndex)},
 			Op:     &pmpb.Command_DeleteDeployment{DeleteDeployment: &pmpb.DeleteDeployment{Key: key, Uid: have.UID}},
 		}}, nil

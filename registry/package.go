@@ -63,7 +63,12 @@ func (r *Registry) putPackage(ctx context.Context, ri RequestInfo, pkg *model.OP
 			}
 			guards = append(guards, guard(pmpb.Guard_TABLE_PACKAGE, dep, on.ModifyIndex))
 		}
+		action := "package.create"
+		if have != nil {
+			action = "package.update"
+		}
 		return &decision{
+			note:    fsm.NewNote(action, pkg.Name, ""),
 			cmd:     &pmpb.Command{Guards: guards, Op: &pmpb.Command_PutPackage{PutPackage: &pmpb.PutPackage{Document: doc}}},
 			outcome: &PackageOutcome{Name: pkg.Name, Created: have == nil},
 		}, nil
@@ -96,7 +101,7 @@ func (r *Registry) DeletePackage(ctx context.Context, ri RequestInfo, name strin
 				return nil, errorf(FailedPrecondition, "Package %s is a dependency of package %s; delete or change that one first", name, other.Doc.Name)
 			}
 		}
-		return &decision{cmd: &pmpb.Command{
+		return &decision{note: fsm.NewNote("package.delete", name, ""), cmd: &pmpb.Command{
 			Guards: []*pmpb.Guard{guard(pmpb.Guard_TABLE_PACKAGE, name, have.ModifyIndex)},
 			Op:     &pmpb.Command_DeletePackage{DeletePackage: &pmpb.DeletePackage{Name: name}},
 		}}, nil
@@ -118,7 +123,7 @@ func (r *Registry) deleteDeploymentsOf(ctx context.Context, ri RequestInfo, name
 		return errorf(NotFound, "Package not found: %s", name)
 	}
 	// The client's key and condition belong to the package, not to each deployment.
-	each := RequestInfo{RequestID: ri.RequestID, Principal: ri.Principal}
+	each := RequestInfo{RequestID: ri.RequestID, Principal: ri.Principal, Address: ri.Address, Agent: ri.Agent}
 	for _, dep := range snap.DeploymentsByPackage(name) {
 		_, _, err := r.DeleteDeployment(ctx, each, dep.Doc.Key)
 		var gone *Error

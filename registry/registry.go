@@ -100,6 +100,8 @@ type RequestInfo struct {
 	// RequestID is written into the command and every log line.
 	RequestID string
 	Principal string
+	// Address and Agent are those of the client, for the audit log.
+	Address, Agent string
 	// Precondition is the client's own condition on the object, if any.
 	Precondition Precondition
 	// Idempotency is nil when the client gave no key.
@@ -158,7 +160,9 @@ func (r *Registry) Read(ctx context.Context, c Consistency) (*fsm.Snapshot, erro
 // decision is one attempt of an operation: the command to propose and the
 // outcome to report when it takes effect.
 type decision struct {
-	cmd     *pmpb.Command
+	cmd *pmpb.Command
+	// note says what the command does, for the audit log.
+	note    *pmpb.AuditNote
 	outcome any
 }
 
@@ -180,6 +184,10 @@ func (r *Registry) commit(ctx context.Context, ri RequestInfo, decide func(*fsm.
 			return nil, 0, err
 		}
 		d.cmd.RequestId, d.cmd.Principal = ri.RequestID, ri.Principal
+		if snap.FeatureLevel() >= fsm.NotesFrom {
+			d.note.Address, d.note.Agent = fsm.NoteText(ri.Address), fsm.NoteText(ri.Agent)
+			d.cmd.Note = d.note
+		}
 		remember(d, ri.Idempotency)
 		res, err := r.store.Apply(ctx, d.cmd)
 		if err != nil {
