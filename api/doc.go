@@ -22,6 +22,11 @@
 //     of that. What they need of the node is in operator.go, as small interfaces in
 //     the form in which it is told; adapter.go has those of package raftstore.
 //
+//  6. A stream of changes (watch.go) pulls from what the state remembers, at the
+//     pace of its client; no client makes anybody else wait, or takes memory while it
+//     does nothing. Where a request came from goes with its context into the audit log
+//     (audit.go).
+//
 // # Invariants
 //
 //   - Nothing from outside is unbounded: connections, headers, bodies, their
@@ -31,6 +36,8 @@
 //     unless the client's Idempotency-Key makes it safe to ask again.
 //   - A forwarded or relayed request is never passed on again, and is answered by
 //     the server that was meant, not by whoever has its address.
+//   - A stream has every change after its beginning, in order and once, or ends with
+//     an error that says so. Its positions mean the same on every node.
 //   - Half a body never looks whole: a relay or a stream that breaks off cuts the
 //     connection.
 //   - Operators are told no secrets: settings are redacted when the server is made,

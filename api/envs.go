@@ -42,13 +42,17 @@ func (s *Server) listEnvs(w http.ResponseWriter, r *http.Request) error {
 	}
 	list := []clusterInfo{}
 	for _, c := range snap.Clusters() {
-		list = append(list, clusterInfo{
-			Name: c.GetName(), Health: s.healthOf(c), Source: sourceName(c.GetSource()), Address: c.GetAddress(), Namespace: c.GetNamespace(),
-			Region: c.GetRegion(), Zone: c.GetZone(), Labels: c.GetLabels(), Capabilities: c.GetCapabilities(),
-			KubernetesVersion: c.GetKubernetesVersion(),
-		})
+		list = append(list, s.newClusterInfo(c))
 	}
 	return writeJSON(w, http.StatusOK, list)
+}
+
+func (s *Server) newClusterInfo(c *pmpb.Cluster) clusterInfo {
+	return clusterInfo{
+		Name: c.GetName(), Health: s.healthOf(c), Source: sourceName(c.GetSource()), Address: c.GetAddress(), Namespace: c.GetNamespace(),
+		Region: c.GetRegion(), Zone: c.GetZone(), Labels: c.GetLabels(), Capabilities: c.GetCapabilities(),
+		KubernetesVersion: c.GetKubernetesVersion(),
+	}
 }
 
 func (s *Server) listEnvHealth(w http.ResponseWriter, r *http.Request) error {

@@ -18,7 +18,7 @@ import (
 
 // forwardedHeaders are the request headers that mean something to the leader.
 var forwardedHeaders = []string{
-	headerContentType, headerIdempotencyKey, headerRetryKey, "If-Match", "If-None-Match", "User-Agent", "Traceparent", "Tracestate",
+	headerContentType, headerIdempotencyKey, headerRetryKey, "If-Match", "If-None-Match", "User-Agent", "Traceparent", "Tracestate", headerForwardedFor,
 }
 
 // maxForwardedAnswer bounds the answer to a forwarded write, in bytes.

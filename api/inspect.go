@@ -147,7 +147,8 @@ func (s *Server) patchTuning(w http.ResponseWriter, r *http.Request) error {
 		return errNoInspection()
 	}
 	var t Tuning
-	if _, err := readWish(w, r, &t); err != nil {
+	body, err := readWish(w, r, &t)
+	if err != nil {
 		return err
 	}
 	if t == (Tuning{}) {
@@ -156,6 +157,7 @@ func (s *Server) patchTuning(w http.ResponseWriter, r *http.Request) error {
 	if err := s.opts.Inspection.Tune(t); err != nil {
 		return &problem{code: registry.InvalidArgument, detail: err.Error(), cause: err}
 	}
+	s.remark(r, "raft.tune", s.opts.Cluster.ServerID(), string(body))
 	return writeJSON(w, http.StatusOK, s.opts.Inspection.Tuning())
 }
 
@@ -195,12 +197,15 @@ func (s *Server) listAlarms(w http.ResponseWriter, r *http.Request) error {
 	}
 	list := []alarmView{}
 	for _, a := range snap.Alarms() {
-		id := a.GetKey().GetServerId()
-		list = append(list, alarmView{
-			Kind: alarmName(a.GetKey().GetKind()), ServerID: id, Name: snap.Member(id).GetName(), Message: a.GetMessage(), Since: stampText(a.GetSince()),
-		})
+		list = append(list, newAlarm(a, snap.Member(a.GetKey().GetServerId()).GetName()))
 	}
 	return writeJSON(w, http.StatusOK, list)
+}
+
+func newAlarm(a *pmpb.Alarm, name string) alarmView {
+	return alarmView{
+		Kind: alarmName(a.GetKey().GetKind()), ServerID: a.GetKey().GetServerId(), Name: name, Message: a.GetMessage(), Since: stampText(a.GetSince()),
+	}
 }
 
 func alarmName(kind pmpb.AlarmKey_Kind) string {

@@ -132,6 +132,7 @@ func (s *Server) transferLeader(w http.ResponseWriter, r *http.Request) error {
 		if to == s.opts.Cluster.ServerID() {
 			return &Transfer{From: to, FromName: s.nameOf(to), To: to, ToName: s.nameOf(to)}, nil
 		}
+		s.remark(r, "leader.transfer", to, s.nameOf(to))
 		began := time.Now()
 		done, err := s.opts.Membership.TransferTo(ctx, to)
 		if err != nil {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -56,7 +57,10 @@ func tellServer(s *raftstore.ServerState) AutopilotServer {
 
 // AutopilotConfig gives the settings with the defaults filled in.
 func (n NodeMembership) AutopilotConfig() AutopilotConfig {
-	c := n.Node.AutopilotConfig()
+	return tellAutopilotConfig(n.Node.AutopilotConfig())
+}
+
+func tellAutopilotConfig(c *pmpb.Autopilot) AutopilotConfig {
 	span := func(d *durationpb.Duration) Duration { return Duration(d.AsDuration()) }
 	return AutopilotConfig{
 		CleanupDeadServers: c.GetCleanupDeadServers(), DeadServerGrace: span(c.GetDeadServerGrace()), LastContactThreshold: span(c.GetLastContactThreshold()),
@@ -146,6 +150,9 @@ func (n NodeMembership) TransferTo(ctx context.Context, id string) (*Transfer, e
 
 // RaiseFeatureLevel lets commands up to that level be written.
 func (n NodeMembership) RaiseFeatureLevel(ctx context.Context, level uint32) error {
-	res, err := n.Node.Apply(ctx, &pmpb.Command{Op: &pmpb.Command_RaiseFeatureLevel{RaiseFeatureLevel: &pmpb.RaiseFeatureLevel{Level: level}}})
+	res, err := n.Node.Apply(ctx, &pmpb.Command{
+		Note: raftstore.OperatorNote(ctx, "feature.raise", "", fmt.Sprintf("level %d", level)),
+		Op:   &pmpb.Command_RaiseFeatureLevel{RaiseFeatureLevel: &pmpb.RaiseFeatureLevel{Level: level}},
+	})
 	return errors.Join(err, res.Err)
 }

@@ -15,6 +15,10 @@ type metrics struct {
 	relays   *prometheus.CounterVec
 	held     prometheus.Counter
 	refused  *prometheus.CounterVec
+
+	watchers         prometheus.Gauge
+	watchEvents      prometheus.Counter
+	watchesCompacted prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) (*metrics, error) {
@@ -44,8 +48,19 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "oaas_pm_http_refused_connections_total", Help: "Connections that were given up before they had brought a request that a handler could answer.",
 		}, []string{"reason"}),
+		watchers: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "oaas_pm_watch_streams", Help: "Open streams of changes.",
+		}),
+		watchEvents: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "oaas_pm_watch_events_total", Help: "Events that streams of changes were sent.",
+		}),
+		watchesCompacted: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "oaas_pm_watch_compacted_total", Help: "Streams that ended because they were too slow for what the node remembers.",
+		}),
 	}
-	for _, c := range []prometheus.Collector{m.requests, m.duration, m.inFlight, m.panics, m.forwards, m.relays, m.held, m.refused} {
+	for _, c := range []prometheus.Collector{
+		m.requests, m.duration, m.inFlight, m.panics, m.forwards, m.relays, m.held, m.refused, m.watchers, m.watchEvents, m.watchesCompacted,
+	} {
 		if err := reg.Register(c); err != nil {
 			return nil, fmt.Errorf("api: register metrics: %w", err)
 		}

@@ -30,6 +30,7 @@ type Options struct {
 	Inspection Inspection
 	Snapshots  Snapshots
 	Backups    Backups
+	Audit      Audit
 	// Settings are how the node was started, for operators. Secrets are taken out.
 	Settings map[string]string
 	// DataDir is where doctor measures the disk; empty: it does not.
@@ -56,6 +57,12 @@ type Options struct {
 	// MaxConnections bounds the open connections; more wait in the kernel's
 	// queue. Default 4096.
 	MaxConnections int
+
+	// MaxWatchers bounds the streams of changes. Default 1024.
+	MaxWatchers int
+	// BookmarkInterval is how often such a stream tells how far it is when nothing
+	// that it is about changes. Default 5 s.
+	BookmarkInterval time.Duration
 
 	// RequestTimeout bounds every request, except for its ?wait. Default 30 s.
 	RequestTimeout time.Duration
@@ -100,6 +107,7 @@ func (o *Options) Validate() error {
 	for name, n := range map[string]int64{
 		"MaxBodyBytes": o.MaxBodyBytes, "MaxDocumentBytes": int64(o.MaxDocumentBytes), "MaxBufferedBytes": o.MaxBufferedBytes,
 		"MaxHeaderBytes": int64(o.MaxHeaderBytes), "MaxConnections": int64(o.MaxConnections),
+		"MaxWatchers": int64(o.MaxWatchers), "BookmarkInterval": int64(o.BookmarkInterval),
 		"RequestTimeout": int64(o.RequestTimeout), "MaxWait": int64(o.MaxWait), "HoldForLeader": int64(o.HoldForLeader),
 		"ReadHeaderTimeout": int64(o.ReadHeaderTimeout), "IdleTimeout": int64(o.IdleTimeout),
 		"ShutdownTimeout": int64(o.ShutdownTimeout), "DrainTime": int64(o.DrainTime), "GatewayTimeout": int64(o.GatewayTimeout),
@@ -120,6 +128,8 @@ func (o *Options) setDefaults() {
 	o.MaxBufferedBytes = max(o.MaxBufferedBytes, o.MaxBodyBytes)
 	orElse(&o.MaxHeaderBytes, 64<<10)
 	orElse(&o.MaxConnections, 4096)
+	orElse(&o.MaxWatchers, 1024)
+	orElse(&o.BookmarkInterval, 5*time.Second)
 	orElse(&o.RequestTimeout, 30*time.Second)
 	orElse(&o.MaxWait, 10*time.Minute)
 	orElse(&o.HoldForLeader, 5*time.Second)

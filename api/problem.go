@@ -22,6 +22,7 @@ const (
 	codeNotConfigured    registry.Code = "not-configured"
 	codeNotImplemented   registry.Code = "not-implemented"
 	codeGatewayFailed    registry.Code = "gateway-failed"
+	codeCompacted        registry.Code = "compacted"
 	problemTypePrefix                  = "https://oaas.io/problems/"
 	retryAfterSeconds                  = 1
 	contentTypeProblem                 = "application/problem+json"
@@ -30,6 +31,7 @@ const (
 	headerContentType                  = "Content-Type"
 	headerContentLength                = "Content-Length"
 	headerIdempotencyKey               = "Idempotency-Key"
+	headerForwardedFor                 = "X-Forwarded-For"
 )
 
 // ProblemType is one kind of error answer.
@@ -55,6 +57,7 @@ func ProblemTypes() []ProblemType {
 		{registry.AlreadyExists, http.StatusConflict, "The name is taken", false},
 		{registry.FailedPrecondition, http.StatusConflict, "The present state does not allow it", false},
 		{registry.Conflict, http.StatusConflict, "Concurrent changes", true},
+		{codeCompacted, http.StatusGone, "The history does not reach back that far", false},
 		{registry.PreconditionFailed, http.StatusPreconditionFailed, "The request's own condition does not hold", false},
 		{registry.TooLarge, http.StatusRequestEntityTooLarge, "Too large", false},
 		{codeMediaType, http.StatusUnsupportedMediaType, "The body must be JSON", false},
@@ -94,6 +97,8 @@ type problem struct {
 	// override is the query parameter with which the same request is not refused,
 	// when there is one. Clients word it in their own terms.
 	override string
+	// oldest is the oldest index that a stream can begin at, when that is the problem.
+	oldest uint64
 	// retryable overrides the problem type's when not nil.
 	retryable *bool
 	cause     error
@@ -146,6 +151,7 @@ type problemBody struct {
 	Line      int           `json:"line,omitempty"`
 	Column    int           `json:"column,omitempty"`
 	Override  string        `json:"override,omitempty"`
+	Oldest    uint64        `json:"oldest_index,omitempty"`
 	Problems  []finding     `json:"problems,omitempty"`
 }
 
@@ -169,7 +175,7 @@ func (s *Server) writeProblem(w http.ResponseWriter, r *http.Request, err error)
 	body := problemBody{
 		Type: kind.Type(), Title: kind.Title, Status: kind.Status, Detail: p.detail, Instance: r.URL.EscapedPath(),
 		Code: kind.Code, RequestID: c.id, Retryable: kind.Retryable, Error: p.detail,
-		Path: p.path, Line: p.line, Column: p.column, Override: p.override,
+		Path: p.path, Line: p.line, Column: p.column, Override: p.override, Oldest: p.oldest,
 	}
 	if p.retryable != nil {
 		body.Retryable = *p.retryable

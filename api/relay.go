@@ -49,7 +49,7 @@ const (
 )
 
 // relayedHeaders are the request headers that a relayed request keeps.
-var relayedHeaders = append([]string{"Accept", headerContentLength}, forwardedHeaders...)
+var relayedHeaders = append([]string{"Accept", headerContentLength, headerLastEventID}, forwardedHeaders...)
 
 // place relays the request when another node than this one has to answer it. It
 // reports false when this node has to.

@@ -73,6 +73,7 @@ func (s *Server) routes() []route {
 		{path: "/api/v1/envs/health", methods: methods{http.MethodGet: s.listEnvHealth}},
 		{path: "/api/v1/envs/{name}", methods: methods{http.MethodDelete: s.removeEnv}},
 		{path: "/api/v1/envs/{name}/health", methods: methods{http.MethodGet: s.getEnvHealth}},
+		{path: "/api/v1/watch", at: onNode, stream: true, methods: methods{http.MethodGet: s.watch}},
 		{path: "/api/v1/topology", methods: methods{http.MethodGet: s.topology}},
 		{path: "/api/v1/members", methods: methods{http.MethodGet: s.listMembers}},
 		{path: "/api/v1/members/{id}", methods: methods{http.MethodDelete: s.removeMember}},
@@ -83,6 +84,7 @@ func (s *Server) routes() []route {
 		{path: "/api/v1/operator/autopilot/config", methods: methods{http.MethodGet: s.getAutopilotConfig, http.MethodPut: s.putAutopilotConfig}},
 		{path: "/api/v1/operator/feature-level", methods: methods{http.MethodGet: s.getFeatureLevel, http.MethodPost: s.raiseFeatureLevel}},
 		{path: "/api/v1/operator/alarms", methods: methods{http.MethodGet: s.listAlarms}},
+		{path: "/api/v1/operator/audit", methods: methods{http.MethodGet: s.listAudit}},
 		{path: "/api/v1/operator/node", at: onNode, methods: methods{http.MethodGet: s.getNode}},
 		{path: "/api/v1/operator/metrics", at: onNode, quiet: true, methods: methods{http.MethodGet: s.scrape()}},
 		{path: "/api/v1/operator/chain", at: onNode, methods: methods{http.MethodGet: s.getChain}},
@@ -180,6 +182,7 @@ func (s *Server) resource(rt route) http.Handler {
 
 // answer has the request answered here or by the node that it is for.
 func (s *Server) answer(w http.ResponseWriter, r *http.Request, rt route, handle endpoint) {
+	r = withOrigin(r)
 	relayed, err := s.place(w, r, rt.at)
 	if !relayed && err == nil {
 		err = handle(w, r)

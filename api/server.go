@@ -24,6 +24,7 @@ type Server struct {
 	handler  http.Handler
 	static   *os.Root
 	buffered *semaphore.Weighted
+	watchers *semaphore.Weighted
 
 	// tellRefusal logs a connection that was refused, once per peer and minute.
 	tellRefusal func(what, peer, reason string, err error)
@@ -51,6 +52,7 @@ func New(opts Options) (*Server, error) {
 	s := &Server{
 		opts: opts, log: opts.Logger, metrics: m,
 		buffered: semaphore.NewWeighted(opts.MaxBufferedBytes),
+		watchers: semaphore.NewWeighted(int64(opts.MaxWatchers)),
 	}
 	s.tellRefusal = raftstore.TellRefusals(opts.Logger)
 	s.started, s.settings = opts.Now(), redact(opts.Settings)

@@ -30,6 +30,7 @@ func (s *Server) getSnapshot(w http.ResponseWriter, r *http.Request) error {
 	// Announced, because net/http has none after a short body else.
 	w.Header().Set("Trailer", trailerDigest+", "+trailerIndex)
 	w.Header().Set("Content-Disposition", `attachment; filename="pm.snapshot"`)
+	s.remark(r, "snapshot.save", s.opts.Cluster.ServerID(), "")
 	sum := sha256.New()
 	out := &counted{w: io.MultiWriter(w, sum)}
 	saved, err := s.opts.Snapshots.SaveSnapshot(r.Context(), out)
@@ -104,6 +105,7 @@ func (s *Server) runBackup(w http.ResponseWriter, r *http.Request) error {
 	if s.opts.Backups == nil {
 		return errNoBackups()
 	}
+	s.remark(r, "backup.run", "", "")
 	made, err := s.opts.Backups.Run(r.Context())
 	if err != nil {
 		if p := operatorProblem(err); codeOf(p) != registry.Internal {

@@ -3,6 +3,7 @@ package api
 import (
 	"encoding/json"
 	"net/http"
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -110,21 +111,32 @@ func (s *Server) listDeletions(w http.ResponseWriter, r *http.Request) error {
 	}
 	list := []deletion{}
 	for _, d := range snap.Deletions() {
-		out := deletion{
-			DeploymentUID: d.GetDeploymentUid(), Key: d.GetDeploymentKey(), PackageName: d.GetPackageName(), ClassKey: d.GetClassKey(),
-			Envs: append([]string{}, d.GetEnvs()...), ConfirmedEnvs: append([]string{}, d.GetConfirmedEnvs()...),
-			PendingEnvs: []pendingEnv{}, DeletedAt: stampText(d.GetDeletedAt()),
-		}
+		out := newDeletion(d)
 		for _, u := range snap.UnitsByDeployment(d.GetDeploymentUid()) {
-			pending := pendingEnv{Env: u.GetEnv(), Reason: "The cluster has not confirmed yet", Since: out.DeletedAt}
-			if why := u.GetWaiting(); why != nil {
-				pending.Reason, pending.Since = why.GetMessage(), stampText(why.GetSince())
+			why := u.GetWaiting()
+			if i := slices.IndexFunc(out.PendingEnvs, func(p pendingEnv) bool { return p.Env == u.GetEnv() }); i >= 0 && why != nil {
+				out.PendingEnvs[i].Reason, out.PendingEnvs[i].Since = why.GetMessage(), stampText(why.GetSince())
 			}
-			out.PendingEnvs = append(out.PendingEnvs, pending)
 		}
 		list = append(list, out)
 	}
 	return writeJSON(w, http.StatusOK, list)
+}
+
+// newDeletion tells what the row of a deletion knows; the units know more about
+// what is pending.
+func newDeletion(d *pmpb.Deletion) deletion {
+	out := deletion{
+		DeploymentUID: d.GetDeploymentUid(), Key: d.GetDeploymentKey(), PackageName: d.GetPackageName(), ClassKey: d.GetClassKey(),
+		Envs: append([]string{}, d.GetEnvs()...), ConfirmedEnvs: append([]string{}, d.GetConfirmedEnvs()...),
+		PendingEnvs: []pendingEnv{}, DeletedAt: stampText(d.GetDeletedAt()),
+	}
+	for _, env := range d.GetEnvs() {
+		if !slices.Contains(d.GetConfirmedEnvs(), env) {
+			out.PendingEnvs = append(out.PendingEnvs, pendingEnv{Env: env, Reason: "The cluster has not confirmed yet", Since: out.DeletedAt})
+		}
+	}
+	return out
 }
 
 // stampText gives a time in the form of the contract, nil when there is none.

@@ -55,7 +55,7 @@ func (s *Server) write(r *http.Request, op operation) (*answer, error) {
 		return nil, err
 	}
 	ctx := r.Context()
-	ri := registry.RequestInfo{RequestID: callOf(ctx).id, Precondition: pre, Idempotency: idem}
+	ri := requestInfo(r, pre, idem)
 	ans, err := s.onLeader(r, op.body, idem != nil, func() (*answer, error) { return s.runHere(ctx, ri, op) })
 	if err != nil && codeOf(err) == registry.OutcomeUnknown {
 		p := *problemOf(err)

@@ -263,7 +263,7 @@ func lines[T any](ctx context.Context, c *Client, path string, query url.Values,
 	}
 	defer func() { _ = resp.Body.Close() }()
 	in := bufio.NewScanner(resp.Body)
-	in.Buffer(make([]byte, 64<<10), 16<<20)
+	in.Buffer(make([]byte, 64<<10), int(c.opts.MaxResponseBytes))
 	for in.Scan() {
 		if len(in.Bytes()) == 0 {
 			continue

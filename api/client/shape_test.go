@@ -25,6 +25,7 @@ func TestTypesHaveWhatTheServerAnswers(t *testing.T) {
 		"operator-autopilot":        &Autopilot{},
 		"operator-autopilot-config": &AutopilotConfig{},
 		"operator-alarms":           &[]Alarm{},
+		"operator-audit":            &[]AuditEntry{},
 		"operator-backups":          &[]Backup{},
 		"operator-chain":            &Chain{},
 		"operator-feature-level":    &FeatureLevel{},
