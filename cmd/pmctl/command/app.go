@@ -120,7 +120,7 @@ out of time.`,
 	root.AddGroup(&cobra.Group{ID: operatorGroup, Title: "Operator commands:"})
 	root.AddCommand(a.operatorCommands()...)
 	root.AddCommand(
-		a.applyCommand(), a.getCommand(), a.describeCommand(), a.deleteCommand(), a.rolloutCommand(),
+		a.applyCommand(), a.getCommand(), a.describeCommand(), a.deleteCommand(), a.rolloutCommand(), a.eventsCommand(),
 		a.configCommand(), a.versionCommand(),
 	)
 	return root, started

@@ -22,7 +22,7 @@ const operatorGroup = "operator"
 func (a *app) operatorCommands() []*cobra.Command {
 	commands := []*cobra.Command{
 		a.memberCommand(), a.leaderCommand(), a.autopilotCommand(), a.raftCommand(), a.snapshotCommand(),
-		a.chainCommand(), a.alarmsCommand(), a.featureCommand(), a.upgradeCommand(), a.logsCommand(), a.doctorCommand(), a.debugCommand(),
+		a.chainCommand(), a.alarmsCommand(), a.featureCommand(), a.upgradeCommand(), a.auditCommand(), a.logsCommand(), a.doctorCommand(), a.debugCommand(),
 		a.recoverCommand(),
 	}
 	for _, c := range commands {

@@ -36,6 +36,23 @@ const (
 	removal        = `{"server_id":"id-1","name":"pm-1","dry_run":true,"removed":false,"voters_before":3,"voters_after":2,"quorum_after":2,"healthy_voters_after":2,"failure_tolerance_before":1,"failure_tolerance_after":0,"refused":["the rest would tolerate no failure"],"warnings":[],"override":"force"}`
 )
 
+const auditLog = `[
+{"index":1204,"time":"2026-03-05T19:00:02.7Z","action":"member.remove","object":"id-2","detail":"pm-2, forced","request_id":"r-9","principal":"","address":"10.1.2.3:51122","agent":"pmctl/1.0.0","operator":true},
+{"index":1201,"time":"2026-03-05T19:00:01Z","action":"deployment.create","object":"shop.Cart","detail":"envs: oaas-1","request_id":"r-8","principal":"ann","address":"","agent":"","operator":false}]`
+
+var eventStream = strings.Join([]string{
+	`{"type":"snapshot","index":41,"events":[{"topic":"clusters","type":"put","key":"oaas-1","object":{"name":"oaas-1","health":{"cluster_name":"oaas-1","status":"Unhealthy","crm_version":null,"last_seen":"2026-03-05T19:00:00Z","node_count":null,"ready_nodes":null,"availability":null,"message":"no answer"}}}]}`,
+	`{"type":"change","index":42,"term":3,"time":"2026-03-05T19:00:02.7Z","operation":"commit_deployment","request_id":"r-8","events":[` +
+		`{"topic":"deployments","type":"put","key":"shop.Cart","uid":"u-1","generation":2,"object":{"key":"shop.Cart"}},` +
+		`{"topic":"units","type":"put","key":"cart-1","name":"shop.Cart","uid":"u-1","generation":2,"object":{"id":"cart-1","env":"oaas-1","phase":"Waiting","waiting":{"code":"CLUSTER_UNREACHABLE","message":"connection refused","since":null,"permanent":false}}},` +
+		`{"topic":"plans","type":"delete","key":"shop.Cart"},` +
+		`{"topic":"alarms","type":"put","key":"001/id-1","name":"id-1","object":{"kind":"no-space","server_id":"id-1","name":"","message":"3 % free","since":null}},` +
+		`{"topic":"audit","type":"put","key":"00000000000000000042","name":"shop.Cart","object":{"index":42,"time":"2026-03-05T19:00:02.7Z","action":"deployment.update","object":"shop.Cart","detail":"envs: oaas-1","agent":"pmctl/1.0.0","operator":false}}]}`,
+	`{"type":"bookmark","index":42,"time":"2026-03-05T19:00:03Z","last_contact_ms":0}`,
+	`{"type":"change","index":43,"events":[{"topic":"packages","type":"put","key":"late"}]}`,
+	`{"type":"error","index":43,"status":410,"code":"compacted","detail":"The changes up to index 90 are not remembered any more","oldest_index":90}`,
+}, "\n") + "\n"
+
 // operated gives the fake server what operators ask for.
 func (s *session) operated(more map[string]string) map[string]string {
 	answers := map[string]string{
@@ -61,6 +78,8 @@ func (s *session) operated(more map[string]string) map[string]string {
 		"GET /api/v1/operator/raft/log":              `{"index":1,"term":1,"type":"configuration","appended_at":null,"size_bytes":80,"text":"id-0 voter"}` + "\n" + `{"index":2,"term":1,"type":"command","appended_at":"2026-03-05T19:00:00Z","size_bytes":99,"op":"put_package","command":{"request_id":"r"}}` + "\n",
 		"GET /api/v1/operator/logs":                  `{"time":"2026-03-05T19:00:00.5Z","level":"info","subsystem":"pmd.raft","message":"this node leads","fields":{"term":"3","note":"two words"}}` + "\n\n" + `{"lost":12}` + "\n",
 		"GET /api/v1/operator/metrics":               "oaas_pm 1\n",
+		"GET /api/v1/operator/audit":                 auditLog,
+		"GET /api/v1/watch":                          eventStream,
 		"GET /api/v1/operator/debug/pprof/heap":      "heap",
 		"GET /api/v1/operator/debug/pprof/cpu":       "cpu",
 		"GET /api/v1/operator/debug/pprof/goroutine": "goroutine",
@@ -97,6 +116,8 @@ func TestOperatorCommands(t *testing.T) {
 		"op_autopilot": {"autopilot status", "autopilot explain", "autopilot explain -o json", "autopilot config get", "autopilot config set desired_voters=5 dead-server-grace=30m non_voters=", "autopilot config set speed=9", "autopilot config set min_quorum=x", "autopilot config set spread_zones"},
 		"op_raft":      {"raft info", "raft info pm-0 -o yaml", "raft log --from 1", "raft log -o json", "raft log -o yaml", "raft tune", "raft tune --node pm-1 --snapshot-threshold 50000"},
 		"op_cluster":   {"alarms", "alarms -o json", "chain", "feature status", "feature raise", "feature raise x", "doctor --node pm-0", "doctor --problems", "doctor -o xml"},
+		"op_events":    {"events", "events -o json", "events -w", "events -w -o jsonpath={.type}/", "events deployments:shop.Cart --from 7 --node pm-1", "events secrets", "events -o yaml"},
+		"op_audit":     {"audit", "audit --operator -o yaml", "audit --limit 1 -o json", "audit x"},
 		"op_logs":      {"logs", "logs --node pm-0 --level debug --subsystem raft -o json", "logs -o xml"},
 		"op_backup":    {"snapshot list", "snapshot backup", "snapshot list -o json", "snapshot restore nowhere --confirm c-1", "snapshot restore nowhere", "snapshot save"},
 	} {
