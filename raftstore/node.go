@@ -373,7 +373,8 @@ func (n *Node) fail(err error) {
 // superviseStorage watches for writes that do not end and takes the node out of
 // the cluster after a failure.
 func (n *Node) superviseStorage() {
-	tick := time.NewTicker(max(n.timing.StorageStall/8, 10*time.Millisecond))
+	watch := stallWatch{every: max(n.timing.StorageStall/8, 10*time.Millisecond)}
+	tick := time.NewTicker(watch.every)
 	defer tick.Stop()
 	for {
 		select {
@@ -386,7 +387,7 @@ func (n *Node) superviseStorage() {
 			closeTransport(n.trans)
 			return
 		case <-tick.C:
-			took := n.store.stalled()
+			took := watch.see(time.Now(), n.store.stalled())
 			n.m.storageStall.Set(took.Seconds())
 			if took > n.timing.StorageStall {
 				n.fail(&StorageError{
