@@ -101,6 +101,15 @@ func (d *directory) conn(address string) (*grpc.ClientConn, error) {
 
 // identify asks who answers at an internal address, and remembers it.
 func (d *directory) identify(ctx context.Context, address string) (*pmpb.IdentifyResponse, error) {
+	resp, err := d.ask(ctx, address)
+	if err == nil {
+		d.hear(memberOf(resp))
+	}
+	return resp, err
+}
+
+// ask is identify for an answer that may have to be refused.
+func (d *directory) ask(ctx context.Context, address string) (*pmpb.IdentifyResponse, error) {
 	conn, err := d.conn(address)
 	if err != nil {
 		return nil, err
@@ -109,7 +118,6 @@ func (d *directory) identify(ctx context.Context, address string) (*pmpb.Identif
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", address, err)
 	}
-	d.hear(memberOf(resp))
 	return resp, nil
 }
 

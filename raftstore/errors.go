@@ -37,6 +37,9 @@ var (
 	ErrNotCaughtUp = errors.New("raftstore: no other voter is caught up")
 	// ErrRemoved says that this server was removed from the cluster.
 	ErrRemoved = errors.New("raftstore: this server was removed from the cluster")
+	// ErrCopied says that another process runs on a copy of this data directory, or
+	// this one on a copy of its.
+	ErrCopied = errors.New("raftstore: this server runs elsewhere already")
 	// ErrTooOld says that the cluster uses a feature level that this program does
 	// not know: it cannot apply the log as the others do.
 	ErrTooOld = errors.New("raftstore: this program is older than what the cluster uses")

@@ -182,6 +182,10 @@ func (n *Node) join(ctx context.Context, address, clusterID string) error {
 	if status.Code(err) == codes.NotFound && clusterID != "" {
 		return fmt.Errorf("%w: server %s; to let it come back as a new server, remove its data directory %s first", ErrRemoved, n.serverID, n.opts.DataDir)
 	}
+	if status.Code(err) == codes.AlreadyExists && clusterID != "" {
+		return fmt.Errorf("%w: %s; two processes must not vote as one server: keep the one that is to stay, and empty the data directory of the other, here %s, to start it as a new server",
+			ErrCopied, status.Convert(err).Message(), n.opts.DataDir)
+	}
 	if err != nil {
 		return fmt.Errorf("joining through %s: %w", address, err)
 	}

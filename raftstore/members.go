@@ -100,7 +100,18 @@ func (n *Node) tidyMembers(ctx context.Context, number uint64, all bool) {
 
 // readdress makes the configuration say where this node, the leader, is now.
 func (n *Node) readdress(ctx context.Context, own *raft.Server) {
+	n.joins.Lock()
+	defer n.joins.Unlock()
 	address := raft.ServerAddress(n.peers.self.GetRaftAddress())
+	for _, s := range n.servers() {
+		if s.Address != address || s.ID == own.ID {
+			continue
+		}
+		if err := n.park(ctx, s); err != nil && ctx.Err() == nil {
+			n.log.Warn("the leader's new address was not recorded", "error", err)
+			return
+		}
+	}
 	if err := n.configure(ctx, own, own.ID, address); err != nil && ctx.Err() == nil {
 		n.log.Warn("the leader's new address was not recorded", "error", err)
 	}
@@ -144,9 +155,9 @@ func (n *Node) changeConfig(ctx context.Context, start func() raft.Future) error
 }
 
 // admit lets a server into the cluster, or takes note of its new addresses. A
-// new server never has a vote at first. A server whose log address was that of
+// new server never has a vote at first. A new server whose log address was that of
 // another one has replaced it: the former can no longer be reached by anybody,
-// and its disk is gone or has moved.
+// and its disk is gone or has moved. One that moved there replaces nobody.
 func (n *Node) admit(ctx context.Context, number uint64, m *pmpb.Member, member bool) error {
 	n.joins.Lock()
 	defer n.joins.Unlock()
@@ -163,20 +174,9 @@ func (n *Node) admit(ctx context.Context, number uint64, m *pmpb.Member, member 
 		return n.confirmRemoved(ctx)
 	}
 	if holder != nil {
-		if string(holder.ID) == n.serverID {
-			return fmt.Errorf("%w: %s is the leader's own address", errBadJoin, address)
+		if err := n.vacate(ctx, *holder, id, have == nil); err != nil {
+			return err
 		}
-		actx, cancel := context.WithTimeout(ctx, 2*n.timing.Heartbeat)
-		who := n.identifyServers(actx, []raft.Server{*holder})[0]
-		cancel()
-		if who != nil {
-			return fmt.Errorf("%w: %s is the address of server %s, which is alive at %s", errBadJoin, address, holder.ID, who.GetGrpcAddress())
-		}
-		n.log.Warn("a server was replaced at its address", "address", address, "old", holder.ID, "new", id)
-		if err := n.changeConfig(ctx, func() raft.Future { return n.raft.RemoveServer(holder.ID, 0, n.timing.RPC) }); err != nil {
-			return fmt.Errorf("removing server %s, which had the address: %w", holder.ID, err)
-		}
-		n.noteLogged(ctx, number, "leader", "member.remove", string(holder.ID), fmt.Sprintf("replaced at its address %s by %s", address, id))
 	}
 	if err := n.configure(ctx, have, id, address); err != nil {
 		return err
@@ -232,7 +232,7 @@ func (n *Node) keepInTouch() {
 		case err == nil:
 			last = ""
 			continue
-		case errors.Is(err, ErrRemoved):
+		case errors.Is(err, ErrRemoved), errors.Is(err, ErrCopied):
 			n.fail(err)
 			return
 		}

@@ -61,12 +61,12 @@ func (s *peerServer) Join(ctx context.Context, r *pmpb.JoinRequest) (*pmpb.JoinR
 	if t == nil {
 		return s.forwardJoin(ctx, r)
 	}
-	if r.GetServerId() == n.serverID {
+	if r.GetServerId() == n.serverID && r.GetGrpcAddress() == n.peers.self.GetGrpcAddress() {
 		return nil, status.Error(codes.InvalidArgument, "the server is the leader itself")
 	}
 	// Whoever asks must be reachable where it says that it is.
 	ictx, cancel := context.WithTimeout(ctx, 2*n.timing.Heartbeat)
-	who, err := n.peers.identify(ictx, r.GetGrpcAddress())
+	who, err := n.peers.ask(ictx, r.GetGrpcAddress())
 	cancel()
 	if err != nil {
 		return nil, status.Errorf(codes.FailedPrecondition, "server %s cannot be reached at %s: %v", r.GetServerId(), r.GetGrpcAddress(), err)
@@ -75,6 +75,10 @@ func (s *peerServer) Join(ctx context.Context, r *pmpb.JoinRequest) (*pmpb.JoinR
 		return nil, status.Errorf(codes.FailedPrecondition, "at %s answers server %s of %s, not %s of %s",
 			r.GetGrpcAddress(), who.GetServerId(), who.GetRaftAddress(), r.GetServerId(), r.GetRaftAddress())
 	}
+	if err := n.refuseTwin(ctx, who); err != nil {
+		return nil, err
+	}
+	n.peers.hear(memberOf(who))
 	if have := n.state.Snapshot().FeatureLevel(); max(who.GetFeatureLevel(), 1) < have {
 		return nil, status.Errorf(codes.FailedPrecondition, "the cluster uses feature level %d, the program of server %s knows %d: start a newer one",
 			have, r.GetServerId(), max(who.GetFeatureLevel(), 1))
@@ -91,7 +95,9 @@ func (s *peerServer) forwardJoin(ctx context.Context, r *pmpb.JoinRequest) (*pmp
 	}
 	conn, err := s.n.LeaderConn(ctx)
 	if err != nil {
-		s.hearMoved(ctx, r)
+		if twin := s.hearMoved(ctx, r); twin != nil {
+			return nil, twin
+		}
 		return nil, toStatus(err)
 	}
 	return pmpb.NewPeerServiceClient(conn).Join(metadata.AppendToOutgoingContext(ctx, forwardedKey, "1"), r)
@@ -99,14 +105,22 @@ func (s *peerServer) forwardJoin(ctx context.Context, r *pmpb.JoinRequest) (*pmp
 
 // hearMoved takes note of where a member is that cannot tell a leader, as there is
 // none: without this node's vote there may never be one. What counts is what is
-// answered at the address, not what the request says.
-func (s *peerServer) hearMoved(ctx context.Context, r *pmpb.JoinRequest) {
+// answered at the address, not what the request says. The error is about a copy.
+func (s *peerServer) hearMoved(ctx context.Context, r *pmpb.JoinRequest) error {
 	if !slices.ContainsFunc(s.n.servers(), func(have raft.Server) bool { return string(have.ID) == r.GetServerId() }) {
-		return
+		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*s.n.timing.Heartbeat)
 	defer cancel()
-	_, _ = s.n.peers.identify(ctx, r.GetGrpcAddress()) // the request is refused in any case
+	who, err := s.n.peers.ask(ctx, r.GetGrpcAddress())
+	if err != nil {
+		return nil // the request is refused in any case
+	}
+	if err := s.n.refuseTwin(ctx, who); err != nil {
+		return err
+	}
+	s.n.peers.hear(memberOf(who))
+	return nil
 }
 
 // checkCluster refuses members of another cluster. Before either side knows its

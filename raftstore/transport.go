@@ -259,6 +259,11 @@ func (s *streamLayer) reach(ctx context.Context, id, address string) (net.Conn, 
 	if s.whereabouts != nil {
 		moved = s.whereabouts(id)
 	}
+	if parked(raft.ServerAddress(address)) {
+		if address = moved; moved == "" {
+			return nil, fmt.Errorf("raftstore: server %s has moved and has not said where to", id)
+		}
+	}
 	if moved == "" || moved == address {
 		return s.dial(ctx, address)
 	}
