@@ -47,7 +47,7 @@ test-unit: ## Tests that need nothing but Go and loopback.
 # targets and more time.
 .PHONY: test-fuzz
 test-fuzz: ## Fuzz the decoders of commands, snapshots, REST documents, gossip and peers' messages for 4 s each.
-	@bash tools/fuzz.sh 4s '^Fuzz(DecodeCommand|ReadSnapshot|DecodePackage|DecodeDeployment|DecodeMeta|PeerMessages|Request)$$'
+	@bash tools/fuzz.sh 4s '^Fuzz(DecodeCommand|ReadSnapshot|SnapshotRecords|DecodePackage|DecodeDeployment|DecodeMeta|PeerMessages|Request)$$'
 
 .PHONY: test-kubernetes
 test-kubernetes: build ## Tests on the local Kubernetes.

@@ -327,6 +327,8 @@ func FuzzRequest(f *testing.F) {
 		f.Add(method, "/api/v1/deployments/shop.Cart/units?at_index=1", []byte(`{"key":`))
 		f.Add(method, "/api/v1/class-runtimes?offset=1&status=x", []byte{0xff, 0x00})
 		f.Add(method, "/api/v1/envs/%2f/health?a=%zz", bytes.Repeat([]byte("["), 100))
+		f.Add(method, "/api/v1/watch?from=oldest&topics=units:shop.*,audit&format=sse", []byte(nil))
+		f.Add(method, "/api/v1/operator/audit?before=7&limit=1&action=*", []byte(nil))
 	}
 	h := shop(f)
 	h.server.opts.RequestTimeout = 100 * time.Millisecond
@@ -336,7 +338,10 @@ func FuzzRequest(f *testing.F) {
 		if err != nil || u.Host != "" || len(method) > 20 {
 			return
 		}
-		r, err := http.NewRequestWithContext(context.Background(), method, "http://x"+u.RequestURI(), bytes.NewReader(body))
+		// A stream has no end of its own.
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		defer cancel()
+		r, err := http.NewRequestWithContext(ctx, method, "http://x"+u.RequestURI(), bytes.NewReader(body))
 		if err != nil {
 			return
 		}
