@@ -36,6 +36,9 @@ func openBolt(path string) (*raftboltdb.BoltStore, error) {
 	return store, nil
 }
 
+// compactPiece is how many entries are removed from the front of the log at a time.
+const compactPiece = 512
+
 // guardedStore watches the disk below Raft. The library survives some failed
 // writes with a wrong idea of its own log and panics on others, and a leader
 // whose disk hangs keeps its followers quiet forever. Therefore the first
@@ -111,7 +114,27 @@ func (s *guardedStore) StoreLogs(logs []*raft.Log) error {
 	return s.write("StoreLogs", func() error { return s.next.StoreLogs(logs) })
 }
 
+// DeleteRange removes entries. The end of the log goes in one transaction: half of
+// what a follower has to forget must not stay. What a snapshot has made superfluous
+// at the front goes in pieces from the oldest on, so that the log has no gap however
+// far this comes: the file has one writer at a time, and entries that are to be
+// written would wait for the whole. Between two pieces they get their turn, as a
+// mutex that was waited for longer than 1 ms is handed over.
 func (s *guardedStore) DeleteRange(first, last uint64) error {
+	end, err := s.LastIndex()
+	if err != nil {
+		return err
+	}
+	for last < end && last-first >= compactPiece {
+		if err := s.deletePiece(first, first+compactPiece-1); err != nil {
+			return err
+		}
+		first += compactPiece
+	}
+	return s.deletePiece(first, last)
+}
+
+func (s *guardedStore) deletePiece(first, last uint64) error {
 	if s.failed.Load() {
 		return errStorageGone
 	}
