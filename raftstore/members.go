@@ -218,6 +218,7 @@ var (
 // keepInTouch founds or joins a cluster when there is none, and then keeps the
 // addresses of the others, and theirs of this node, up to date.
 func (n *Node) keepInTouch() {
+	admitted := len(n.servers()) > 0
 	n.settle()
 	var last, cluster string
 	if n.dir != nil {
@@ -227,7 +228,8 @@ func (n *Node) keepInTouch() {
 		cluster = n.noteCluster(cluster)
 		n.learn()
 		n.forgetOthers()
-		err := n.announce()
+		admitted = admitted || n.configured() && !n.configurationPending()
+		err := n.announce(admitted)
 		switch {
 		case err == nil:
 			last = ""
@@ -263,7 +265,11 @@ func (n *Node) learn() {
 // is not right, and asks whether it still belongs to the cluster when no leader
 // speaks to it. A node that came back elsewhere hears from no leader, as the leader
 // cannot find it; then any peer passes the message on.
-func (n *Node) announce() error {
+//
+// A new server whose admission was never committed asks for it again: the leader
+// that let it in may have lost its place before, and its successor knows nothing of
+// a server that seems to be a removed one.
+func (n *Node) announce(admitted bool) error {
 	if n.raft.State() == raft.Leader || n.peers.self.GetGrpcAddress() == "" ||
 		sameMember(n.state.Snapshot().Member(n.serverID), n.peers.self) && !n.misplaced() && n.LastContact() < forgottenAfter*n.timing.Heartbeat {
 		return nil
@@ -284,7 +290,31 @@ func (n *Node) announce() error {
 			}
 		}
 	}
-	return n.joinThrough(n.ctx, through, clusterID)
+	err := n.joinThrough(n.ctx, through, clusterID)
+	if errors.Is(err, ErrRemoved) && !admitted && n.configured() && n.configurationPending() {
+		n.log.Info("the leader that let this server in was replaced before that was committed; it joins again")
+		return n.joinThrough(n.ctx, through, "")
+	}
+	return err
+}
+
+// configured reports whether this server is in its own configuration. One that was
+// told of its removal is not.
+func (n *Node) configured() bool {
+	return slices.ContainsFunc(n.servers(), func(s raft.Server) bool { return string(s.ID) == n.serverID })
+}
+
+// configurationPending reports whether a configuration is not known to be committed:
+// one that follows the commit index in the log. (The library does not tell the index
+// of its configuration.)
+func (n *Node) configurationPending() bool {
+	for i := n.raft.CommitIndex() + 1; i <= n.raft.LastIndex(); i++ {
+		var entry raft.Log
+		if err := n.store.peek(i, &entry); err == nil && entry.Type == raft.LogConfiguration {
+			return true
+		}
+	}
+	return false
 }
 
 // misplaced reports whether the configuration has this node at another address.

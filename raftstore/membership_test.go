@@ -391,3 +391,39 @@ func TestConfigurationAsLastEntry(t *testing.T) {
 		eventually(t, "snapshot on "+n.name, n.raft.Snapshot().Error)
 	}
 }
+
+// The leader that lets a server in loses its place before that is committed. Its
+// successor knows nothing of the server, which is not a removed one for that: it
+// joins again.
+func TestJoinerOfAReplacedLeaderJoinsAgain(t *testing.T) {
+	c, old := startWithDeludedLeader(t)
+	others := c.others(old)
+	c.net.isolate(old.name, names(others), false)
+	joiner := c.add("n4")
+	c.net.isolate(joiner.name, names(others), false)
+	joiner.start()
+	eventually(t, "the server is let in by a leader that nobody follows", func() error {
+		if got := len(joiner.servers()); got != 4 || joiner.ClusterID() == "" {
+			return fmt.Errorf("%d servers, cluster %q", got, joiner.ClusterID())
+		}
+		return nil
+	})
+	successor := c.newLeader(old)
+	if got := len(successor.Servers()); got != 3 {
+		t.Fatalf("the successor has %d servers", got)
+	}
+	c.net.heal()
+	eventually(t, "the server is in the cluster", func() error {
+		select {
+		case err := <-joiner.Fatal():
+			t.Fatalf("the server ended with %v", err)
+		default:
+		}
+		if got := len(successor.Servers()); got != 4 {
+			return fmt.Errorf("%d servers", got)
+		}
+		return nil
+	})
+	c.write("k", "new")
+	c.expectEverywhere("k", "new")
+}
