@@ -103,9 +103,10 @@ func newNode(ctx context.Context, role pmpb.NodeMeta_Role, o Options) (*node, er
 		return nil, fmt.Errorf("gossip: %w", err)
 	}
 	n := &node{opts: o, log: o.Logger, stats: newMetrics(roleNames[role])}
-	config.Logger = log.New(newMemberLog(n.log, n.stats.refused, o.Clock), "", 0)
+	lines := newMemberLog(n.log, n.stats.refused, o.Clock)
+	config.Logger = log.New(lines, "", 0)
 	config.Name = nodeName(description, o.Instance)
-	n.table = newTable(config.Name, o.MaxMembers, n.log, n.stats)
+	n.table = newTable(config.Name, o.MaxMembers, lines, n.stats)
 	config.Delegate = delegate{meta: meta}
 	config.Alive, config.Events, config.Conflict = n.table, n.table, n.table
 	if n.list, err = memberlist.Create(config); err != nil {

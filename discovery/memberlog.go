@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/prometheus/client_golang/prometheus"
@@ -14,7 +15,9 @@ import (
 // memberLog takes what memberlist logs. Whatever arrives on the port makes the
 // library write a line, so anyone who reaches it could fill the disk: a line
 // about a message is passed on once per peer, kind and interval, and all of them
-// are counted.
+// are counted. Lines that name no peer may be about messages too, as each forged
+// announcement makes one; those are passed on once per interval and text, and no
+// more than a few of them. Names in them come from outside, with any bytes.
 type memberLog struct {
 	log     hclog.Logger
 	refused *prometheus.CounterVec
@@ -22,6 +25,8 @@ type memberLog struct {
 
 	mu   sync.Mutex
 	told map[toldKey]*told
+	// own are the lines that name no peer, by their texts.
+	own map[toldKey]*told
 }
 
 type toldKey struct{ peer, kind string }
@@ -37,10 +42,12 @@ const (
 	// maxTold bounds the peers and kinds that are remembered. Beyond it nothing is
 	// told before the interval is over for some of them; the counter goes on.
 	maxTold = 256
+	// maxOwn bounds the lines without a peer.
+	maxOwn = 64
 )
 
 func newMemberLog(log hclog.Logger, refused *prometheus.CounterVec, now func() time.Time) *memberLog {
-	return &memberLog{log: log, refused: refused, now: now, told: map[toldKey]*told{}}
+	return &memberLog{log: log, refused: refused, now: now, told: map[toldKey]*told{}, own: map[toldKey]*told{}}
 }
 
 // memberLine is a line of the library about a message: level, text, peer.
@@ -51,7 +58,7 @@ var varying = regexp.MustCompile(`[0-9]+|'[^']*'|"[^"]*"`)
 
 // Write takes one line, as package log gives it.
 func (m *memberLog) Write(p []byte) (int, error) {
-	line := strings.TrimSpace(string(p))
+	line := printable(strings.TrimSpace(string(p)))
 	found := memberLine.FindStringSubmatch(line)
 	if found == nil {
 		m.pass(line)
@@ -63,39 +70,49 @@ func (m *memberLog) Write(p []byte) (int, error) {
 	}
 	m.refused.WithLabelValues("malformed").Inc()
 	kind, _, _ := strings.Cut(text, ": ")
-	if since, tell := m.due(toldKey{peer, varying.ReplaceAllString(kind, "")}); tell {
+	if since, tell := m.due(m.told, maxTold, toldKey{peer, varying.ReplaceAllString(kind, "")}); tell {
 		m.log.Warn("refused a message", "peer", peer, "reason", text, "not_told_before", since)
 	}
 	return len(p), nil
 }
 
+// printable makes one line of text without effect on a terminal.
+func printable(text string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, text)
+}
+
 // due reports whether a line is to be told, and how many were not before.
-func (m *memberLog) due(key toldKey) (since int, tell bool) {
+func (m *memberLog) due(known map[toldKey]*told, most int, key toldKey) (since int, tell bool) {
 	now := m.now()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	have := m.told[key]
+	have := known[key]
 	if have != nil && now.Sub(have.at) < tellAgain {
 		have.since++
 		return 0, false
 	}
 	if have != nil {
 		since = have.since
-	} else if len(m.told) >= maxTold {
-		for k, v := range m.told {
+	} else if len(known) >= most {
+		for k, v := range known {
 			if now.Sub(v.at) >= tellAgain {
-				delete(m.told, k)
+				delete(known, k)
 			}
 		}
-		if len(m.told) >= maxTold {
+		if len(known) >= most {
 			return 0, false
 		}
 	}
-	m.told[key] = &told{at: now}
+	known[key] = &told{at: now}
 	return since, true
 }
 
-// pass gives a line about the node itself to the log, with its level.
+// pass gives a line without a peer to the log, with its level.
 func (m *memberLog) pass(line string) {
 	level, text := hclog.Info, line
 	if rest, ok := strings.CutPrefix(line, "["); ok {
@@ -112,5 +129,21 @@ func (m *memberLog) pass(line string) {
 			}
 		}
 	}
-	m.log.Log(level, text)
+	if level == hclog.Debug {
+		m.log.Debug(text)
+		return
+	}
+	switch since, tell := m.due(m.own, maxOwn, toldKey{kind: text}); {
+	case tell && since > 0:
+		m.log.Log(level, text, "not_told_before", since)
+	case tell:
+		m.log.Log(level, text)
+	}
+}
+
+// conflict tells that a name is claimed twice.
+func (m *memberLog) conflict(name, kept, ignored string) {
+	if since, tell := m.due(m.own, maxOwn, toldKey{name, "conflict"}); tell {
+		m.log.Warn("two members have the same name", "name", name, "kept", kept, "ignored", ignored, "not_told_before", since)
+	}
 }

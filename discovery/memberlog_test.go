@@ -53,3 +53,33 @@ func TestMemberLogIsBounded(t *testing.T) {
 		t.Errorf("lines about the node itself are kept back: %d", lines()-before)
 	}
 }
+
+// Names in the library's lines are a stranger's. They make neither lines of their own
+// nor many.
+func TestMemberLogOfForgedNames(t *testing.T) {
+	var out bytes.Buffer
+	now := time.Unix(0, 0)
+	m := newMemberLog(hclog.New(&hclog.LoggerOptions{Output: &out, Level: hclog.Info}), newMetrics("pm").refused, func() time.Time { return now })
+	write := func(format string, args ...any) {
+		if _, err := fmt.Fprintf(m, format+"\n", args...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("[WARN] memberlist: ignoring alive message for '%s': no", "x\n2026-11-23T19:24:29.280Z [ERROR] pmd: disk lost\x1b[2J\x00\xff")
+	if got := strings.Count(out.String(), "\n"); got != 1 || strings.ContainsAny(out.String(), "\x1b\x00") {
+		t.Errorf("a forged name gives %d lines: %q", got, &out)
+	}
+	for i := range 1000 {
+		write("[WARN] memberlist: ignoring alive message for 'same' (192.0.2.1:7946) because Vsn is not present")
+		write("[WARN] memberlist: ignoring alive message for 'other-%d' (192.0.2.1:7946) because Vsn is not present", i)
+		m.conflict("pm/pm-1/1", "192.0.2.1:7946", fmt.Sprint("192.0.2.9:", i))
+	}
+	if got := strings.Count(out.String(), "\n"); got > maxOwn+1 {
+		t.Errorf("%d lines in an interval", got)
+	}
+	now = now.Add(tellAgain)
+	write("[WARN] memberlist: ignoring alive message for 'same' (192.0.2.1:7946) because Vsn is not present")
+	if !strings.Contains(out.String(), "not_told_before=999") {
+		t.Error("what was kept back is not told of")
+	}
+}

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/memberlist"
 
 	"oaas.io/control-plane/proto/pmpb"
@@ -39,7 +38,7 @@ type Member struct {
 type table struct {
 	self    string
 	max     int
-	log     hclog.Logger
+	lines   *memberLog
 	metrics *metrics
 
 	mu      sync.Mutex
@@ -49,9 +48,9 @@ type table struct {
 	left chan struct{}
 }
 
-func newTable(self string, limit int, log hclog.Logger, m *metrics) *table {
+func newTable(self string, limit int, lines *memberLog, m *metrics) *table {
 	return &table{
-		self: self, max: limit, log: log, metrics: m,
+		self: self, max: limit, lines: lines, metrics: m,
 		members: map[string]Member{},
 		// One signal says it all: readers look at the whole table.
 		changed: make(chan struct{}, 1),
@@ -91,7 +90,7 @@ func (t *table) NotifyLeave(n *memberlist.Node) {
 // claimed from another address. The member that was there first stays.
 func (t *table) NotifyConflict(existing, other *memberlist.Node) {
 	t.metrics.conflicts.Inc()
-	t.log.Warn("two members have the same name", "name", existing.Name, "kept", existing.Address(), "ignored", other.Address())
+	t.lines.conflict(existing.Name, existing.Address(), other.Address())
 }
 
 func (t *table) put(n *memberlist.Node) {
