@@ -23,6 +23,7 @@ func (n *testNode) audited() []string {
 
 // What is done at any node, and what the leader does, is on record on all.
 func TestWhatOperatorsDoIsOnRecordEverywhere(t *testing.T) {
+	t.Parallel()
 	c := startCluster(t, 3)
 	for _, n := range c.nodes {
 		n.expectLevel(fsm.Level)
@@ -60,6 +61,7 @@ func TestWhatOperatorsDoIsOnRecordEverywhere(t *testing.T) {
 // Servers of an earlier release could not read a note, so commands go without, and
 // what would be nothing but a note is refused.
 func TestNotesWaitForTheLastUpgrade(t *testing.T) {
+	t.Parallel()
 	c := startOlder(t)
 	leader := c.leader()
 	ctx := WithOrigin(within(t, patience), Origin{RequestID: "r-1"})

@@ -12,6 +12,7 @@ import (
 // TestPictureFollowsTheConfiguration: whoever has seen a vote go is told so by
 // autopilot as well, and not that it is still to go.
 func TestPictureFollowsTheConfiguration(t *testing.T) {
+	t.Parallel()
 	c := startCluster(t, 3)
 	leader := c.leader()
 	pinned := c.others(leader)[0]
@@ -46,9 +47,14 @@ func TestPictureFollowsTheConfiguration(t *testing.T) {
 		if state.Voters != want || state.DesiredVoters != want || strings.Contains(strings.Join(state.Problems, "; "), "wanted") {
 			t.Errorf("vote %v: %d voters of %d, %q", vote, state.Voters, state.DesiredVoters, state.Problems)
 		}
-		if tolerance := want - want/2 - 1; state.FailureTolerance != tolerance {
-			t.Errorf("vote %v: tolerance %d, want %d", vote, state.FailureTolerance, tolerance)
-		}
+		// How healthy they are may change on a busy machine.
+		eventually(t, "the tolerance", func() error {
+			state, err := leader.Autopilot()
+			if tolerance := want - want/2 - 1; err != nil || state.FailureTolerance != tolerance {
+				return fmt.Errorf("vote %v: %+v, %w, want %d", vote, state, err, tolerance)
+			}
+			return nil
+		})
 	}
 }
 
@@ -86,6 +92,7 @@ func TestHopedVoters(t *testing.T) {
 
 // TestLeadershipNeedsAVote: a server without a vote is refused, not denied.
 func TestLeadershipNeedsAVote(t *testing.T) {
+	t.Parallel()
 	c := startCluster(t, 3)
 	spare := c.add("n4")
 	spare.start()

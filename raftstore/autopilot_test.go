@@ -33,6 +33,7 @@ func quickGrace() *pmpb.Autopilot {
 }
 
 func TestDeadServerIsReplacedBySpare(t *testing.T) {
+	t.Parallel()
 	c := startCluster(t, 3)
 	spare := c.add("n4")
 	spare.start()
@@ -60,6 +61,7 @@ func TestDeadServerIsReplacedBySpare(t *testing.T) {
 // TestServerWithoutItsInternalPortIsNotDead: what a voter confirms by Raft counts,
 // whoever reaches its other port.
 func TestServerWithoutItsInternalPortIsNotDead(t *testing.T) {
+	t.Parallel()
 	c := startCluster(t, 3)
 	spare := c.add("n4")
 	spare.start()
@@ -91,6 +93,7 @@ func TestServerWithoutItsInternalPortIsNotDead(t *testing.T) {
 // TestNewServerOfAnOldLeaderIsNotDead: a leader may have led for longer than dead
 // servers are given. Whoever joins then has not been silent for that long.
 func TestNewServerOfAnOldLeaderIsNotDead(t *testing.T) {
+	t.Parallel()
 	c := startCluster(t, 3)
 	leader, began := c.leader(), time.Now()
 	c.configureAutopilot(quickGrace())
@@ -115,6 +118,7 @@ func TestNewServerOfAnOldLeaderIsNotDead(t *testing.T) {
 }
 
 func TestDeadServersAreNeverRemovedBelowTheMinimum(t *testing.T) {
+	t.Parallel()
 	c := startCluster(t, 3)
 	settings := quickGrace()
 	settings.MinQuorum = 3
@@ -139,6 +143,7 @@ func TestDeadServersAreNeverRemovedBelowTheMinimum(t *testing.T) {
 }
 
 func TestVotesFollowTheZones(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, 3)
 	zones := map[string]string{"n1": "a", "n2": "a", "n3": "b", "n4": "c"}
 	in := func(n *testNode) { n.configure = func(o *Options) { o.Name, o.Zone = n.name, zones[n.name] } }
@@ -164,6 +169,7 @@ func TestVotesFollowTheZones(t *testing.T) {
 }
 
 func TestLeaderThatMustNotVoteHandsOver(t *testing.T) {
+	t.Parallel()
 	c := startCluster(t, 3)
 	pinned := c.leader()
 	eventually(t, "the settings are stored", func() error {
@@ -184,6 +190,7 @@ func TestLeaderThatMustNotVoteHandsOver(t *testing.T) {
 }
 
 func TestAutopilotSettingsAreChecked(t *testing.T) {
+	t.Parallel()
 	c := startCluster(t, 1)
 	leader := c.leader()
 	leader.expectLevel(fsm.Level)
@@ -245,6 +252,7 @@ func TestJudgeRemoval(t *testing.T) {
 }
 
 func TestRemoveServer(t *testing.T) {
+	t.Parallel()
 	c := startCluster(t, 3)
 	leader := c.leader()
 	out := c.others(leader)[0]
@@ -275,6 +283,7 @@ func TestRemoveServer(t *testing.T) {
 // Removals that follow each other faster than autopilot looks are judged by what
 // the earlier ones have left, not by a picture that still shows those servers.
 func TestRemovalsInARowKeepTheTolerance(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, 5)
 	for _, n := range c.nodes {
 		n.configure = func(o *Options) { o.Timing.Probe = time.Hour } // autopilot does not look again
@@ -310,6 +319,7 @@ func TestRemovalsInARowKeepTheTolerance(t *testing.T) {
 
 // Only a leader knows what autopilot sees, and a former one forgets it.
 func TestAutopilotMetrics(t *testing.T) {
+	t.Parallel()
 	c := startCluster(t, 3)
 	c.write("k", "v")
 	c.expectHealthy(3)

@@ -255,6 +255,7 @@ func (c *testCluster) atLevel(level uint32) {
 // A follower, and a leader, whose state differs from that of the majority takes
 // itself out, stays out until its disk is wiped, and comes back as a new server.
 func TestMinorityIsQuarantined(t *testing.T) {
+	t.Parallel()
 	for _, who := range []string{"follower", "leader"} {
 		t.Run(who, func(t *testing.T) {
 			c := newCluster(t, 3)
@@ -341,6 +342,7 @@ func (c *testCluster) lead(n *testNode) {
 // When no majority tells who is right, the state takes nothing new, and goes on
 // by itself once all agree.
 func TestDisputeMakesTheStateReadOnly(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, 2)
 	for _, n := range c.nodes {
 		n.configure = checkOften
@@ -390,6 +392,7 @@ func TestDisputeMakesTheStateReadOnly(t *testing.T) {
 }
 
 func TestChainRefuses(t *testing.T) {
+	t.Parallel()
 	c := startCluster(t, 1)
 	n := c.leader()
 	conn, err := n.peers.conn(n.grpcAddr)
@@ -430,6 +433,7 @@ func (c *testCluster) serverAt(raftAddr string) string {
 // An alarm over a server's history ends with what it was raised for, whether or not
 // every other server answers at the time.
 func TestHistoryAlarmsEnd(t *testing.T) {
+	t.Parallel()
 	c := startCluster(t, 1)
 	c.atLevel(2)
 	n := c.leader()

@@ -23,11 +23,12 @@ import (
 
 func TestMain(m *testing.M) {
 	// What a stuck transfer leaves behind in the library never ends; a test here
-	// brings that about. Nor does waiting for a write whose answer the library drops
+	// brings that about. Nor does waiting for a write or a barrier whose answer the library drops
 	// when it is stopped in between, as a node that gives up does; see shutdown.
 	// TestRunWhileLeaderUnderFlapping tolerates none of it.
 	goleak.VerifyTestMain(m,
 		goleak.IgnoreAnyFunction("oaas.io/control-plane/raftstore.(*Node).propose.func1"),
+		goleak.IgnoreAnyFunction("oaas.io/control-plane/raftstore.(*Node).await.func1"),
 		goleak.IgnoreAnyFunction("oaas.io/control-plane/raftstore.(*Node).shutdown.func1"),
 		goleak.IgnoreTopFunction("github.com/hashicorp/raft.(*Raft).leaderLoop.func2"),
 		goleak.IgnoreTopFunction("github.com/hashicorp/raft.(*Raft).leadershipTransfer"))

@@ -158,6 +158,7 @@ func TestOpenRefuses(t *testing.T) {
 }
 
 func TestDataDirIsExclusive(t *testing.T) {
+	t.Parallel()
 	c := startCluster(t, 1)
 	o := c.nodes[0].options()
 	o.RaftListen = "127.0.0.1:0"
@@ -169,6 +170,7 @@ func TestDataDirIsExclusive(t *testing.T) {
 
 // A directory whose log turns out to be that of another cluster ends the node.
 func TestClusterOfTheDirectory(t *testing.T) {
+	t.Parallel()
 	c := startCluster(t, 1)
 	n := c.nodes[0]
 	file := filepath.Join(n.dir, clusterIDFile)

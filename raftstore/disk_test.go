@@ -69,6 +69,7 @@ func TestLatencies(t *testing.T) {
 }
 
 func TestDiskOfANode(t *testing.T) {
+	t.Parallel()
 	c := startCluster(t, 1)
 	n := c.leader()
 	c.write("k", "v")
@@ -91,6 +92,7 @@ func TestDiskOfANode(t *testing.T) {
 // read-only before writing fails, and what was refused works again by itself
 // when there is space, or when the server is gone.
 func TestNoSpaceMakesTheStateReadOnly(t *testing.T) {
+	t.Parallel()
 	const total = 100 << 30
 	c := newCluster(t, 3)
 	free := make(map[*testNode]*atomic.Uint64)
@@ -156,6 +158,7 @@ func TestNoSpaceMakesTheStateReadOnly(t *testing.T) {
 
 // A clock that is far ahead does not take the log's time along.
 func TestLeaderClockIsBounded(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, 3)
 	fast := c.nodes[0]
 	for _, n := range c.nodes {

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"oaas.io/control-plane/fsm"
 	"oaas.io/control-plane/proto/pmpb"
 )
 
@@ -79,6 +80,7 @@ func mustApply(t *testing.T, n *testNode, cmd *pmpb.Command) {
 // A leader that was replaced but does not know it must not serve a read, with
 // its peers out of reach or, worse, in reach.
 func TestReadBarrierRefusesOnDeposedLeader(t *testing.T) {
+	t.Parallel()
 	for name, logOnly := range map[string]bool{"peers out of reach": false, "peers in reach": true} {
 		t.Run(name, func(t *testing.T) {
 			c, old := startWithDeludedLeader(t)
@@ -112,6 +114,7 @@ func TestReadBarrierRefusesOnDeposedLeader(t *testing.T) {
 // A leader whose internal port alone is cut off stays the leader, as the log goes on.
 // Then its reads must go on too, for nobody else would answer any.
 func TestReadBarrierWithoutInternalPorts(t *testing.T) {
+	t.Parallel()
 	c := startCluster(t, 3)
 	c.write("k", "old")
 	leader := c.leader()
@@ -128,6 +131,7 @@ func TestReadBarrierWithoutInternalPorts(t *testing.T) {
 // An answer from an address counts only when it is the server's own: two
 // servers must not be counted as three.
 func TestReadBarrierIgnoresAnswersOfOthers(t *testing.T) {
+	t.Parallel()
 	c, old := startWithDeludedLeader(t)
 	peers := c.others(old)
 	c.net.isolate(old.name, names(peers), false)
@@ -143,6 +147,7 @@ func TestReadBarrierIgnoresAnswersOfOthers(t *testing.T) {
 }
 
 func TestApplyOutcomeUnknown(t *testing.T) {
+	t.Parallel()
 	t.Run("context ends", func(t *testing.T) {
 		c, old := startWithDeludedLeader(t)
 		c.net.isolate(old.name, names(c.others(old)), false)
@@ -189,6 +194,7 @@ func TestApplyOutcomeUnknown(t *testing.T) {
 }
 
 func TestApplyRefusals(t *testing.T) {
+	t.Parallel()
 	c := startCluster(t, 1)
 	n := c.leader()
 	eventually(t, "the node's own row", func() error {
@@ -263,6 +269,7 @@ func startWithFaultyDisks(t *testing.T, configure func(*Options)) (*testCluster,
 	c.start()
 	c.write("k", "v")
 	c.expectEverywhere("k", "v")
+	c.atLevel(fsm.Level) // the last that a leader writes by itself
 	return c, disks
 }
 
@@ -401,6 +408,7 @@ func TestClassify(t *testing.T) {
 }
 
 func TestPeerServiceRefusesOtherClusters(t *testing.T) {
+	t.Parallel()
 	c := startCluster(t, 1)
 	n := c.leader()
 	conn, err := n.peers.conn(n.grpcAddr)

@@ -42,6 +42,7 @@ func autopilotSettings() *pmpb.Command {
 // A cluster of two releases uses only what the older one knows, and what the
 // newer one knows once the last server is upgraded: a rolling upgrade.
 func TestFeatureLevelFollowsTheOldestServer(t *testing.T) {
+	t.Parallel()
 	c := startOlder(t)
 	for i, n := range c.nodes {
 		n.stopGracefully()
@@ -64,6 +65,7 @@ func TestFeatureLevelFollowsTheOldestServer(t *testing.T) {
 
 // What cannot apply the log as the others do must not try.
 func TestOlderReleaseIsKeptOut(t *testing.T) {
+	t.Parallel()
 	c := startCluster(t, 3)
 	for _, n := range c.nodes {
 		n.expectLevel(fsm.Level)
@@ -100,6 +102,7 @@ func TestOlderReleaseIsKeptOut(t *testing.T) {
 // What a server's row says was true once: its disk may since have been given to an
 // older program. The level follows what all servers say now.
 func TestFeatureLevelIsNotRaisedOnAnOldRow(t *testing.T) {
+	t.Parallel()
 	c := startOlder(t)
 	silent := c.nodes[2]
 	c.expectHealthy(3)

@@ -25,6 +25,7 @@ func (c *testCluster) expectHealthy(servers int) {
 // The same options serve the first start, a restart, a cluster that grows from
 // three to five and one that shrinks to three again.
 func TestSameOptionsForTheWholeLife(t *testing.T) {
+	t.Parallel()
 	c := startCluster(t, 3)
 	clusterID := c.leader().ClusterID()
 	c.write("k", "founded")
@@ -66,6 +67,7 @@ func TestSameOptionsForTheWholeLife(t *testing.T) {
 // Whatever the order in which all nodes are stopped and started, nothing that
 // was acknowledged is lost.
 func TestStopAndStartInAnyOrder(t *testing.T) {
+	t.Parallel()
 	c := startCluster(t, 3)
 	c.write("k", "v")
 	c.expectEverywhere("k", "v")
@@ -100,6 +102,7 @@ func TestStopAndStartInAnyOrder(t *testing.T) {
 }
 
 func TestTransferTo(t *testing.T) {
+	t.Parallel()
 	c := startCluster(t, 3)
 	c.write("k", "v")
 	c.expectHealthy(3)
@@ -126,6 +129,7 @@ func TestTransferTo(t *testing.T) {
 
 // Leadership is not given to a server that has to catch up first.
 func TestTransferNeedsAWholeLog(t *testing.T) {
+	t.Parallel()
 	c := startCluster(t, 3)
 	c.write("k", "v")
 	c.expectHealthy(3)
@@ -147,6 +151,7 @@ func TestTransferNeedsAWholeLog(t *testing.T) {
 
 // A leader that is to be removed hands over, and its successor removes it.
 func TestLeaderIsRemovedByItsSuccessor(t *testing.T) {
+	t.Parallel()
 	c := startCluster(t, 3)
 	c.write("k", "v")
 	c.expectHealthy(3)
@@ -166,6 +171,7 @@ func TestLeaderIsRemovedByItsSuccessor(t *testing.T) {
 // A leader that nobody follows any more cannot tell a server that it was removed:
 // the removal may never take effect, and the server would be wiped.
 func TestUnconfirmedRemovalIsNotTold(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, 3)
 	for _, n := range c.nodes {
 		n.configure = func(o *Options) { o.Timing.Heartbeat, o.Timing.Election = time.Second, time.Second }

@@ -11,6 +11,7 @@ import (
 )
 
 func TestTune(t *testing.T) {
+	t.Parallel()
 	c := startCluster(t, 1)
 	n := c.leader()
 	before := n.Tuning()
@@ -71,6 +72,7 @@ func TestTune(t *testing.T) {
 
 // A tuning has an effect at once: the next snapshot comes when it says so.
 func TestLogEntriesAndSnapshots(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, 1)
 	n := c.nodes[0]
 	n.configure = func(o *Options) { o.Timing.SnapshotInterval = 20 * time.Millisecond }

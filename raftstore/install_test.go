@@ -12,6 +12,7 @@ import (
 // snapshot that it is sent keeps refusing what comes after it, so that it is
 // sent the snapshot again and again. It must get out of that by itself.
 func TestSnapshotOverAConflictingLog(t *testing.T) {
+	t.Parallel()
 	for name, more := range map[string]int{"log ends behind the snapshot": 60, "log ends before the snapshot": 5} {
 		t.Run(name, func(t *testing.T) {
 			c, old := startWithDeludedLeader(t, func(o *Options) { o.Timing.TrailingLogs = 1000 })

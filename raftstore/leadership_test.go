@@ -79,6 +79,7 @@ func TestRunWhileLeaderUnderFlapping(t *testing.T) {
 }
 
 func TestRunWhileLeaderReturnsTheError(t *testing.T) {
+	t.Parallel()
 	c := startCluster(t, 1)
 	n := c.leader()
 	boom := errors.New("boom")
@@ -111,6 +112,7 @@ func TestRunWhileLeaderReturnsTheError(t *testing.T) {
 
 // A command that carries the term of a past leadership has no effect.
 func TestExpectedTermFences(t *testing.T) {
+	t.Parallel()
 	c := startCluster(t, 3)
 	c.write("k", "v")
 	c.expectEverywhere("k", "v")
@@ -138,6 +140,7 @@ func TestExpectedTermFences(t *testing.T) {
 }
 
 func TestStatus(t *testing.T) {
+	t.Parallel()
 	c := startCluster(t, 3)
 	c.write("k", "v")
 	leader := c.leader()
@@ -185,6 +188,7 @@ func TestStatus(t *testing.T) {
 // The library can be left refusing writes for good by transfers to a server that
 // hangs, even in a later leadership. Such a node must not stay the leader.
 func TestStuckTransferEndsTheNode(t *testing.T) {
+	t.Parallel()
 	c := startCluster(t, 3)
 	c.write("k", "v")
 	c.expectEverywhere("k", "v")

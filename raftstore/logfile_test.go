@@ -141,6 +141,7 @@ func TestLogFileIsCompacted(t *testing.T) {
 
 // A whole node is stopped, compacted and goes on.
 func TestNodeCompactsAtItsStart(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, 1)
 	n := c.nodes[0]
 	n.configure = func(o *Options) { o.Compaction = Compaction{MinBytes: 256 << 10} }
@@ -237,6 +238,7 @@ func damageCases(t testing.TB) map[string]func(path string) {
 // Whatever happens to the log's file: the start ends with an error that says
 // which file it is and what to do, and never with a panic.
 func TestDamagedLogFile(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, 1)
 	n := c.nodes[0]
 	c.start()

@@ -49,6 +49,7 @@ func (c *testCluster) expectServers(voters, spares []*testNode) {
 }
 
 func TestJoinAndPromotion(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, 3)
 	c.start()
 	c.write("k", "v")
@@ -86,6 +87,7 @@ func (c *testCluster) expectQuorum(n *testNode) {
 // A node that lost its disk comes back as a new server: it neither founds a
 // cluster nor votes under its old id, and replaces the server that it was.
 func TestWipedNodeComesBackAsNewServer(t *testing.T) {
+	t.Parallel()
 	for _, what := range []string{"everything", "the log"} {
 		t.Run(what, func(t *testing.T) {
 			c := startCluster(t, 3)
@@ -143,6 +145,7 @@ func TestWipedNodeComesBackAsNewServer(t *testing.T) {
 
 // While the address's owner is alive, no newcomer takes its place.
 func TestJoinCannotReplaceLiveServer(t *testing.T) {
+	t.Parallel()
 	c := startCluster(t, 3)
 	victim := c.others(c.leader())[0]
 	c.expectVoters(c.nodes...)
@@ -166,6 +169,7 @@ func TestJoinCannotReplaceLiveServer(t *testing.T) {
 
 // A server that was removed does not creep back in with its next announcement.
 func TestRemovedServerStaysOut(t *testing.T) {
+	t.Parallel()
 	c := startCluster(t, 3)
 	c.write("k", "v")
 	c.expectEverywhere("k", "v")
@@ -206,6 +210,7 @@ func expectRemoved(t *testing.T, n *testNode) {
 // All nodes come back at once with other IPs behind the same names, as the pods of
 // a Kubernetes StatefulSet may.
 func TestAllNodesComeBackWithOtherIPs(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, 3)
 	var mu sync.Mutex
 	addresses := map[string]string{} // by name
@@ -261,6 +266,7 @@ func TestAllNodesComeBackWithOtherIPs(t *testing.T) {
 // More nodes than may be missing come back at other addresses at once. No leader can
 // learn of it before they have found each other.
 func TestMajorityComesBackElsewhere(t *testing.T) {
+	t.Parallel()
 	for name, tt := range map[string]struct {
 		moved func(i int) bool
 		// told says that the list of peers has the new addresses.
@@ -317,6 +323,7 @@ func TestMajorityComesBackElsewhere(t *testing.T) {
 // Nodes come back under other addresses, one at a time: first a follower, then
 // the leader.
 func TestReaddress(t *testing.T) {
+	t.Parallel()
 	c := startCluster(t, 3)
 	c.write("k", "v")
 	c.expectEverywhere("k", "v")
@@ -340,6 +347,7 @@ func TestReaddress(t *testing.T) {
 
 // Addresses are names, resolved when dialled.
 func TestAddressesAreNames(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, 3)
 	for _, n := range c.nodes {
 		_, port, err := net.SplitHostPort(n.raftAddr)
@@ -364,6 +372,7 @@ func TestAddressesAreNames(t *testing.T) {
 // A quiet cluster whose last entry is a membership change can take a snapshot,
 // and reads there do not wait for an index that no state machine will see.
 func TestConfigurationAsLastEntry(t *testing.T) {
+	t.Parallel()
 	c := startCluster(t, 3)
 	c.write("k", "v")
 	leader := c.leader()
@@ -396,6 +405,7 @@ func TestConfigurationAsLastEntry(t *testing.T) {
 // successor knows nothing of the server, which is not a removed one for that: it
 // joins again.
 func TestJoinerOfAReplacedLeaderJoinsAgain(t *testing.T) {
+	t.Parallel()
 	c, old := startWithDeludedLeader(t)
 	others := c.others(old)
 	c.net.isolate(old.name, names(others), false)

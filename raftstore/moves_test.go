@@ -19,6 +19,7 @@ func (n *testNode) take(raftAddr, grpcAddr string) {
 // Nodes that come back at each other's addresses are the same servers as before, with
 // their votes: an address that was given to another one says nothing about a disk.
 func TestNodesExchangeAddresses(t *testing.T) {
+	t.Parallel()
 	for name, pick := range map[string]func(c *testCluster) []*testNode{
 		"two followers": func(c *testCluster) []*testNode { return c.others(c.leader()) },
 		"all":           func(c *testCluster) []*testNode { return c.nodes },
@@ -57,6 +58,7 @@ func TestNodesExchangeAddresses(t *testing.T) {
 // A data directory that was copied must not vote twice: the process that came second
 // ends, whether or not the first one leads.
 func TestCopiedDirectoryEnds(t *testing.T) {
+	t.Parallel()
 	for _, of := range []string{"a follower", "the leader"} {
 		t.Run(of, func(t *testing.T) {
 			c := startCluster(t, 3)

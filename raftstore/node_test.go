@@ -38,6 +38,7 @@ func TestSingleNodeInMemory(t *testing.T) {
 }
 
 func TestThreeNodesFoundReplicateAndFailOver(t *testing.T) {
+	t.Parallel()
 	c := startCluster(t, 3)
 	old := c.leader()
 	id := old.ClusterID()
@@ -85,6 +86,7 @@ func TestThreeNodesFoundReplicateAndFailOver(t *testing.T) {
 }
 
 func TestRestartOfAllNodes(t *testing.T) {
+	t.Parallel()
 	c := startCluster(t, 3)
 	id := c.leader().ClusterID()
 	last := c.write("k", "v")
@@ -134,6 +136,7 @@ func TestGracefulShutdownHandsOver(t *testing.T) {
 }
 
 func TestReadBarrierOnEveryNode(t *testing.T) {
+	t.Parallel()
 	c := startCluster(t, 3)
 	for i := range 10 {
 		want := fmt.Sprintf("v%d", i)

@@ -88,6 +88,7 @@ func TestCheckMessage(t *testing.T) {
 
 // A node goes on through everything that can arrive on its two ports.
 func TestGarbageOnThePorts(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, 1)
 	n := c.nodes[0]
 	c.start()

@@ -62,6 +62,7 @@ func writeAll(path string, from io.Reader) error {
 // cluster to the level of this one when nobody is left who does not know it, and
 // brings the others up.
 func TestDataOfReleases(t *testing.T) {
+	t.Parallel()
 	for _, release := range []struct {
 		file, serverID, env string
 		// state and rows are what the directory holds.

@@ -25,6 +25,7 @@ func (c *testCluster) atLevel2() {
 }
 
 func TestRestoreReplacesTheStateOnAllNodes(t *testing.T) {
+	t.Parallel()
 	c := startCluster(t, 3)
 	c.atLevel2()
 	c.write("a", "old")
@@ -87,6 +88,7 @@ func TestRestoreReplacesTheStateOnAllNodes(t *testing.T) {
 // A leader that dies in the middle of a restore leaves pieces behind, which
 // nobody would ever commit.
 func TestANewLeaderDropsWhatWasStaged(t *testing.T) {
+	t.Parallel()
 	c := startCluster(t, 3)
 	c.atLevel2()
 	old := c.leader()
@@ -104,6 +106,7 @@ func TestANewLeaderDropsWhatWasStaged(t *testing.T) {
 }
 
 func TestOneRestoreAtATime(t *testing.T) {
+	t.Parallel()
 	c := startCluster(t, 1)
 	c.atLevel2()
 	n := c.leader()
@@ -128,6 +131,7 @@ func TestOneRestoreAtATime(t *testing.T) {
 
 // More than one piece, and a node that was away catches up with a restore.
 func TestRestoreOfSeveralPieces(t *testing.T) {
+	t.Parallel()
 	c := startCluster(t, 3)
 	c.atLevel2()
 	noise := make([]byte, 600<<10)

@@ -11,6 +11,7 @@ import (
 // A node that was away while the log was cut off comes back by a snapshot, and
 // has the same state as the others, byte for byte.
 func TestSnapshotTruncationAndRejoin(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, 3)
 	for _, n := range c.nodes {
 		n.configure = func(o *Options) {

@@ -164,6 +164,7 @@ func TestSnapshotsThatWereNotFinishedAreRemoved(t *testing.T) {
 
 // Entries missing behind the newest snapshot are told as what they are.
 func TestGapInTheLog(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, 1)
 	n := c.nodes[0]
 	c.start()
@@ -182,6 +183,7 @@ func TestGapInTheLog(t *testing.T) {
 
 // What was written is read back, and it is told when that fails.
 func TestSnapshotIsReadBack(t *testing.T) {
+	t.Parallel()
 	c := startCluster(t, 1)
 	n := c.leader()
 	bad := func(want float64) {

@@ -71,10 +71,10 @@ func (n *Node) considerSuccession(ctx context.Context) {
 
 // isGone reports whether the system at the server's address says that nobody
 // listens there. The connections of a dying process close a moment before its
-// listener does, so one that is still accepted is tried again, until the leader
-// is heard again.
+// listener does, on a busy machine several, so one that is still accepted is tried
+// again for up to a heartbeat timeout, until the leader is heard again.
 func (n *Node) isGone(ctx context.Context, id string) bool {
-	const attempts = 10
+	const attempts = 50
 	before := n.raft.LastContact()
 	for range attempts {
 		var address raft.ServerAddress
@@ -91,7 +91,7 @@ func (n *Node) isGone(ctx context.Context, id string) bool {
 			return errors.Is(err, syscall.ECONNREFUSED)
 		}
 		_ = conn.Close()
-		if n.raft.LastContact() != before || !pause(ctx, min(n.timing.Heartbeat/50, 20*time.Millisecond)) {
+		if n.raft.LastContact() != before || !pause(ctx, min(n.timing.Heartbeat/50, 100*time.Millisecond)) {
 			return false
 		}
 	}

@@ -17,6 +17,7 @@ func neverPromotes(o *Options) { o.Timing.Stabilization = time.Hour }
 // server, is told that it leads, and would serve a read that is stale: this test
 // shows it, and that the barrier of this package is not misled.
 func TestVerifyLeaderIsNoReadBarrier(t *testing.T) {
+	t.Parallel()
 	c, old := startWithDeludedLeader(t, neverPromotes)
 	voters := c.others(old)
 	spectator := c.add("spectator")
