@@ -41,7 +41,7 @@ test: kubernetes test-unit test-fuzz test-kubernetes ## All tests: unit tests wi
 
 .PHONY: test-unit
 test-unit: ## Tests that need nothing but Go and loopback.
-	go test -race -timeout 15m $(UNIT_TESTS)
+	GORACE=suppressions=$(CURDIR)/tools/race-suppressions.txt go test -race -timeout 15m $(UNIT_TESTS)
 
 # What decodes bytes from outside, at every run for a moment. `make fuzz` has more
 # targets and more time.
