@@ -73,15 +73,11 @@ func (n *Node) settleRecovery(ctx context.Context, number uint64) bool {
 		return true
 	}
 	for n.state.Snapshot().Meta().GetRecoveryId() != mark.ID {
-		// The command needs a feature level that a cluster of the first release does
-		// not have yet, and that is raised when all servers have said theirs.
-		n.tidyMembers(ctx, number, true)
-		n.raiseFeatureLevel(ctx, number)
-		n.submitLogged(ctx, "the epoch was not raised after a recovery", &pmpb.Command{
-			ExpectedTerm: number, RequestId: mark.ID,
-			Note: operatorNote(ctx, "pmctl recover", "cluster.recover", mark.ID, mark.Reason),
-			Op:   &pmpb.Command_RaiseEpoch{RaiseEpoch: &pmpb.RaiseEpoch{RecoveryId: mark.ID, Reason: mark.Reason}},
-		})
+		raise := &pmpb.Command{ExpectedTerm: number, RequestId: mark.ID,
+			Op: &pmpb.Command_RaiseEpoch{RaiseEpoch: &pmpb.RaiseEpoch{RecoveryId: mark.ID, Reason: mark.Reason}}}
+		n.raiseToSettle(ctx, number, n.state.LevelOf(raise))
+		raise.Note = operatorNote(ctx, "pmctl recover", "cluster.recover", mark.ID, mark.Reason)
+		n.submitLogged(ctx, "the epoch was not raised after a recovery", raise)
 		if n.state.Snapshot().Meta().GetRecoveryId() == mark.ID {
 			break
 		}
@@ -94,4 +90,20 @@ func (n *Node) settleRecovery(ctx context.Context, number uint64) bool {
 	}
 	n.log.Warn("this cluster was recovered; all units are sent again under a new epoch", "recovery_id", mark.ID, "epoch", n.state.Snapshot().Meta().GetEpoch())
 	return true
+}
+
+// raiseToSettle lets the cluster use the command that settles a recovery, without an
+// answer of every server: nothing is served before that command, so a server that
+// stays silent could not even be removed. All servers of the new configuration were
+// recovered by a program that knows the command; one that was not, and is of the
+// first release, ends itself when it sees the level.
+func (n *Node) raiseToSettle(ctx context.Context, number uint64, level uint32) {
+	if n.state.Snapshot().FeatureLevel() >= level {
+		return
+	}
+	n.log.Info("the feature level is raised for the command that settles a recovery", "level", level)
+	n.submitLogged(ctx, "feature level not raised", &pmpb.Command{
+		ExpectedTerm: number,
+		Op:           &pmpb.Command_RaiseFeatureLevel{RaiseFeatureLevel: &pmpb.RaiseFeatureLevel{Level: level}},
+	})
 }
