@@ -90,7 +90,7 @@ func startNode(t *testing.T, raftLn, internalLn net.Listener, peers []string) *r
 	if h.server, err = New(h.opts); err != nil {
 		t.Fatal(err)
 	}
-	internal := grpc.NewServer(raftstore.ServerOptions()...)
+	internal := grpc.NewServer(raft.ServerOptions()...)
 	raft.RegisterServices(internal)
 	pmpb.RegisterForwardServiceServer(internal, NewForwardServer(h.server))
 	served := make(chan struct{})

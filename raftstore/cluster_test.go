@@ -297,7 +297,7 @@ func (n *testNode) start() {
 
 func (n *testNode) serve() {
 	l := listen(n.t, n.grpcAddr)
-	n.server, n.served = grpc.NewServer(ServerOptions()...), make(chan struct{})
+	n.server, n.served = grpc.NewServer(n.ServerOptions()...), make(chan struct{})
 	n.RegisterServices(n.server)
 	go func(s *grpc.Server, done chan struct{}) {
 		defer close(done)

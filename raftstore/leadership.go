@@ -224,6 +224,16 @@ func (n *Node) TransferLeadership(ctx context.Context) error {
 // must have the whole log, because the library, given a follower that lags, can
 // keep refusing writes for good.
 func (n *Node) TransferTo(ctx context.Context, id string) (*Transfer, error) {
+	done, err := n.transferTo(ctx, id)
+	outcome := "done"
+	if err != nil {
+		outcome = "failed"
+	}
+	n.m.transfers.WithLabelValues(outcome).Inc()
+	return done, err
+}
+
+func (n *Node) transferTo(ctx context.Context, id string) (*Transfer, error) {
 	if n.readyTerm() == nil {
 		return nil, ErrNotLeader
 	}
@@ -247,6 +257,38 @@ func (n *Node) TransferTo(ctx context.Context, id string) (*Transfer, error) {
 		n.checkStuck() //nolint:contextcheck // the caller's time is over, the node's is not
 	}
 	return nil, fmt.Errorf("raftstore: leadership was not taken by %s: %w", target.ID, err)
+}
+
+// HandOver makes another voter the leader before this node stops, so that clients
+// notice a pause of an exchange or two rather than an election. On a loaded machine
+// the others may not answer within a heartbeat timeout; what they do not do now they
+// may do a moment later. So it is tried again for as long as a request is held
+// without a leader (Timing.Hold). Only the first call does something; Shutdown makes
+// one.
+func (n *Node) HandOver(ctx context.Context) {
+	n.leave.Do(func() { n.handOver(ctx) })
+}
+
+func (n *Node) handOver(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, n.timing.Hold)
+	defer cancel()
+	for n.IsLeader() && n.hasOtherVoter() {
+		_, err := n.TransferTo(ctx, "")
+		if err == nil {
+			return
+		}
+		n.log.Info("leadership could not be handed over yet", "error", err)
+		if !pause(ctx, n.timing.Heartbeat/4) {
+			n.log.Warn("the leader stops without a successor", "error", err)
+			return
+		}
+	}
+}
+
+func (n *Node) hasOtherVoter() bool {
+	return slices.ContainsFunc(n.servers(), func(s raft.Server) bool {
+		return s.Suffrage == raft.Voter && string(s.ID) != n.serverID
+	})
 }
 
 // checkStuck ends the node when, long after a transfer should have been over,

@@ -26,6 +26,7 @@ type metrics struct {
 	members       *prometheus.GaugeVec
 	featureLevel  prometheus.Gauge
 	successions   prometheus.Counter
+	transfers     *prometheus.CounterVec
 	removals      prometheus.Counter
 	tolerance     prometheus.Gauge
 	desired       prometheus.Gauge
@@ -67,6 +68,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		featureLevel:  gauge("feature_level", "Feature level of the cluster; commands above it are not proposed."),
 		successions: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "oaas_pm_raftstore_successions_total", Help: "Elections that this node began because the leader's process was gone."}),
+		transfers: counters("leadership_transfers_total", "Attempts of this node, as the leader, to hand leadership over.", "outcome"),
 		removals: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "oaas_pm_raftstore_removed_servers_total", Help: "Servers that were removed while this node led, by autopilot or by an operator."}),
 		tolerance: prometheus.NewGauge(prometheus.GaugeOpts{
@@ -82,7 +84,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	for _, c := range append(m.collectors(),
 		m.appliedIndex, m.snapshotBytes, m.ready, m.established, m.proposals, m.proposeTime, m.barriers, m.barrierTime,
 		m.barrierBatch, m.storageWrite, m.storageErrors, m.storageStall, m.refused, m.members, m.featureLevel, m.successions,
-		m.removals, m.tolerance, m.desired, m.healthy,
+		m.transfers, m.removals, m.tolerance, m.desired, m.healthy,
 	) {
 		if err := reg.Register(c); err != nil {
 			var dup prometheus.AlreadyRegisteredError

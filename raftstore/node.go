@@ -77,6 +77,7 @@ type Node struct {
 	stopRaft func() raft.Future
 	stopped  chan struct{}
 	stop     sync.Once
+	leave    sync.Once
 	stopErr  error
 
 	failOnce sync.Once
@@ -407,11 +408,7 @@ func (n *Node) Shutdown(ctx context.Context) error {
 }
 
 func (n *Node) shutdown(ctx context.Context) error {
-	if n.IsLeader() {
-		if err := n.TransferLeadership(ctx); err != nil {
-			n.log.Info("leadership was not handed over", "error", err)
-		}
-	}
+	n.HandOver(ctx)
 	n.cancel()
 	n.gate.Lock()
 	n.closing = true

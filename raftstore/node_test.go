@@ -3,8 +3,11 @@ package raftstore
 import (
 	"errors"
 	"fmt"
+	"strings"
+	"sync"
 	"testing"
 
+	"github.com/hashicorp/go-hclog"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 )
@@ -133,6 +136,57 @@ func TestGracefulShutdownHandsOver(t *testing.T) {
 			t.Errorf("%s succeeded a leader that should have handed over", n.name)
 		}
 	}
+}
+
+// untilLogged gives a logger that closes the channel at the first message that
+// contains text.
+func untilLogged(text string) (hclog.Logger, <-chan struct{}) {
+	logged := make(chan struct{})
+	return hclog.New(&hclog.LoggerOptions{Output: &watcher{text: text, seen: sync.OnceFunc(func() { close(logged) })}}), logged
+}
+
+type watcher struct {
+	text string
+	seen func()
+}
+
+func (w *watcher) Write(p []byte) (int, error) {
+	if strings.Contains(string(p), w.text) {
+		w.seen()
+	}
+	return len(p), nil
+}
+
+// A leader that is told to stop while the others do not answer for a moment, as on
+// a loaded machine, asks them again before it goes.
+func TestShutdownAsksAgainForASuccessor(t *testing.T) {
+	t.Parallel()
+	told := map[*testNode]<-chan struct{}{}
+	c := newCluster(t, 3)
+	for _, n := range c.nodes {
+		logger, logged := untilLogged("leadership could not be handed over yet")
+		told[n], n.configure = logged, func(o *Options) { o.Logger = logger }
+	}
+	c.start()
+	c.write("k", "v")
+	c.expectEverywhere("k", "v")
+	old := c.leader()
+	c.net.isolateInternal(old.name, names(c.others(old)))
+	stopped := make(chan error, 1)
+	go func() { stopped <- old.Shutdown(within(t, patience)) }()
+	select {
+	case <-told[old]:
+		c.net.heal()
+	case <-within(t, patience).Done():
+		t.Fatal("the leader did not say that it could not hand over")
+	}
+	if err := <-stopped; err != nil {
+		t.Fatal(err)
+	}
+	if got := testutil.ToFloat64(old.m.transfers.WithLabelValues("done")); got != 1 {
+		t.Errorf("the leader handed over %v times", got)
+	}
+	c.newLeader(old)
 }
 
 func TestReadBarrierOnEveryNode(t *testing.T) {

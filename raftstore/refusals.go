@@ -7,12 +7,14 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/stats"
 	"google.golang.org/grpc/status"
 )
 
@@ -164,7 +166,7 @@ func (l *guardedListener) Accept() (net.Conn, error) {
 		}
 		select {
 		case l.slots <- struct{}{}:
-			return &guardedConn{Conn: conn, l: l, want: []byte(http2Preface)}, nil
+			return &guardedConn{Conn: conn, l: l}, nil
 		default:
 			l.refuse(conn.RemoteAddr(), "too many connections", nil)
 			_ = conn.Close()
@@ -172,33 +174,52 @@ func (l *guardedListener) Accept() (net.Conn, error) {
 	}
 }
 
-// guardedConn looks at the first bytes that come in.
+// guardedConn looks at the first bytes that come in: the preface, and the head of
+// the SETTINGS frame that must be next (RFC 9113 §3.4).
 type guardedConn struct {
 	net.Conn
 	l    *guardedListener
-	want []byte // what has yet to come; only its reader uses it
+	head []byte // what has come of them; only the reader uses it
 	once sync.Once
 }
 
+// frameHead is the length of the head of an HTTP/2 frame.
+const frameHead = 9
+
 func (c *guardedConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
-	if len(c.want) == 0 {
+	missing := len(http2Preface) + frameHead - len(c.head)
+	if missing == 0 {
 		return n, err
 	}
-	k := min(n, len(c.want))
-	if !bytes.Equal(p[:k], c.want[:k]) {
+	c.head = append(c.head, p[:min(n, missing)]...)
+	if !beginsHTTP2(c.head) {
 		c.l.refuse(c.RemoteAddr(), "not this protocol", nil)
 		return 0, errNotHTTP2
 	}
-	c.want = c.want[k:]
 	var timeout net.Error
-	if len(c.want) > 0 && errors.As(err, &timeout) && timeout.Timeout() {
+	if n < missing && errors.As(err, &timeout) && timeout.Timeout() {
 		c.l.refuse(c.RemoteAddr(), "no greeting in time", err)
 	}
 	return n, err
 }
 
 var errNotHTTP2 = errors.New("the peer does not speak HTTP/2")
+
+// beginsHTTP2 reports whether a client may go on after head, as far as it has come.
+func beginsHTTP2(head []byte) bool {
+	k := min(len(head), len(http2Preface))
+	if string(head[:k]) != http2Preface[:k] {
+		return false
+	}
+	frame := head[k:]
+	if len(frame) < frameHead {
+		return true
+	}
+	const settings, settingSize, maxFrame = 4, 6, 1 << 14
+	size := int(frame[0])<<16 | int(frame[1])<<8 | int(frame[2])
+	return size <= maxFrame && size%settingSize == 0 && bytes.Equal(frame[3:], []byte{settings, 0, 0, 0, 0, 0})
+}
 
 // Close gives the connection's place to another one.
 func (c *guardedConn) Close() error {
@@ -211,10 +232,43 @@ func (c *guardedConn) Close() error {
 // every time.
 func (n *Node) refuseCluster(ctx context.Context, theirs, own string) error {
 	n.m.refusedCalls.WithLabelValues("another cluster").Inc()
-	from := "unknown"
-	if p, ok := peer.FromContext(ctx); ok {
-		from = p.Addr.String()
-	}
-	n.refusals.tell("a message", from, "another cluster", fmt.Errorf("it is for cluster %.64q", theirs))
+	n.refusals.tell("a message", caller(ctx), "another cluster", fmt.Errorf("it is for cluster %.64q", theirs))
 	return status.Errorf(codes.FailedPrecondition, "this node belongs to cluster %s, not %s", own, theirs)
+}
+
+// callStats counts and tells of the calls to the internal port whose message could
+// not be read: one beyond maxMessage, or one that is not of its type.
+type callStats struct{ n *Node }
+
+type messageRead struct{}
+
+func (*callStats) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context { return ctx }
+func (*callStats) HandleConn(context.Context, stats.ConnStats)                       {}
+
+func (*callStats) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context {
+	return context.WithValue(ctx, messageRead{}, new(atomic.Bool))
+}
+
+func (c *callStats) HandleRPC(ctx context.Context, s stats.RPCStats) {
+	read, ok := ctx.Value(messageRead{}).(*atomic.Bool)
+	if !ok {
+		return
+	}
+	switch s := s.(type) {
+	case *stats.InPayload:
+		read.Store(true)
+	case *stats.End:
+		if code := status.Code(s.Error); !read.Load() && (code == codes.ResourceExhausted || code == codes.Internal) {
+			c.n.m.refusedCalls.WithLabelValues("malformed").Inc()
+			c.n.refusals.tell("a message to the internal port", caller(ctx), "malformed", s.Error)
+		}
+	}
+}
+
+// caller gives the address that a call comes from.
+func caller(ctx context.Context) string {
+	if p, ok := peer.FromContext(ctx); ok {
+		return p.Addr.String()
+	}
+	return "unknown"
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/hashicorp/raft"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	"google.golang.org/grpc"
 
 	"oaas.io/control-plane/proto/pmpb"
 )
@@ -98,21 +99,35 @@ func TestGarbageOnThePorts(t *testing.T) {
 	huge := append([]byte{0 /* append entries */, 0x81, 0xa7}, append([]byte("Entries"), 0xdd, 0xff, 0xff, 0xff, 0xff)...)
 	snapshot := append([]byte{2 /* install snapshot */, 0x82, 0xaf}, append([]byte("SnapshotVersion"), 1, 0xad)...)
 	snapshot = append(snapshot, append([]byte("Configuration"), 0xc4, 2, 0xff, 0xff)...)
+	tlsHello := append([]byte{0x16, 0x03, 0x01, 0x02, 0x00, 0x01, 0x00, 0x01, 0xfc, 0x03, 0x03}, make([]byte, 505)...)
+	frame := func(head ...byte) []byte { return append([]byte(http2Preface), head...) }
 	for _, tc := range []struct {
-		name string
-		port string
-		data []byte
+		name   string
+		port   string
+		data   []byte
+		reason string
 	}{
-		{"log: noise", n.raftAddr, noise},
-		{"log: noise from a member", n.raftAddr, append(bytes.Clone(hello), noise...)},
-		{"log: an array without end", n.raftAddr, append(bytes.Clone(hello), huge...)},
-		{"log: a configuration of noise", n.raftAddr, append(bytes.Clone(hello), snapshot...)},
-		{"internal: noise", n.grpcAddr, noise},
-		{"internal: http/1", n.grpcAddr, []byte("GET / HTTP/1.1\r\nHost: x\r\n\r\n")},
-		{"internal: oversized frame", n.grpcAddr, append([]byte(http2Preface), 0xff, 0xff, 0xff, 4, 0, 0, 0, 0, 0)},
-		{"internal: noise after the preface", n.grpcAddr, append([]byte(http2Preface), noise...)},
+		{"log: noise", n.raftAddr, noise, "no valid greeting"},
+		{"log: TLS", n.raftAddr, tlsHello, "no valid greeting"},
+		{"log: a greeting that breaks off", n.raftAddr, hello[:len(hello)-3], "no valid greeting"},
+		{"log: an array without end", n.raftAddr, append(bytes.Clone(hello), huge...), ""},
+		{"log: noise from a member", n.raftAddr, append(bytes.Clone(hello), noise...), ""},
+		{"log: a configuration of noise", n.raftAddr, append(bytes.Clone(hello), snapshot...), "malformed"},
+		{"internal: noise", n.grpcAddr, noise, "not this protocol"},
+		{"internal: TLS", n.grpcAddr, tlsHello, "not this protocol"},
+		{"internal: http/1", n.grpcAddr, []byte("GET / HTTP/1.1\r\nHost: x\r\n\r\n"), "not this protocol"},
+		{"internal: oversized frame", n.grpcAddr, frame(0xff, 0xff, 0xff, 4, 0, 0, 0, 0, 0), "not this protocol"},
+		{"internal: another frame first", n.grpcAddr, frame(0, 0, 0, 1, 0, 0, 0, 0, 1), "not this protocol"},
+		{"internal: noise after the preface", n.grpcAddr, frame(noise...), "not this protocol"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
+			count := func() float64 {
+				if strings.HasPrefix(tc.name, "log") && tc.reason != "malformed" {
+					return testutil.ToFloat64(n.m.refused.WithLabelValues(tc.reason))
+				}
+				return testutil.ToFloat64(n.m.refusedCalls.WithLabelValues(tc.reason))
+			}
+			before := count()
 			conn, err := net.Dial("tcp", tc.port)
 			if err != nil {
 				t.Fatal(err)
@@ -124,16 +139,11 @@ func TestGarbageOnThePorts(t *testing.T) {
 			if _, err := io.Copy(io.Discard, conn); err != nil && isTimeout(err) {
 				t.Errorf("the connection stays open: %v", err)
 			}
+			// The library ends a connection whose message it cannot decode, and counts nothing.
+			if tc.reason != "" && count() != before+1 {
+				t.Errorf("%q was counted %v times", tc.reason, count()-before)
+			}
 		})
-	}
-	for what, got := range map[string]float64{
-		"log: greeting":         testutil.ToFloat64(n.m.refused.WithLabelValues("no valid greeting")),
-		"log: malformed":        testutil.ToFloat64(n.m.refusedCalls.WithLabelValues("malformed")),
-		"internal: no greeting": testutil.ToFloat64(n.m.refusedCalls.WithLabelValues("not this protocol")),
-	} {
-		if got == 0 {
-			t.Errorf("%s: not counted", what)
-		}
 	}
 	conn, err := n.peers.conn(n.grpcAddr)
 	if err != nil {
@@ -142,6 +152,27 @@ func TestGarbageOnThePorts(t *testing.T) {
 	_, err = pmpb.NewPeerServiceClient(conn).CurrentTerm(t.Context(), &pmpb.CurrentTermRequest{ClusterId: newUUID()})
 	if err == nil || testutil.ToFloat64(n.m.refusedCalls.WithLabelValues("another cluster")) != 1 {
 		t.Errorf("a message of another cluster: %v", err)
+	}
+	malformed := testutil.ToFloat64(n.m.refusedCalls.WithLabelValues("malformed"))
+	for name, call := range map[string]func(out any) error{
+		"a message beyond the limit": func(out any) error {
+			return conn.Invoke(t.Context(), pmpb.PeerService_CurrentTerm_FullMethodName, &pmpb.CurrentTermRequest{ClusterId: strings.Repeat("x", maxMessage)}, out,
+				grpc.MaxCallSendMsgSize(2*maxMessage))
+		},
+		"a message of noise": func(out any) error {
+			return conn.Invoke(t.Context(), pmpb.PeerService_CurrentTerm_FullMethodName, &noise, out, grpc.ForceCodec(rawCodec{}))
+		},
+	} {
+		if err := call(&pmpb.CurrentTermResponse{}); err == nil {
+			t.Errorf("%s is taken", name)
+		}
+		malformed++
+		eventually(t, name+" is counted", func() error {
+			if got := testutil.ToFloat64(n.m.refusedCalls.WithLabelValues("malformed")); got != malformed {
+				return fmt.Errorf("%v, want %v", got, malformed)
+			}
+			return nil
+		})
 	}
 	// However many clusters one peer claims to be of, it is told of once.
 	for range 5 {
@@ -292,3 +323,10 @@ func FuzzPeerMessages(f *testing.F) {
 		}
 	})
 }
+
+// rawCodec sends bytes as they are.
+type rawCodec struct{}
+
+func (rawCodec) Name() string                  { return "proto" }
+func (rawCodec) Marshal(v any) ([]byte, error) { return *v.(*[]byte), nil }
+func (rawCodec) Unmarshal([]byte, any) error   { return nil }

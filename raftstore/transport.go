@@ -150,12 +150,21 @@ func newTransport(layer *streamLayer, timing Timing, log hclog.Logger) raft.Tran
 		closed:   make(chan struct{}),
 		refuse: func(command any, err error) {
 			layer.m.refusedCalls.WithLabelValues("malformed").Inc()
-			layer.refusals.tell("a message on the log's port", fmt.Sprintf("%T", command), "malformed", err)
+			layer.refusals.tell("a message on the log's port", sender(command), "malformed", fmt.Errorf("%T: %w", command, err))
 		},
 	}
 	t.wg.Add(1)
 	go t.check()
 	return t
+}
+
+// sender gives the address that a message says it is from. The library does not tell
+// the connection that it came by.
+func sender(command any) string {
+	if m, ok := command.(raft.WithRPCHeader); ok && len(m.GetRPCHeader().Addr) > 0 {
+		return fmt.Sprintf("%.128s", m.GetRPCHeader().Addr)
+	}
+	return "unknown"
 }
 
 // textAddr is a net.Addr that is advertised exactly as it was configured.
@@ -461,8 +470,9 @@ func dialGRPC(address string, dial DialFunc) (*grpc.ClientConn, error) {
 
 // ServerOptions are what the internal gRPC server should be made with: the
 // limits and keepalives that fit what nodes send each other.
-func ServerOptions() []grpc.ServerOption {
+func (n *Node) ServerOptions() []grpc.ServerOption {
 	return []grpc.ServerOption{
+		grpc.StatsHandler(&callStats{n}),
 		grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(maxMessage),
 		grpc.ConnectionTimeout(handshakeTimeout),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),

@@ -27,11 +27,8 @@ import (
 	"oaas.io/control-plane/registry"
 )
 
-// stopTimeout bounds how long a node may take to hand over and stop.
+// stopTimeout bounds how long a node may take to stop.
 const stopTimeout = 15 * time.Second
-
-// handOverTimeout bounds the wait for another node to take over.
-const handOverTimeout = 5 * time.Second
 
 // node is a running Package Manager: its parts in the order in which they are
 // started. They are stopped in the reverse order.
@@ -192,7 +189,7 @@ func (n *node) assemble(static *discovery.StaticConfig) error {
 
 // serve runs everything until ctx ends or a part fails.
 func (n *node) serve(ctx context.Context, lns *listeners) error {
-	internal := grpc.NewServer(raftstore.ServerOptions()...)
+	internal := grpc.NewServer(n.raft.ServerOptions()...)
 	n.raft.RegisterServices(internal)
 	pmpb.RegisterForwardServiceServer(internal, api.NewForwardServer(n.api))
 
@@ -206,7 +203,7 @@ func (n *node) serve(ctx context.Context, lns *listeners) error {
 		select {
 		case <-asked:
 			n.api.Drain()
-			n.handOver(ctx)
+			n.raft.HandOver(ctx)
 			stop()
 		case <-ctx.Done():
 		}
@@ -241,19 +238,6 @@ func (n *node) serve(ctx context.Context, lns *listeners) error {
 		return nil
 	}
 	return err
-}
-
-// handOver gives leadership to another node before this one stops, so that
-// clients notice a pause of an exchange or two rather than an election.
-func (n *node) handOver(ctx context.Context) {
-	if !n.raft.IsLeader() || len(n.raft.Servers()) < 2 {
-		return
-	}
-	ctx, cancel := context.WithTimeout(ctx, handOverTimeout)
-	defer cancel()
-	if err := n.raft.TransferLeadership(ctx); err != nil {
-		n.log.Warn("leadership was not handed over; the other nodes will elect", "error", err)
-	}
 }
 
 // stopGRPC lets calls under way finish for a moment and then cuts them off.

@@ -72,7 +72,7 @@ func (s *server) start() {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	s.Node, s.grpc, s.served = node, grpc.NewServer(raftstore.ServerOptions()...), make(chan struct{})
+	s.Node, s.grpc, s.served = node, grpc.NewServer(node.ServerOptions()...), make(chan struct{})
 	node.RegisterServices(s.grpc)
 	l := listen(s.t, s.rpc)
 	go func(g *grpc.Server, done chan struct{}) {
