@@ -11,6 +11,9 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
+
 	"oaas.io/control-plane/fsm"
 )
 
@@ -128,6 +131,11 @@ func TestDataOfReleases(t *testing.T) {
 			check(first)
 			first.expectLevel(fsm.Level)
 
+			// A release's own settings may make new servers wait for long.
+			if settings := proto.CloneOf(first.State().Snapshot().Autopilot()); settings != nil {
+				settings.ServerStabilization = durationpb.New(testTiming.Stabilization)
+				c.configureAutopilot(settings)
+			}
 			// It grows to a cluster and survives the loss of the server that it came from.
 			c.nodes[1].start()
 			c.nodes[2].start()
