@@ -45,6 +45,9 @@ func (n *Node) settle() {
 				d.reason = err.Error()
 			}
 		case joinCluster:
+			if !n.noteJoining(true) {
+				return
+			}
 			if err := n.joinThrough(n.ctx, d.members, ""); err != nil {
 				d.reason = err.Error()
 			}

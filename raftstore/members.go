@@ -218,7 +218,7 @@ var (
 // keepInTouch founds or joins a cluster when there is none, and then keeps the
 // addresses of the others, and theirs of this node, up to date.
 func (n *Node) keepInTouch() {
-	admitted := len(n.servers()) > 0
+	admitted := len(n.servers()) > 0 && !n.joining()
 	n.settle()
 	var last, cluster string
 	if n.dir != nil {
@@ -228,7 +228,9 @@ func (n *Node) keepInTouch() {
 		cluster = n.noteCluster(cluster)
 		n.learn()
 		n.forgetOthers()
-		admitted = admitted || n.configured() && !n.configurationPending()
+		if !admitted && n.configured() && !n.configurationPending() {
+			admitted = n.noteJoining(false)
+		}
 		err := n.announce(admitted)
 		switch {
 		case err == nil:
@@ -296,6 +298,31 @@ func (n *Node) announce(admitted bool) error {
 		return n.joinThrough(n.ctx, through, "")
 	}
 	return err
+}
+
+// keyJoining is where the log of a new server remembers, until that is known to be
+// committed, that it asked to be let in: it may be restarted in between.
+var keyJoining = []byte("oaas/joining")
+
+func (n *Node) joining() bool {
+	if n.store == nil {
+		return false
+	}
+	mark, _ := n.store.Get(keyJoining) // an error is that there is none, or ends the node
+	return len(mark) > 0
+}
+
+// noteJoining reports whether the log holds now that this server asks to be let in, or
+// that it does not.
+func (n *Node) noteJoining(asks bool) bool {
+	if n.store == nil || n.joining() == asks {
+		return true
+	}
+	var mark []byte
+	if asks {
+		mark = []byte("asked")
+	}
+	return n.store.Set(keyJoining, mark) == nil // the store ends the node
 }
 
 // configured reports whether this server is in its own configuration. One that was

@@ -406,6 +406,12 @@ func TestConfigurationAsLastEntry(t *testing.T) {
 // joins again.
 func TestJoinerOfAReplacedLeaderJoinsAgain(t *testing.T) {
 	t.Parallel()
+	for _, restarted := range []bool{false, true} {
+		t.Run(fmt.Sprintf("restarted=%t", restarted), func(t *testing.T) { joinAgain(t, restarted) })
+	}
+}
+
+func joinAgain(t *testing.T, restarted bool) {
 	c, old := startWithDeludedLeader(t)
 	others := c.others(old)
 	c.net.isolate(old.name, names(others), false)
@@ -419,6 +425,10 @@ func TestJoinerOfAReplacedLeaderJoinsAgain(t *testing.T) {
 		return nil
 	})
 	successor := c.newLeader(old)
+	if restarted {
+		joiner.kill()
+		joiner.start()
+	}
 	if got := len(successor.Servers()); got != 3 {
 		t.Fatalf("the successor has %d servers", got)
 	}
