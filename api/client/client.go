@@ -35,6 +35,10 @@ type Options struct {
 	// AttemptTimeout bounds one attempt, so that a node that hangs does not use up
 	// the time of the others. Default 30 s.
 	AttemptTimeout time.Duration
+	// ProbeAfter is how long an answer may take before the client looks, and looks
+	// again after as long, whether the server answers at all; if not, the next one is
+	// asked. It matters with several servers only. Default 3 s.
+	ProbeAfter time.Duration
 	// BackoffMin and BackoffMax bound the pause after every server was tried.
 	// Default 100 ms and 2 s.
 	BackoffMin, BackoffMax time.Duration
@@ -59,6 +63,7 @@ func (o *Options) setDefaults() {
 	setDefault(&o.UserAgent, "oaas-client")
 	setDefault(&o.RetryFor, 15*time.Second)
 	setDefault(&o.AttemptTimeout, 30*time.Second)
+	setDefault(&o.ProbeAfter, 3*time.Second)
 	setDefault(&o.BackoffMin, 100*time.Millisecond)
 	setDefault(&o.BackoffMax, 2*time.Second)
 	setDefault(&o.MaxResponseBytes, 256<<20)
@@ -234,6 +239,8 @@ func sleep(ctx context.Context, d time.Duration) error {
 func (c *Client) attempt(ctx context.Context, server string, rq call) ([]byte, *failure) {
 	ctx, cancel := context.WithTimeout(ctx, c.opts.AttemptTimeout)
 	defer cancel()
+	ctx, stop := c.whileAlive(ctx, server)
+	defer stop()
 	target := server + rq.path
 	if len(rq.query) > 0 {
 		target += "?" + rq.query.Encode()
@@ -257,12 +264,12 @@ func (c *Client) attempt(ctx context.Context, server string, rq call) ([]byte, *
 	resp, err := c.http.Do(req)
 	if err != nil {
 		var untrusted *tls.CertificateVerificationError
-		return nil, &failure{err: err, again: !errors.As(err, &untrusted), sent: !neverSent(err)}
+		return nil, &failure{err: because(ctx, err), again: !errors.As(err, &untrusted), sent: !neverSent(err)}
 	}
 	defer func() { _ = resp.Body.Close() }()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, c.opts.MaxResponseBytes+1))
 	if err != nil {
-		return nil, &failure{err: fmt.Errorf("read answer of %s: %w", server, err), again: true, sent: true}
+		return nil, &failure{err: fmt.Errorf("read answer of %s: %w", server, because(ctx, err)), again: true, sent: true}
 	}
 	if int64(len(body)) > c.opts.MaxResponseBytes {
 		return nil, &failure{err: fmt.Errorf("answer of %s is larger than %d bytes", server, c.opts.MaxResponseBytes)}

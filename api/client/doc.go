@@ -6,7 +6,8 @@
 // A Client has the URLs of one or more nodes of the same cluster. Every node
 // answers every request, so a call goes to the node that answered last and moves
 // on to the next when that one cannot be reached or says that a later attempt
-// may succeed. Attempts go on, with growing jittered pauses, until the call's
+// may succeed. While an answer is awaited the node is probed now and then, so that
+// a slow one is told from one that is paused, which is left. Attempts go on, with growing jittered pauses, until the call's
 // context or Options.RetryFor ends.
 //
 // # Invariants

@@ -230,7 +230,8 @@ func (c *Client) Snapshot(ctx context.Context, node string, w io.Writer) (*Snaps
 // Restore replaces the state by a snapshot of size bytes. It is tried on one
 // server only: a second attempt would be a second restore.
 func (c *Client) Restore(ctx context.Context, clusterID string, snapshot io.Reader, size int64) (*Restored, error) {
-	req, err := c.request(ctx, http.MethodPost, operatorPath("snapshot/restore"), params("confirm", clusterID), snapshot)
+	server := c.servers[c.current.Load()]
+	req, err := c.request(ctx, server, http.MethodPost, operatorPath("snapshot/restore"), params("confirm", clusterID), snapshot)
 	if err != nil {
 		return nil, err
 	}
@@ -238,7 +239,7 @@ func (c *Client) Restore(ctx context.Context, clusterID string, snapshot io.Read
 	req.Header.Set("Content-Type", "application/octet-stream")
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return nil, &UnreachableError{Servers: []string{c.servers[c.current.Load()]}, Sent: !neverSent(err), Cause: err}
+		return nil, &UnreachableError{Servers: []string{server}, Sent: !neverSent(err), Cause: err}
 	}
 	defer func() { _ = resp.Body.Close() }()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
@@ -246,7 +247,7 @@ func (c *Client) Restore(ctx context.Context, clusterID string, snapshot io.Read
 		return nil, fmt.Errorf("read answer: %w", err)
 	}
 	if resp.StatusCode != http.StatusOK {
-		return nil, decodeError(c.servers[c.current.Load()], resp, body)
+		return nil, decodeError(server, resp, body)
 	}
 	out := new(Restored)
 	if err := json.Unmarshal(body, out); err != nil {
@@ -292,8 +293,8 @@ func (c *Client) download(ctx context.Context, path string, query url.Values, w 
 	return resp.Trailer, nil
 }
 
-func (c *Client) request(ctx context.Context, method, path string, query url.Values, body io.Reader) (*http.Request, error) {
-	target := c.servers[c.current.Load()] + path
+func (c *Client) request(ctx context.Context, server, method, path string, query url.Values, body io.Reader) (*http.Request, error) {
+	target := server + path
 	if len(query) > 0 {
 		target += "?" + query.Encode()
 	}
@@ -306,30 +307,44 @@ func (c *Client) request(ctx context.Context, method, path string, query url.Val
 }
 
 // open begins to read an answer of any length from the first server that gives
-// one. Only the context bounds it.
+// one. Only the context bounds it, and the silence of the server if there is another.
 func (c *Client) open(ctx context.Context, path string, query url.Values) (*http.Response, error) {
 	var last error
 	for range c.servers {
 		at := c.current.Load()
-		req, err := c.request(ctx, http.MethodGet, path, query, nil)
-		if err != nil {
-			return nil, err
-		}
-		resp, err := c.http.Do(req)
-		if err == nil && resp.StatusCode == http.StatusOK {
+		resp, failed := c.openAt(ctx, c.servers[at], path, query)
+		if failed == nil {
 			return resp, nil
 		}
-		if err == nil {
-			body, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<20)) // what there is of it
-			_ = resp.Body.Close()
-			e := decodeError(c.servers[at], resp, body)
-			if last = e; !e.Retryable {
-				return nil, e
-			}
-		} else if last = (&UnreachableError{Servers: c.Servers(), Cause: err}); ctx.Err() != nil {
-			return nil, fmt.Errorf("%w (last failure: %w)", context.Cause(ctx), err)
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("%w (last failure: %w)", context.Cause(ctx), failed.err)
+		}
+		if last = failed.err; !failed.again {
+			return nil, last
 		}
 		c.current.CompareAndSwap(at, (at+1)%uint32(len(c.servers)))
 	}
 	return nil, last
+}
+
+func (c *Client) openAt(ctx context.Context, server, path string, query url.Values) (*http.Response, *failure) {
+	ctx, stop := c.whileAlive(ctx, server)
+	req, err := c.request(ctx, server, http.MethodGet, path, query, nil)
+	if err != nil {
+		stop()
+		return nil, &failure{err: err}
+	}
+	resp, err := c.http.Do(req)
+	if err == nil && resp.StatusCode == http.StatusOK {
+		resp.Body = &watchedBody{ReadCloser: resp.Body, ctx: ctx, stop: stop}
+		return resp, nil
+	}
+	defer stop()
+	if err != nil {
+		return nil, &failure{err: &UnreachableError{Servers: c.Servers(), Cause: because(ctx, err)}, again: true}
+	}
+	defer func() { _ = resp.Body.Close() }()
+	body, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<20)) // what there is of it
+	e := decodeError(server, resp, body)
+	return nil, &failure{err: e, again: e.Retryable}
 }
