@@ -58,6 +58,9 @@ type Snapshots interface {
 type Backups interface {
 	List(ctx context.Context) ([]BackupView, error)
 	Run(ctx context.Context) (*BackupView, error)
+	// Fetch writes a stored backup to w. An error matches backup.ErrNotFound when
+	// there is none of that name; after any error what was written is of no use.
+	Fetch(ctx context.Context, name string, w io.Writer) (*BackupView, error)
 }
 
 // member is a node of the package manager. What follows voter is known on the

@@ -180,6 +180,16 @@ func (o *operators) List(context.Context) ([]BackupView, error) {
 	return []BackupView{{Name: "b-1", Location: "file:///backups/b-1", Time: &epoch, Size: 4096, Index: 20, Digest: "ab12"}}, o.fail
 }
 
+func (o *operators) Fetch(_ context.Context, name string, w io.Writer) (*BackupView, error) {
+	if name != "b-1" {
+		return nil, backup.ErrNotFound
+	}
+	if _, err := io.WriteString(w, "the snapshot"); err != nil {
+		return nil, err
+	}
+	return &BackupView{Name: name, Index: 20}, o.fail
+}
+
 func (o *operators) Run(context.Context) (*BackupView, error) {
 	return &BackupView{Name: "b-2"}, o.ask("backup")
 }
@@ -461,6 +471,28 @@ func TestBackupsThatAreRefused(t *testing.T) {
 	}
 }
 
+// TestGetBackup: an answer is whole and says so, or is none.
+func TestGetBackup(t *testing.T) {
+	h := shop(t, operated)
+	w := h.must(http.StatusOK, http.MethodGet, "/api/v1/operator/backups/b-1", "")
+	sum := sha256.Sum256([]byte("the snapshot"))
+	got := w.Result()
+	if w.Body.String() != "the snapshot" || got.Trailer.Get(trailerDigest) != hex.EncodeToString(sum[:]) || got.Trailer.Get(trailerIndex) != "20" {
+		t.Errorf("%s with the trailers %v", w.Body, got.Trailer)
+	}
+	if p := h.problem(h.do(http.MethodGet, "/api/v1/operator/backups/b-9", "")); p.Code != registry.NotFound || !strings.Contains(p.Detail, "b-9") {
+		t.Errorf("%+v", p)
+	}
+	h.ops.fail = backup.ErrDamaged
+	defer func() {
+		if cut := recover(); cut != http.ErrAbortHandler { //nolint:errorlint // that is how net/http compares it
+			t.Errorf("the answer with a damaged backup ends with %v", cut)
+		}
+	}()
+	h.do(http.MethodGet, "/api/v1/operator/backups/b-1", "")
+	t.Error("a damaged backup was sent to its end")
+}
+
 func TestDoctorJudgesDisks(t *testing.T) {
 	for _, tt := range []struct {
 		free   uint64
@@ -476,7 +508,7 @@ func TestDoctorJudgesDisks(t *testing.T) {
 
 func TestNothingToOperate(t *testing.T) {
 	h := newHarness(t)
-	for _, target := range []string{"GET operator/node", "GET operator/autopilot", "DELETE members/pm-1", "GET operator/snapshot", "POST operator/snapshot/restore", "GET operator/backups",
+	for _, target := range []string{"GET operator/node", "GET operator/autopilot", "DELETE members/pm-1", "GET operator/snapshot", "POST operator/snapshot/restore", "GET operator/backups", "GET operator/backups/b-1",
 		"POST operator/backups", "GET operator/logs", "GET operator/chain", "GET operator/raft/log", "GET operator/raft/tuning", "GET operator/feature-level", "GET operator/autopilot/config"} {
 		method, target, _ := strings.Cut(target, " ")
 		w := h.do(method, "/api/v1/"+target, "")

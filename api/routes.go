@@ -94,6 +94,7 @@ func (s *Server) routes() []route {
 		{path: "/api/v1/operator/snapshot", at: onNode, stream: true, methods: methods{http.MethodGet: s.getSnapshot}},
 		{path: "/api/v1/operator/snapshot/restore", at: onTheLeader, stream: true, methods: methods{http.MethodPost: s.restoreSnapshot}},
 		{path: "/api/v1/operator/backups", at: onTheLeader, stream: true, methods: methods{http.MethodGet: s.listBackups, http.MethodPost: s.runBackup}},
+		{path: "/api/v1/operator/backups/{name}", at: onTheLeader, stream: true, methods: methods{http.MethodGet: s.getBackup}},
 		{path: "/api/v1/operator/logs", at: onNode, stream: true, methods: methods{http.MethodGet: s.getLogs}},
 		{path: "/api/v1/operator/debug/pprof/{profile}", at: onNode, stream: true, methods: methods{http.MethodGet: s.getProfile}},
 

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"strconv"
@@ -26,18 +27,34 @@ func (s *Server) getSnapshot(w http.ResponseWriter, r *http.Request) error {
 	if s.opts.Snapshots == nil {
 		return fail(codeNotConfigured, "This node gives no snapshots")
 	}
+	s.remark(r, "snapshot.save", s.opts.Cluster.ServerID(), "")
+	err := s.sendSnapshot(w, r, "pm.snapshot", func(out io.Writer) (uint64, error) {
+		saved, err := s.opts.Snapshots.SaveSnapshot(r.Context(), out)
+		if err != nil {
+			return 0, err
+		}
+		return saved.Index, nil
+	})
+	if err != nil {
+		return operatorProblem(err)
+	}
+	return nil
+}
+
+// sendSnapshot answers with the snapshot that write gives, and with the index that
+// it returns. It fails only as long as nothing was sent; later the answer is cut off.
+func (s *Server) sendSnapshot(w http.ResponseWriter, r *http.Request, filename string, write func(io.Writer) (uint64, error)) error {
 	w.Header().Set(headerContentType, contentTypeSnapshot)
 	// Announced, because net/http has none after a short body else.
 	w.Header().Set("Trailer", trailerDigest+", "+trailerIndex)
-	w.Header().Set("Content-Disposition", `attachment; filename="pm.snapshot"`)
-	s.remark(r, "snapshot.save", s.opts.Cluster.ServerID(), "")
+	w.Header().Set("Content-Disposition", fmt.Sprintf("attachment; filename=%q", filename))
 	sum := sha256.New()
 	out := &counted{w: io.MultiWriter(w, sum)}
-	saved, err := s.opts.Snapshots.SaveSnapshot(r.Context(), out)
+	index, err := write(out)
 	if err != nil && out.n == 0 {
 		w.Header().Del("Content-Disposition")
 		w.Header().Del("Trailer")
-		return operatorProblem(err)
+		return err
 	}
 	if err != nil {
 		s.log.Warn("a snapshot could not be sent to its end", "request_id", callOf(r.Context()).id, "bytes", out.n, "error", err)
@@ -45,7 +62,7 @@ func (s *Server) getSnapshot(w http.ResponseWriter, r *http.Request) error {
 		return nil
 	}
 	w.Header()[http.TrailerPrefix+trailerDigest] = []string{hex.EncodeToString(sum.Sum(nil))}
-	w.Header()[http.TrailerPrefix+trailerIndex] = []string{formatIndex(saved.Index)}
+	w.Header()[http.TrailerPrefix+trailerIndex] = []string{formatIndex(index)}
 	return nil
 }
 
@@ -114,6 +131,30 @@ func (s *Server) runBackup(w http.ResponseWriter, r *http.Request) error {
 		return backupProblem("The backup failed: ", err)
 	}
 	return writeJSON(w, http.StatusCreated, made)
+}
+
+// getBackup streams a stored backup, as getSnapshot does the present state.
+func (s *Server) getBackup(w http.ResponseWriter, r *http.Request) error {
+	if s.opts.Backups == nil {
+		return errNoBackups()
+	}
+	name := pathVar(r, "name")
+	s.remark(r, "backup.get", name, "")
+	err := s.sendSnapshot(w, r, name, func(out io.Writer) (uint64, error) {
+		got, err := s.opts.Backups.Fetch(r.Context(), name, out)
+		if err != nil {
+			return 0, err
+		}
+		return got.Index, nil
+	})
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, backup.ErrNotFound):
+		return fail(registry.NotFound, "Backup not found: %s", clipText(name))
+	default:
+		return backupProblem("The backup cannot be read: ", err)
+	}
 }
 
 // backupProblem tells what may pass from what a setting has to cure.

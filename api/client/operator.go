@@ -211,8 +211,17 @@ func (c *Client) Metrics(ctx context.Context, node string, w io.Writer) error {
 
 // Snapshot writes the state as a file. An error means that the file is not whole.
 func (c *Client) Snapshot(ctx context.Context, node string, w io.Writer) (*SnapshotSummary, error) {
+	return c.snapshotAt(ctx, operatorPath("snapshot"), params("node", node), w)
+}
+
+// Backup writes a stored backup. An error means that the file is not whole.
+func (c *Client) Backup(ctx context.Context, name string, w io.Writer) (*SnapshotSummary, error) {
+	return c.snapshotAt(ctx, operatorPath("backups/"+url.PathEscape(name)), nil, w)
+}
+
+func (c *Client) snapshotAt(ctx context.Context, path string, query url.Values, w io.Writer) (*SnapshotSummary, error) {
 	sum := newDigest(w)
-	trailer, err := c.download(ctx, operatorPath("snapshot"), params("node", node), sum)
+	trailer, err := c.download(ctx, path, query, sum)
 	if err != nil {
 		return nil, err
 	}

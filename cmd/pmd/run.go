@@ -64,6 +64,10 @@ func run(ctx context.Context, opts *options) (err error) {
 	for _, w := range static.Warnings {
 		n.log.Warn(w)
 	}
+	target, err := openBackupTarget(opts)
+	if err != nil {
+		return daemon.Usage(err)
+	}
 	lns, err := listen(opts)
 	if err != nil {
 		return err
@@ -83,7 +87,7 @@ func run(ctx context.Context, opts *options) (err error) {
 		return err
 	}
 	defer n.stopGossip(ctx)
-	if err := n.assemble(static); err != nil {
+	if err := n.assemble(static, target); err != nil {
 		return err
 	}
 	return n.serve(ctx, lns)
@@ -148,7 +152,7 @@ func (n *node) stopGossip(ctx context.Context) {
 }
 
 // assemble makes the parts that work on the log.
-func (n *node) assemble(static *discovery.StaticConfig) error {
+func (n *node) assemble(static *discovery.StaticConfig, target backup.Target) error {
 	var err error
 	n.registry, err = registry.New(registry.Options{
 		Store: n.raft, Logger: n.log.Named("registry"), NewUID: uuid.NewString, DeleteCascade: n.opts.DeleteCascade,
@@ -172,11 +176,11 @@ func (n *node) assemble(static *discovery.StaticConfig) error {
 		MaxBodyBytes: n.opts.MaxBodyBytes, RequestTimeout: n.opts.RequestTimeout,
 		GatewayTimeout: n.opts.GatewayTimeout, StaticDir: n.opts.StaticDir,
 	}
-	if n.backups, err = n.openBackups(); err != nil {
-		return daemon.Usage(err)
-	}
-	if n.backups != nil {
-		apiOpts.Backups = backups{manager: n.backups, raft: n.raft}
+	if target != nil {
+		if n.backups, err = n.backupManager(target); err != nil {
+			return err
+		}
+		apiOpts.Backups = api.StoredBackups{Manager: n.backups, Leads: n.raft.IsLeader}
 	}
 	if n.opts.GatewayURL != "" {
 		if apiOpts.GatewayURL, err = url.Parse(n.opts.GatewayURL); err != nil {

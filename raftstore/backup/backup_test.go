@@ -210,12 +210,12 @@ func TestRunOnBothTargets(t *testing.T) {
 			if err != nil || len(list) != 3 || list[0].Index != b.source.index {
 				t.Fatalf("kept are %v, %v", list, err)
 			}
-			r, err := b.Get(t.Context(), list[0].Name)
-			if err != nil {
-				t.Fatal(err)
+			var file bytes.Buffer
+			got, err := b.Fetch(t.Context(), list[0].Name, &file)
+			if err != nil || got.Size != int64(file.Len()) || got.Index != b.source.index || !strings.HasPrefix(got.Digest, list[0].Digest) {
+				t.Fatalf("%+v, %v", got, err)
 			}
-			defer func() { _ = r.Close() }()
-			if info, err := fsm.VerifySnapshot(r); err != nil || info.Index != b.source.index {
+			if info, err := fsm.VerifySnapshot(&file); err != nil || info.Index != b.source.index {
 				t.Fatalf("%+v, %v", info, err)
 			}
 		})
@@ -346,6 +346,46 @@ func TestSchedule(t *testing.T) {
 	}
 	if len(b.slept) == 0 || b.slept[0] != 30*time.Minute {
 		t.Errorf("the next leader slept %v", b.slept)
+	}
+}
+
+// What is fetched is a backup, of the cluster that asks, and the one that was stored.
+func TestFetchRefuses(t *testing.T) {
+	b := newBench(t, nil)
+	made, err := b.Run(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	foreign := nameOf("cluster-2", start, 1, strings.Repeat("a", 64))
+	for name, data := range map[string]string{foreign: "x", "secret.txt": "x"} {
+		if err := os.WriteFile(filepath.Join(b.dir, name), []byte(data), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"", "secret.txt", "../secret.txt", foreign, strings.Replace(made.Name, made.Digest, "0000000000000000", 1)} {
+		if _, err := b.Fetch(t.Context(), name, io.Discard); !errors.Is(err, ErrNotFound) {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+	if list, err := List(t.Context(), b.o.Target); err != nil || len(list) != 2 {
+		t.Errorf("of all clusters there are %v, %v", list, err)
+	}
+	if _, err := Fetch(t.Context(), b.o.Target, foreign, io.Discard); !errors.Is(err, ErrDamaged) {
+		t.Errorf("a backup with other bytes: %v", err)
+	}
+}
+
+// A reader makes no directory where there is none.
+func TestOpenExisting(t *testing.T) {
+	dir := t.TempDir()
+	missing := filepath.Join(dir, "missing")
+	for address, ok := range map[string]bool{dir: true, "file://" + dir: true, missing: false, "relative": false, "ftp://x": false} {
+		if _, err := OpenExisting(address, Credentials{}); (err == nil) != ok {
+			t.Errorf("%s: %v", address, err)
+		}
+	}
+	if _, err := os.Stat(missing); !errors.Is(err, os.ErrNotExist) {
+		t.Error("the directory was made")
 	}
 }
 

@@ -1,16 +1,14 @@
 package backup
 
 import (
-	"cmp"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -107,23 +105,17 @@ func (m *Manager) Target() string { return m.o.Target.String() }
 
 // List gives the backups of this cluster, newest first.
 func (m *Manager) List(ctx context.Context) ([]Backup, error) {
-	objects, err := m.o.Target.List(ctx)
-	if err != nil {
-		return nil, err
-	}
-	var out []Backup
-	for _, o := range objects {
-		if b, ok := parseName(o.Name, o.Size); ok && b.ClusterID == m.o.Source.ClusterID() {
-			out = append(out, b)
-		}
-	}
-	slices.SortFunc(out, func(a, b Backup) int { return cmp.Or(b.Time.Compare(a.Time), cmp.Compare(b.Name, a.Name)) })
-	return out, nil
+	list, err := List(ctx, m.o.Target)
+	own := m.o.Source.ClusterID()
+	return slices.DeleteFunc(list, func(b Backup) bool { return b.ClusterID != own }), err
 }
 
-// Get opens a backup. Whoever reads it checks it: see fsm.InspectSnapshot.
-func (m *Manager) Get(ctx context.Context, name string) (io.ReadCloser, error) {
-	return m.o.Target.Get(ctx, name)
+// Fetch writes a backup of this cluster to w, see the function of that name.
+func (m *Manager) Fetch(ctx context.Context, name string, w io.Writer) (*Backup, error) {
+	if b, ok := parseName(name, 0); !ok || b.ClusterID != m.o.Source.ClusterID() {
+		return nil, fmt.Errorf("%w of this cluster: %.200q", ErrNotFound, name)
+	}
+	return Fetch(ctx, m.o.Target, name, w)
 }
 
 // Schedule makes a backup whenever one is due, until ctx ends. It is the work of
@@ -240,16 +232,11 @@ func (m *Manager) make(ctx context.Context) (_ *Backup, err error) {
 
 // verify reads a backup and compares its digest with what is known of it.
 func (m *Manager) verify(ctx context.Context, name, digest string) error {
-	r, err := m.o.Target.Get(ctx, name)
+	_, got, err := copyTo(ctx, io.Discard, m.o.Target, name)
 	if err != nil {
-		return fmt.Errorf("backup: reading %s back: %w", name, err)
+		return err
 	}
-	defer func() { _ = r.Close() }() // only read
-	sum := sha256.New()
-	if _, err := io.Copy(sum, &contextReader{ctx, r}); err != nil {
-		return fmt.Errorf("backup: reading %s back: %w", name, err)
-	}
-	if got := hex.EncodeToString(sum.Sum(nil)); got[:len(digest)] != digest {
+	if !strings.HasPrefix(got, digest) {
 		return fmt.Errorf("backup: %s was read back with the SHA-256 %s instead of %s", name, got, digest)
 	}
 	return nil

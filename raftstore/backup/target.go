@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/url"
+	"os"
 	"path/filepath"
 	"strings"
 )
@@ -57,12 +58,26 @@ func (c Credentials) GoString() string { return "(hidden)" }
 //	s3://bucket/prefix?endpoint=https://minio.example:9000&region=r&path-style=true
 //
 // path-style is on by default when an endpoint is named.
-func Open(address string, creds Credentials) (Target, error) {
+func Open(address string, creds Credentials) (Target, error) { return open(address, creds, Dir) }
+
+// OpenExisting is Open for a reader, who makes no directory.
+func OpenExisting(address string, creds Credentials) (Target, error) {
+	return open(address, creds, func(path string) (Target, error) {
+		if info, err := os.Stat(path); err != nil {
+			return nil, fmt.Errorf("backup: %w", err)
+		} else if !info.IsDir() {
+			return nil, fmt.Errorf("backup: %s is no directory", path)
+		}
+		return &directory{path: path}, nil
+	})
+}
+
+func open(address string, creds Credentials, dir func(path string) (Target, error)) (Target, error) {
 	if !strings.Contains(address, "://") {
 		if address == "" || !filepath.IsAbs(address) {
 			return nil, fmt.Errorf("backup: %q is neither an absolute path nor s3://bucket", address)
 		}
-		return Dir(address)
+		return dir(address)
 	}
 	u, err := url.Parse(address)
 	if err != nil {
@@ -76,7 +91,7 @@ func Open(address string, creds Credentials) (Target, error) {
 		if u.Host != "" || !filepath.IsAbs(u.Path) {
 			return nil, fmt.Errorf("backup: want file:///an/absolute/path")
 		}
-		return Dir(u.Path)
+		return dir(u.Path)
 	case "s3":
 		return openS3(u, creds)
 	default:

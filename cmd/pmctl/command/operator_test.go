@@ -281,13 +281,15 @@ func TestSnapshotSave(t *testing.T) {
 	sum := sha256.Sum256([]byte(content))
 	digest := hex.EncodeToString(sum[:])
 	for name, tt := range map[string]struct {
-		digest string
-		code   int
-		text   string
+		command, digest string
+		code            int
+		text            string
 	}{
-		"whole":   {digest, ExitOK, "index 812, 12 B, sha256 " + digest},
-		"damaged": {strings.Repeat("0", 64), ExitFailure, "damaged"},
-		"early":   {"", ExitFailure, "ended early"},
+		"save, whole":   {"snapshot save", digest, ExitOK, "index 812, 12 B, sha256 " + digest},
+		"save, damaged": {"snapshot save", strings.Repeat("0", 64), ExitFailure, "damaged"},
+		"save, early":   {"snapshot save", "", ExitFailure, "ended early"},
+		"get, whole":    {"snapshot get b-1", digest, ExitOK, "index 812, 12 B"},
+		"get, damaged":  {"snapshot get b-1", strings.Repeat("0", 64), ExitFailure, "damaged"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newSession(t)
@@ -301,7 +303,7 @@ func TestSnapshotSave(t *testing.T) {
 				return true
 			}
 			file := filepath.Join(s.home, "pm.snapshot")
-			out, code := s.run("snapshot", "save", file)
+			out, code := s.run(append(strings.Fields(tt.command), file)...)
 			if code != tt.code || !strings.Contains(out, tt.text) {
 				t.Errorf("%s", out)
 			}
@@ -313,6 +315,50 @@ func TestSnapshotSave(t *testing.T) {
 				t.Errorf("left behind: %v", files)
 			}
 		})
+	}
+}
+
+// TestBackupsWithoutACluster: when all nodes are lost, the place of the backups is
+// read by pmctl itself.
+func TestBackupsWithoutACluster(t *testing.T) {
+	s := newSession(t)
+	s.srv.fail = func(http.ResponseWriter, *http.Request) bool { t.Error("a node was asked"); return false }
+	dir := t.TempDir()
+	sum := sha256.Sum256([]byte("the snapshot"))
+	name := "oaas-pm_c-1_20260305T190000.000Z_00000000000000000811_" + hex.EncodeToString(sum[:8]) + ".snapshot"
+	rotten := strings.Replace(name, "811_", "812_", 1)
+	for n, data := range map[string]string{name: "the snapshot", rotten: "rot", "notes.txt": "x"} {
+		if err := os.WriteFile(filepath.Join(dir, n), []byte(data), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	file := filepath.Join(t.TempDir(), "pm.snapshot")
+	for _, tt := range []struct {
+		args []string
+		code int
+		text string
+	}{
+		{[]string{"list", "--target", dir}, ExitOK, name},
+		{[]string{"list", "--target", dir + "/missing"}, ExitUsage, "no such file"},
+		{[]string{"list", "--target", "https://x"}, ExitUsage, "there are file and s3"},
+		{[]string{"list", "--credentials-file", "x"}, ExitUsage, "goes with --target"},
+		{[]string{"get", rotten, "--target", dir, "--credentials-file"}, ExitUsage, "flag needs an argument"},
+		{[]string{"get", "notes.txt", file, "--target", dir}, ExitNotFound, "notes.txt"},
+		{[]string{"get", rotten, file, "--target", dir}, ExitFailure, "damaged"},
+		{[]string{"get", name, "-", "--target", dir}, ExitOK, "the snapshot"},
+		{[]string{"get", name, file, "--target", dir}, ExitOK, "index 811, 12 B"},
+	} {
+		_, before := os.Stat(file)
+		out, code := s.run(append([]string{"snapshot"}, tt.args...)...)
+		if code != tt.code || !strings.Contains(out, tt.text) || before == nil {
+			t.Errorf("%q: exit %d, %s", tt.args, code, out)
+		}
+	}
+	if got, err := os.ReadFile(file); err != nil || string(got) != "the snapshot" {
+		t.Errorf("%q, %v", got, err)
+	}
+	if out, _ := s.run("__complete", "snapshot", "get", "--target", dir, ""); !strings.Contains(out, name) || strings.Contains(out, "notes.txt") {
+		t.Errorf("completed: %s", out)
 	}
 }
 

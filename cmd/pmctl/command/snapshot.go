@@ -15,7 +15,7 @@ import (
 
 func (a *app) snapshotCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "snapshot", Short: "The state as a file: save, look into it, compare, restore", Args: cobra.NoArgs, RunE: needSubcommand}
-	cmd.AddCommand(a.snapshotSaveCommand(), a.snapshotRestoreCommand(), a.snapshotListCommand(), a.snapshotBackupCommand(),
+	cmd.AddCommand(a.snapshotSaveCommand(), a.snapshotRestoreCommand(), a.snapshotListCommand(), a.snapshotGetCommand(), a.snapshotBackupCommand(),
 		a.snapshotInspectCommand(), a.snapshotVerifyCommand(), a.snapshotDiffCommand(), a.snapshotExportCommand())
 	return cmd
 }
@@ -110,18 +110,6 @@ what runs and is not in the snapshot is taken down.`,
 	return cmd
 }
 
-func (a *app) snapshotListCommand() *cobra.Command {
-	var format string
-	cmd := &cobra.Command{
-		Use: "list", Short: "List the stored backups", Args: cobra.NoArgs,
-		RunE: asked(a, &format, func(ctx context.Context, c *client.Client, _ []string) ([]client.Backup, error) {
-			return c.Backups(ctx)
-		}, a.showBackups),
-	}
-	reportFlag(cmd, &format)
-	return cmd
-}
-
 func (a *app) snapshotBackupCommand() *cobra.Command {
 	var format string
 	cmd := &cobra.Command{
@@ -132,16 +120,4 @@ func (a *app) snapshotBackupCommand() *cobra.Command {
 	}
 	reportFlag(cmd, &format)
 	return cmd
-}
-
-func (a *app) showBackups(w io.Writer, list []client.Backup) error {
-	if len(list) == 0 {
-		a.errorf("No backups.\n")
-		return nil
-	}
-	t := table{header: []string{"NAME", "AGE", "SIZE", "INDEX", "DIGEST", "LOCATION"}}
-	for _, b := range list {
-		t.add(b.Name, age(a.Now(), b.Time), bytesText(uint64(max(b.Size, 0))), fmt.Sprint(b.Index), orDash(b.Digest), b.Location)
-	}
-	return t.write(w)
 }
