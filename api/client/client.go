@@ -39,6 +39,10 @@ type Options struct {
 	// again after as long, whether the server answers at all; if not, the next one is
 	// asked. It matters with several servers only. Default 3 s.
 	ProbeAfter time.Duration
+	// StreamSilence is how long a watch may bring nothing before its stream is given up
+	// and taken up again, on another server if there is one. Servers send a bookmark
+	// every 5 s. Default 15 s.
+	StreamSilence time.Duration
 	// BackoffMin and BackoffMax bound the pause after every server was tried.
 	// Default 100 ms and 2 s.
 	BackoffMin, BackoffMax time.Duration
@@ -64,6 +68,7 @@ func (o *Options) setDefaults() {
 	setDefault(&o.RetryFor, 15*time.Second)
 	setDefault(&o.AttemptTimeout, 30*time.Second)
 	setDefault(&o.ProbeAfter, 3*time.Second)
+	setDefault(&o.StreamSilence, 15*time.Second)
 	setDefault(&o.BackoffMin, 100*time.Millisecond)
 	setDefault(&o.BackoffMax, 2*time.Second)
 	setDefault(&o.MaxResponseBytes, 256<<20)

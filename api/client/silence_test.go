@@ -89,3 +89,38 @@ func TestOnlyServerIsNotProbed(t *testing.T) {
 		t.Errorf("%v after the requests %q", err, only.reqs)
 	}
 }
+
+// A stream on which nothing comes any more may have lost its other end without a
+// word: it is taken up where it was.
+func TestWatchLeavesAQuietStream(t *testing.T) {
+	end := make(chan struct{})
+	quiet := serve(t, func(_ int, w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write([]byte(messages("bookmark 7")))
+		w.(http.Flusher).Flush()
+		<-end
+	})
+	defer close(end)
+	good := serve(t, func(_ int, w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(messages("change 8"))) })
+	c := newClient(t, Options{Servers: []string{quiet.URL, good.URL}, StreamSilence: 20 * time.Millisecond, ProbeAfter: time.Hour})
+	var why []error
+	err := c.Watch(t.Context(), WatchQuery{}, func(m *Message) bool { return m.Index < 8 }, func(err error) { why = append(why, err) })
+	if err != nil || len(why) != 1 || !errors.Is(why[0], errQuiet) || good.reqs[0] != "GET /api/v1/watch?from=7" {
+		t.Errorf("%v after %v, then %q", err, why, good.reqs)
+	}
+}
+
+// Whoever is told may take more time than that.
+func TestWatchWaitsForItsReader(t *testing.T) {
+	srv := serve(t, func(_ int, w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(messages("bookmark 7", "change 8"))) })
+	c := newClient(t, Options{Servers: []string{srv.URL}, StreamSilence: time.Millisecond})
+	took := time.NewTimer(20 * time.Millisecond)
+	err := c.Watch(t.Context(), WatchQuery{}, func(m *Message) bool {
+		if m.Index == 7 {
+			<-took.C
+		}
+		return m.Index < 8
+	}, func(err error) { t.Errorf("lost: %v", err) })
+	if err != nil {
+		t.Error(err)
+	}
+}

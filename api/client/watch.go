@@ -142,9 +142,16 @@ func (w *watcher) follow(ctx context.Context) error {
 	if w.query.MaxStaleness > 0 {
 		q.Set("max_staleness", w.query.MaxStaleness.String())
 	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	// The beginning may have to wait for a leader, as an answer may.
+	quiet := time.AfterFunc(max(w.c.opts.StreamSilence, w.c.opts.AttemptTimeout), func() { cancel(errQuiet) })
+	defer quiet.Stop()
 	enough := false
 	var ended error
 	err := lines(ctx, w.c, path("watch"), q, func(raw json.RawMessage) bool {
+		quiet.Stop() // whoever takes the message may take its time
+		defer quiet.Reset(w.c.opts.StreamSilence)
 		var m Message
 		if ended = json.Unmarshal(raw, &m); ended != nil {
 			return false
@@ -165,6 +172,8 @@ func (w *watcher) follow(ctx context.Context) error {
 		return nil
 	case ended != nil:
 		return ended
+	case errors.Is(context.Cause(ctx), errQuiet):
+		err = errQuiet
 	case err == nil:
 		err = errors.New("the server closed it")
 	}
@@ -174,6 +183,9 @@ func (w *watcher) follow(ctx context.Context) error {
 	}
 	return fmt.Errorf("the stream broke off: %w", err)
 }
+
+// errQuiet ends a stream whose connection may be gone without a word.
+var errQuiet = errors.New("nothing came for too long")
 
 func endOf(raw []byte) error {
 	var end streamEnd
