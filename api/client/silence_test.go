@@ -111,7 +111,9 @@ func TestWatchLeavesAQuietStream(t *testing.T) {
 
 // Whoever is told may take more time than that.
 func TestWatchWaitsForItsReader(t *testing.T) {
-	srv := serve(t, func(_ int, w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(messages("bookmark 7", "change 8"))) })
+	srv := serve(t, func(_ int, w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write([]byte(messages("bookmark 7", "change 8")))
+	})
 	c := newClient(t, Options{Servers: []string{srv.URL}, StreamSilence: time.Millisecond})
 	took := time.NewTimer(20 * time.Millisecond)
 	err := c.Watch(t.Context(), WatchQuery{}, func(m *Message) bool {
