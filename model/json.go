@@ -2,8 +2,10 @@ package model
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"unicode/utf16"
 	"unicode/utf8"
 )
@@ -16,11 +18,32 @@ type jsonParser struct {
 	in    string
 	pos   int
 	depth int
+	// members and items are those of the objects and arrays around pos, the innermost
+	// last. A node gets them when it is complete, in a slice of the right size.
+	members []member
+	items   []node
+}
+
+// jsonParsers keeps the buffers of parsers that are not in use.
+var jsonParsers = sync.Pool{New: func() any { return new(jsonParser) }}
+
+// release gives the buffers back, without what they hold of the document.
+func (p *jsonParser) release() {
+	const most = 1 << 10 // a large document must not be remembered
+	if cap(p.members) > most || cap(p.items) > most {
+		return
+	}
+	clear(p.members[:cap(p.members)])
+	clear(p.items[:cap(p.items)])
+	*p = jsonParser{members: p.members[:0], items: p.items[:0]}
+	jsonParsers.Put(p)
 }
 
 // parseJSON reads one document. Only white space may follow it.
 func parseJSON(in string) (node, *DecodeError) {
-	p := jsonParser{in: in}
+	p := jsonParsers.Get().(*jsonParser)
+	defer p.release()
+	p.in = in
 	p.space()
 	root, err := p.value()
 	if err != nil {
@@ -113,6 +136,7 @@ func (p *jsonParser) object() (node, *DecodeError) {
 	if p.next('}') {
 		return n, nil
 	}
+	first := len(p.members)
 	for {
 		if p.pos >= len(p.in) || p.in[p.pos] != '"' {
 			return node{}, p.unexpected("a field name in double quotes")
@@ -130,9 +154,11 @@ func (p *jsonParser) object() (node, *DecodeError) {
 		if err != nil {
 			return node{}, err
 		}
-		n.members = append(n.members, member{name, value})
+		p.members = append(p.members, member{name, value})
 		p.space()
 		if p.next('}') {
+			n.members = slices.Clone(p.members[first:])
+			p.members = p.members[:first]
 			return n, nil
 		}
 		if !p.next(',') {
@@ -149,14 +175,17 @@ func (p *jsonParser) array() (node, *DecodeError) {
 	if p.next(']') {
 		return n, nil
 	}
+	first := len(p.items)
 	for {
 		item, err := p.value()
 		if err != nil {
 			return node{}, err
 		}
-		n.items = append(n.items, item)
+		p.items = append(p.items, item)
 		p.space()
 		if p.next(']') {
+			n.items = slices.Clone(p.items[first:])
+			p.items = p.items[:first]
 			return n, nil
 		}
 		if !p.next(',') {
