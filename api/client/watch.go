@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
@@ -89,8 +90,7 @@ func (c *Client) Watch(ctx context.Context, query WatchQuery, yield func(*Messag
 		if err == nil || ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		var said *Error
-		if errors.As(err, &said) && !said.Retryable {
+		if w.final(err) {
 			return err
 		}
 		if lost != nil {
@@ -107,6 +107,16 @@ func (c *Client) Watch(ctx context.Context, query WatchQuery, yield func(*Messag
 			return err
 		}
 	}
+}
+
+// final reports that no server will answer otherwise. That there is no such route is
+// what a server of an older release says, and another one may know it.
+func (w *watcher) final(err error) bool {
+	var said *Error
+	if !errors.As(err, &said) || said.Retryable {
+		return false
+	}
+	return said.Status != http.StatusNotFound || w.query.Node != ""
 }
 
 // moveOn has the next attempt made with another server.

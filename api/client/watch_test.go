@@ -32,6 +32,10 @@ func (s *script) server(t *testing.T, name string) string {
 		}
 		answer := s.answers[0]
 		s.answers = s.answers[1:]
+		if answer == "404" {
+			http.Error(w, `{"code":"not-found","detail":"There is nothing at /api/v1/watch","retryable":false}`, http.StatusNotFound)
+			return
+		}
 		if strings.HasPrefix(answer, "!") {
 			w.Header().Set("Content-Type", "application/problem+json")
 			w.WriteHeader(http.StatusGone)
@@ -123,4 +127,21 @@ func TestWatchEnds(t *testing.T) {
 			t.Errorf("%v", err)
 		}
 	})
+}
+
+// While a cluster is upgraded, some servers do not know the route yet. A node that
+// was named and that nobody knows is another matter.
+func TestWatchLeavesServersThatCannotStream(t *testing.T) {
+	s := &script{answers: []string{"404", messages("bookmark 3"), "404", "404", messages("change 4")}}
+	err := s.client(t).Watch(t.Context(), WatchQuery{From: "2"}, func(m *Message) bool { return m.Index < 4 }, nil)
+	if want := []string{"a 2", "b 2", "a 3", "b 3", "a 3"}; err != nil || !slices.Equal(s.asked, want) {
+		t.Errorf("%v, asked %q, want %q", err, s.asked, want)
+	}
+	for _, q := range []WatchQuery{{}, {Node: "pm-9"}} {
+		s = &script{answers: slices.Repeat([]string{"404"}, 10_000)}
+		err = s.client(t).Watch(t.Context(), q, func(*Message) bool { return true }, nil)
+		if !IsNotFound(err) || (q.Node != "") != (len(s.asked) == 1) {
+			t.Errorf("%+v: %v after %d attempts", q, err, len(s.asked))
+		}
+	}
 }
