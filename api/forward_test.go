@@ -373,3 +373,27 @@ func TestClientCannotPretendToBePeer(t *testing.T) {
 		t.Errorf("%d %s", w.Code, w.Body)
 	}
 }
+
+// What a client calls itself, or writes into a URL, need not be UTF-8, which the
+// messages between nodes have to be.
+func TestForwardedTextNeedNotBeUTF8(t *testing.T) {
+	p := newPeers(t, nil, operated, func(h *harness) {
+		if h.node.id == "pm-0" && h.store.index < 20 {
+			noting(h)
+		}
+	})
+	odd := []string{"User-Agent: caf\xe9", headerForwardedFor + ": \xff", "Traceparent: \xfe"}
+	if w := p.follower.do(http.MethodPost, "/api/v1/packages?note=\xff", `{"name":"late"}`, odd...); w.Code != http.StatusCreated {
+		t.Errorf("forwarded: %d %s", w.Code, w.Body)
+	}
+	if w := p.follower.do(http.MethodGet, "/api/v1/operator/node?node=pm-0&note=\xff", "", odd...); w.Code != http.StatusOK {
+		t.Errorf("relayed: %d %s", w.Code, w.Body)
+	}
+	for e := range p.leader.store.state.Snapshot().Audit(0) {
+		if n := e.GetNote(); n.GetAgent() != "caf\uFFFD" || n.GetAddress() != "\uFFFD via 192.0.2.1:1234" {
+			t.Errorf("note %v", n)
+		}
+		return
+	}
+	t.Error("nothing was noted")
+}

@@ -3,12 +3,14 @@ package api
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
@@ -282,10 +284,11 @@ func (s *Server) download(w http.ResponseWriter, stream pmpb.ForwardService_Rela
 	}
 }
 
-// requestHead is a request as a peer gets it.
+// requestHead is a request as a peer gets it. Its texts are UTF-8, whatever the
+// client sent: else nobody would get it.
 func (s *Server) requestHead(r *http.Request, keep []string, body []byte) *pmpb.ForwardRequest {
 	req := &pmpb.ForwardRequest{
-		Method: r.Method, Uri: r.URL.RequestURI(), Body: body, RequestId: callOf(r.Context()).id,
+		Method: r.Method, Uri: asciiURI(r.URL.RequestURI()), Body: body, RequestId: callOf(r.Context()).id,
 		ForwardedBy: s.opts.Cluster.ServerID(), RemoteAddress: r.RemoteAddr,
 	}
 	for _, name := range keep {
@@ -293,11 +296,31 @@ func (s *Server) requestHead(r *http.Request, keep []string, body []byte) *pmpb.
 		if name == headerContentLength {
 			values = []string{strconv.FormatInt(r.ContentLength, 10)}
 		}
+		header := &pmpb.Header{Name: name}
+		for _, v := range values {
+			header.Values = append(header.Values, strings.ToValidUTF8(v, "\uFFFD"))
+		}
 		if len(values) > 0 {
-			req.Headers = append(req.Headers, &pmpb.Header{Name: name, Values: values})
+			req.Headers = append(req.Headers, header)
 		}
 	}
 	return req
+}
+
+// asciiURI percent-encodes what a client should have encoded, which means the same.
+func asciiURI(uri string) string {
+	if !strings.ContainsFunc(uri, func(r rune) bool { return r >= utf8.RuneSelf }) {
+		return uri
+	}
+	var out strings.Builder
+	for i := range len(uri) {
+		if uri[i] < utf8.RuneSelf {
+			out.WriteByte(uri[i])
+		} else {
+			fmt.Fprintf(&out, "%%%02X", uri[i])
+		}
+	}
+	return out.String()
 }
 
 // Relay answers a request that a peer relayed to this node. FailedPrecondition
