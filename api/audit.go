@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 
+	"oaas.io/control-plane/fsm"
 	"oaas.io/control-plane/proto/pmpb"
 	"oaas.io/control-plane/raftstore"
 	"oaas.io/control-plane/registry"
@@ -102,12 +103,19 @@ func withOrigin(r *http.Request) *http.Request {
 }
 
 // clientAddress gives the address that the request came from. What proxies say
-// about the client is a claim, so theirs is told with it.
+// about the client is a claim, so theirs is told with it, and a long claim does not
+// push it out of the note.
 func clientAddress(r *http.Request) string {
-	if claimed := r.Header.Get(headerForwardedFor); claimed != "" {
-		return claimed + " via " + r.RemoteAddr
+	claimed := r.Header.Get(headerForwardedFor)
+	if claimed == "" {
+		return r.RemoteAddr
 	}
-	return r.RemoteAddr
+	via := " via " + r.RemoteAddr
+	claimed = fsm.NoteText(claimed)
+	if room := fsm.MaxAuditText - len(via); len(claimed) > room {
+		claimed = strings.ToValidUTF8(claimed[:max(room, 0)], "")
+	}
+	return claimed + via
 }
 
 // requestInfo is what the registry needs to know of a request.

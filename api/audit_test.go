@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"oaas.io/control-plane/fsm"
 	"oaas.io/control-plane/proto/pmpb"
@@ -103,4 +105,18 @@ func TestAuditKnowsTheClientOfAForwardedRequest(t *testing.T) {
 		return
 	}
 	t.Error("nothing was noted")
+}
+
+// However much a client claims, the address that it came from is told.
+func TestAuditKeepsTheAddressBehindALongClaim(t *testing.T) {
+	h := newHarness(t, noting)
+	for i, claim := range []string{strings.Repeat("7.7.7.7,", 200), strings.Repeat("\u00e9", 600), strings.Repeat("\xff", 900)} {
+		h.must(http.StatusCreated, http.MethodPost, "/api/v1/packages", fmt.Sprintf(`{"name":"p%d"}`, i), headerForwardedFor+": "+claim)
+		for e := range h.store.state.Snapshot().Audit(0) {
+			if a := e.GetNote().GetAddress(); !strings.HasSuffix(a, " via 192.0.2.1:1234") || !utf8.ValidString(a) || len(a) > fsm.MaxAuditText {
+				t.Errorf("address %q", a)
+			}
+			break
+		}
+	}
 }
