@@ -142,9 +142,9 @@ func (s *Server) watchWishOf(r *http.Request) (*watchWish, error) {
 		q.wrong("consistency", "linearizable or stale")
 	}
 	// A client that lost its stream says where it was, whatever the URL says.
-	from := r.Header.Get(headerLastEventID)
+	from, told := r.Header.Get(headerLastEventID), "Header "+headerLastEventID
 	if from == "" {
-		from = q.text("from")
+		from, told = q.text("from"), "Query parameter from"
 	}
 	switch from {
 	case "", fromNow:
@@ -152,8 +152,8 @@ func (s *Server) watchWishOf(r *http.Request) (*watchWish, error) {
 		wish.from = from
 	default:
 		index, err := strconv.ParseUint(from, 10, 64)
-		if err != nil || index == math.MaxUint64 {
-			q.wrong("from", "now, snapshot, oldest, or an index from a bookmark or the header PM-Index")
+		if q.err == nil && (err != nil || index == math.MaxUint64) {
+			q.err = fail(registry.InvalidArgument, "%s must be now, snapshot, oldest, or an index from a bookmark or the header PM-Index, got %q", told, from)
 		}
 		wish.from, wish.index = "", index
 	}

@@ -299,6 +299,10 @@ func TestWatchIsRefused(t *testing.T) {
 			t.Errorf("%s: %+v", query, p)
 		}
 	}
+	p := h.problem(h.do(http.MethodGet, "/api/v1/watch?from=now", "", headerLastEventID+": yesterday"))
+	if !strings.Contains(p.Detail, headerLastEventID) || !strings.Contains(p.Detail, "yesterday") {
+		t.Errorf("a wrong header is told as %q", p.Detail)
+	}
 	h.store.barrier = func() error { return raftstore.ErrNoLeader }
 	if p := h.problem(h.do(http.MethodGet, "/api/v1/watch?from=snapshot", "")); p.Code != registry.NoLeader {
 		t.Errorf("without a leader: %+v", p)
@@ -369,4 +373,13 @@ func newRequest(t *testing.T, method, target string) *http.Request {
 		t.Fatal(err)
 	}
 	return r
+}
+
+// Many streams may have been sent one large row: none may keep room for it.
+func TestAMessageWriterDoesNotStayLarge(t *testing.T) {
+	out := newMessageWriter(&fakeStream{header: http.Header{}, body: &bytes.Buffer{}}, false)
+	out.message(&messageHead{Type: "change", Index: 1}, []eventView{{Topic: "packages", Type: "put", Key: "p", Object: strings.Repeat("x", 512<<10)}})
+	if have := out.buf.Cap(); out.err != nil || have > 2*messagePiece {
+		t.Errorf("%v, the buffer has %d bytes", out.err, have)
+	}
 }

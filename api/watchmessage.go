@@ -166,6 +166,10 @@ func (m *messageWriter) send() {
 	if m.err == nil {
 		_, m.err = m.w.Write(m.buf.Bytes())
 	}
+	if m.buf.Cap() > 2*messagePiece {
+		m.buf = bytes.Buffer{} // a large row is rare, and streams are many
+		return
+	}
 	m.buf.Reset()
 }
 
