@@ -32,6 +32,8 @@ type Evaluator struct {
 	// first entry is the world.
 	stack []frame
 	spare []float64
+	// more are votes outside of all domains, for the present evaluation.
+	more []float64
 }
 
 type frame struct {
@@ -52,6 +54,18 @@ func (e *Evaluator) Loss(votes []Vote, need int) float64 {
 	return loss
 }
 
+// LossWith is Loss of a set with further single votes, which are up with the
+// probabilities of more, independently of all else.
+func (e *Evaluator) LossWith(votes []Vote, more []float64, need int) float64 {
+	if len(votes)+len(more) == 0 {
+		return 1
+	}
+	e.more = more
+	loss, _ := e.average(votes, need)
+	e.more = nil
+	return loss
+}
+
 // AtLeast is the probability that votes of at least need are up, the complement of
 // Loss, calculated by itself.
 func (e *Evaluator) AtLeast(votes []Vote, need int) float64 {
@@ -60,17 +74,21 @@ func (e *Evaluator) AtLeast(votes []Vote, need int) float64 {
 }
 
 func (e *Evaluator) both(votes []Vote, need int) (loss, up float64) {
-	switch {
-	case len(votes) == 0:
+	if len(votes) == 0 {
 		return 1, 0
-	case need <= 0:
+	}
+	return e.average(votes, need)
+}
+
+// average is over the states of what the clusters share beside their domains.
+func (e *Evaluator) average(votes []Vote, need int) (loss, up float64) {
+	if need <= 0 {
 		return 0, 1
 	}
 	var factors uint8
 	for _, v := range votes {
 		factors |= e.t.leaves[v.Leaf].factors
 	}
-	// What the clusters share beside their domains: the average over its states.
 	for state := factors; ; state = (state - 1) & factors {
 		p := e.stateOf(factors, state)
 		e.votes = e.votes[:0]
@@ -119,6 +137,9 @@ func (e *Evaluator) given(need int) (loss, up float64) {
 	}
 	for len(e.stack) > 1 {
 		e.pop(need)
+	}
+	for _, p := range e.more {
+		e.stack[0].mass = addVote(e.stack[0].mass, p, 1, need)
 	}
 	mass := e.stack[0].mass
 	for _, m := range mass[:min(need, len(mass))] {

@@ -1,6 +1,7 @@
 package availability
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 )
@@ -205,6 +206,9 @@ func (t *Tree) number() {
 	visit(0)
 }
 
+// Leaves is the number of clusters.
+func (t *Tree) Leaves() int { return len(t.leaves) }
+
 // Domains is the number of domains.
 func (t *Tree) Domains() int { return len(t.domains) }
 
@@ -238,10 +242,13 @@ func (t *Tree) Marginal(leaf int) float64 {
 	return p
 }
 
-// Like says whether two clusters have the same domain and the same factors, so that
-// the one that is up more often is the better one in every set.
-func (t *Tree) Like(a, b int) bool {
-	return t.leaves[a].domain == t.leaves[b].domain && t.leaves[a].factors == t.leaves[b].factors
+// DomainUp is the probability that a domain is up while the one around it is.
+func (t *Tree) DomainUp(d int) float64 { return t.domains[d].up }
+
+// CompareKind orders clusters by their domain and their factors. Of clusters that
+// are equal in it, one that is up more often is the better one in every set.
+func (t *Tree) CompareKind(a, b int) int {
+	return cmp.Or(cmp.Compare(t.leaves[a].domain, t.leaves[b].domain), cmp.Compare(t.leaves[a].factors, t.leaves[b].factors))
 }
 
 func (t *Tree) within(l *leaf, d int) bool {
