@@ -71,6 +71,24 @@ func (h handlers) run(c *call, cmd *pmpb.Command) error {
 	return op.run(c, cmd)
 }
 
+// Knows refuses a command that this build cannot apply, with an ErrUnknownCommand.
+func (s *State) Knows(cmd *pmpb.Command) error {
+	if err := checkKnown(cmd); err != nil {
+		return err
+	}
+	if _, number := operation(cmd); s.handlers[number].run == nil {
+		return fmt.Errorf("%w: operation %d", ErrUnknownCommand, number)
+	}
+	return knownLevel(cmd.GetRaiseFeatureLevel().GetLevel())
+}
+
+func knownLevel(level uint32) error {
+	if level > Level {
+		return fmt.Errorf("%w: feature level %d, this build knows %d", ErrUnknownCommand, level, Level)
+	}
+	return nil
+}
+
 // LevelOf gives the feature level that a command belongs to, 0 when this build
 // does not know its operation.
 func (s *State) LevelOf(cmd *pmpb.Command) uint32 {
@@ -96,8 +114,8 @@ func (s *State) checkLevel(c *call, cmd *pmpb.Command) error {
 
 // raiseFeatureLevel never goes back: what was written in between needs the level.
 func raiseFeatureLevel(c *call, op *pmpb.RaiseFeatureLevel) error {
-	if op.GetLevel() > Level {
-		return fmt.Errorf("%w: feature level %d, this build knows %d", ErrUnknownCommand, op.GetLevel(), Level)
+	if err := knownLevel(op.GetLevel()); err != nil {
+		return err
 	}
 	if op.GetLevel() > c.view.FeatureLevel() {
 		c.meta.pb.FeatureLevel = op.GetLevel()

@@ -1,6 +1,7 @@
 package raftstore
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"sync/atomic"
@@ -37,6 +38,10 @@ type adapter struct {
 	// successors are gone, or which is of a time before what it did not know.
 	started    atomic.Bool
 	startError error
+	// tooOld is set once the log has what this program does not know. From then on
+	// the state is not that of the others: nothing more is applied, and no snapshot
+	// of it is written. Only the library's goroutine of the state machine uses it.
+	tooOld error
 }
 
 var (
@@ -66,18 +71,31 @@ func (a *adapter) ApplyBatch(logs []*raft.Log) []any {
 	if len(entries) == 0 {
 		return out
 	}
+	if a.tooOld != nil {
+		for _, place := range places {
+			out[place] = fsm.Result{Err: a.tooOld}
+		}
+		return out
+	}
 	points := make([]chainPoint, 0, len(entries))
 	for i, res := range a.state.ApplyBatch(entries) {
 		out[places[i]] = res
+		if errors.Is(res.Err, fsm.ErrUnknownCommand) && a.tooOld == nil {
+			a.tooOld = fmt.Errorf("%w: entry %d of the log: %w; start the newer program again", ErrTooOld, entries[i].Index, res.Err)
+		}
 		if len(res.Chain) > 0 {
 			points = append(points, chainPoint{index: res.Index, hash: res.Chain})
 		}
 	}
+	if a.tooOld == nil {
+		a.tooOld = a.checkLevel()
+	}
+	if a.tooOld != nil {
+		a.fail(a.tooOld)
+		return out
+	}
 	a.chain.add(points...)
 	a.publish(entries[len(entries)-1].Index)
-	if err := a.checkLevel(); err != nil {
-		a.fail(err)
-	}
 	return out
 }
 
@@ -89,6 +107,9 @@ func (a *adapter) StoreConfiguration(index uint64, c raft.Configuration) {
 
 // Snapshot captures the state without copying it.
 func (a *adapter) Snapshot() (raft.FSMSnapshot, error) {
+	if a.tooOld != nil {
+		return nil, a.tooOld
+	}
 	return &savedState{snap: a.state.Snapshot(), m: a.m, written: a.written, stopping: a.stopping}, nil
 }
 

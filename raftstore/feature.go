@@ -75,8 +75,12 @@ func (n *Node) unconfirmed(ctx context.Context, level uint32) []string {
 	return out
 }
 
-// checkLevel refuses a command that some server of the cluster may not know.
+// checkLevel refuses a command that some server of the cluster may not know, and one
+// that this one does not: it would end all that are no newer.
 func (n *Node) checkLevel(cmd *pmpb.Command) error {
+	if err := n.state.Knows(cmd); err != nil {
+		return err
+	}
 	have := n.state.Snapshot().FeatureLevel()
 	if need := n.state.LevelOf(cmd); need > have {
 		return fmt.Errorf("%w: it needs %d, the cluster is at %d until all of its servers are upgraded", fsm.ErrFeatureLevel, need, have)

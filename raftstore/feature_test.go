@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/hashicorp/raft"
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
 	"oaas.io/control-plane/fsm"
@@ -138,5 +140,68 @@ func TestFeatureLevelIsNotRaisedOnAnOldRow(t *testing.T) {
 	silent.start()
 	for _, n := range c.nodes {
 		n.expectLevel(fsm.Level)
+	}
+}
+
+// ofTheFuture is a command that a newer program may write into the log once all
+// servers know it.
+func ofTheFuture(t *testing.T) []byte {
+	t.Helper()
+	data, err := fsm.EncodeCommand(&pmpb.Command{Version: fsm.Version, RequestId: "r", Op: put("k", "v").Op})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return protowire.AppendVarint(protowire.AppendTag(data, 900, protowire.VarintType), 1)
+}
+
+// A program that is too old for the log stops at the entry that it does not know:
+// leaving it out would make another state of the same log. What it has made of it is
+// not kept.
+func TestEntryOfANewerProgramEndsTheNode(t *testing.T) {
+	t.Parallel()
+	c := startCluster(t, 1)
+	n := c.leader()
+	c.write("k", "before")
+	_ = n.raft.Apply(ofTheFuture(t), 0).Error() // the node may end before it is answered
+	select {
+	case err := <-n.Fatal():
+		if !errors.Is(err, ErrTooOld) || !errors.Is(err, fsm.ErrUnknownCommand) {
+			t.Fatalf("the node ended with %v", err)
+		}
+	case <-within(t, patience).Done():
+		t.Fatal("the node goes on")
+	}
+	if err := n.raft.Snapshot().Error(); err == nil {
+		t.Error("a state that leaves an entry out was kept")
+	}
+	n.kill()
+	dir, err := OpenOffline(n.dir, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = dir.Close() }()
+	if err := dir.Recover([]raft.Server{{ID: raft.ServerID(dir.ServerID()), Address: "127.0.0.1:1"}}); !errors.Is(err, ErrTooOld) {
+		t.Errorf("a recovery by a program that is too old: %v", err)
+	}
+}
+
+// Nothing that this program does not know gets into the log through it.
+func TestUnknownCommandsAreNotProposed(t *testing.T) {
+	t.Parallel()
+	c := startCluster(t, 1)
+	n := c.leader()
+	for name, cmd := range map[string]*pmpb.Command{
+		"a level":      {Op: &pmpb.Command_RaiseFeatureLevel{RaiseFeatureLevel: &pmpb.RaiseFeatureLevel{Level: fsm.Level + 1}}},
+		"no operation": {},
+	} {
+		if _, err := n.Apply(within(t, patience), cmd); !errors.Is(err, fsm.ErrUnknownCommand) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	c.write("k", "goes on")
+	select {
+	case err := <-n.Fatal():
+		t.Errorf("the node ended: %v", err)
+	default:
 	}
 }

@@ -117,7 +117,11 @@ func (o *Offline) Recover(servers []raft.Server) error {
 	c := raft.DefaultConfig()
 	c.LocalID, c.Logger = raft.ServerID(o.serverID), o.log
 	_, trans := raft.NewInmemTransport("")
-	err = raft.RecoverCluster(c, &offlineState{state}, o.store, o.store, leaping{o.snapshots}, trans, raft.Configuration{Servers: servers})
+	replayed := &offlineState{state: state}
+	err = raft.RecoverCluster(c, replayed, o.store, o.store, leaping{o.snapshots}, trans, raft.Configuration{Servers: servers})
+	if replayed.tooOld != nil { // of which the library keeps the text only
+		return fmt.Errorf("raftstore: recovering %s: %w", o.dir.path, replayed.tooOld)
+	}
 	if err != nil {
 		return fmt.Errorf("raftstore: recovering %s: %w", o.dir.path, err)
 	}
@@ -158,11 +162,25 @@ func (o *Offline) Seed(snapshot io.Reader, info *fsm.SnapshotInfo, index uint64,
 }
 
 // offlineState lets the library replay a log without a node.
-type offlineState struct{ state *fsm.State }
+type offlineState struct {
+	state *fsm.State
+	// tooOld is set when the log has what this program does not know. Then nothing is
+	// changed: what it made of the log would not be what the cluster had.
+	tooOld error
+}
 
-func (s *offlineState) Apply(l *raft.Log) any { return s.state.Apply(l.Index, l.Term, l.Data) }
+func (s *offlineState) Apply(l *raft.Log) any {
+	res := s.state.Apply(l.Index, l.Term, l.Data)
+	if errors.Is(res.Err, fsm.ErrUnknownCommand) && s.tooOld == nil {
+		s.tooOld = fmt.Errorf("%w: entry %d of the log: %w; use the newer program", ErrTooOld, l.Index, res.Err)
+	}
+	return res
+}
 
 func (s *offlineState) Snapshot() (raft.FSMSnapshot, error) {
+	if s.tooOld != nil {
+		return nil, s.tooOld
+	}
 	return &offlineSnapshot{s.state.Snapshot()}, nil
 }
 

@@ -44,9 +44,10 @@ func TestRecoveryAtTheFirstLevelIsSettledWithoutASilentServer(t *testing.T) {
 		t.Errorf("after the recovery: %v", meta)
 	}
 	// The rest of the levels waits for the server, as ever, or for its removal.
-	if _, err := c.leader().RemoveServer(within(t, patience), silentID, RemoveOptions{}); err != nil {
-		t.Fatal(err)
-	}
+	eventually(t, "the silent server is removed, once the others are known to be healthy", func() error {
+		_, err := c.leader().RemoveServer(within(t, patience), silentID, RemoveOptions{})
+		return err
+	})
 	for _, n := range left {
 		n.expectLevel(fsm.Level)
 	}
