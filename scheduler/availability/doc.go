@@ -1,10 +1,19 @@
-// Package availability computes how often enough of several independent
-// clusters are up.
+// Package availability computes how often enough of several clusters are up.
+//
+// # Independent clusters
 //
 // The number of clusters that are up follows the Poisson binomial
 // distribution. [Distribution] builds it one cluster at a time by convolution,
 // in O(n) per cluster, so that a nested family of sets (the best one, the best
 // three, the best five, …) costs as much as its largest member.
+//
+// # Failure domains
+//
+// Clusters of a zone or a region go down together. A [Tree] has domains within
+// domains, with clusters in them, and up to four factors that cut across it; an
+// [Evaluator] gives the loss of any set with any weights, which may be votes or
+// capacity. [Infer] makes a tree of no more than labels and availabilities, by an
+// assumed share of common outages.
 //
 // # Precision
 //
