@@ -3,8 +3,8 @@ package availability
 import (
 	"cmp"
 	"math"
-	"net/url"
 	"slices"
+	"strings"
 )
 
 // Place is a cluster as its labels tell of it.
@@ -30,13 +30,16 @@ func DefaultShares() Shares { return Shares{Zone: 0.1, Region: 0.02} }
 // independent would promise too much.
 const UnknownDomain = "(unknown)"
 
-// RegionName and ZoneName are the names of the domains that Infer makes. Labels are
-// escaped in them as in the path of a URL, so that no two domains have one name.
-func RegionName(region string) string { return cmp.Or(url.PathEscape(region), UnknownDomain) }
+// labels escapes what has a meaning in the name of a domain, so that no two domains
+// have one name.
+var labels = strings.NewReplacer("%", "%25", "/", "%2F", "(", "%28")
+
+// RegionName and ZoneName are the names of the domains that Infer makes.
+func RegionName(region string) string { return cmp.Or(labels.Replace(region), UnknownDomain) }
 
 // ZoneName is that of a zone within its region.
 func ZoneName(region, zone string) string {
-	return RegionName(region) + "/" + cmp.Or(url.PathEscape(zone), UnknownDomain)
+	return RegionName(region) + "/" + cmp.Or(labels.Replace(zone), UnknownDomain)
 }
 
 // Infer describes the failure domains of clusters of which only labels and
