@@ -4,161 +4,28 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"math/bits"
 	"math/rand/v2"
 	"slices"
 	"testing"
 
 	"oaas.io/control-plane/scheduler/availability"
 	"oaas.io/control-plane/scheduler/solver"
+	"oaas.io/control-plane/scheduler/solver/crosscheck"
 )
 
 // fleet makes a tree of regions with zones with clusters, all drawn.
 type fleet struct {
 	domains []availability.Domain
 	leaves  []availability.Leaf
-	factors []availability.Factor
 }
 
 func (f *fleet) tree(t testing.TB) *availability.Tree {
 	t.Helper()
-	tree, err := availability.NewTree(f.domains, f.leaves, f.factors)
+	tree, err := availability.NewTree(f.domains, f.leaves, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return tree
-}
-
-// draw gives a probability of being up, mostly of a few nines, at times of none.
-func draw(r *rand.Rand) float64 {
-	switch r.IntN(12) {
-	case 0:
-		return 1
-	case 1:
-		return r.Float64()
-	default:
-		return 1 - math.Pow(10, -1-3*r.Float64())
-	}
-}
-
-// instance draws a problem that is small enough to look at all sets.
-func instance(t testing.TB, r *rand.Rand) solver.Problem {
-	var f fleet
-	names := []string{""}
-	for i := range r.IntN(6) {
-		name := fmt.Sprint("d", i)
-		f.domains = append(f.domains, availability.Domain{Name: name, Parent: names[r.IntN(len(names))], Up: draw(r)})
-		names = append(names, name)
-	}
-	if r.IntN(5) == 0 {
-		f.factors = append(f.factors, availability.Factor{Name: "f", Up: draw(r)})
-	}
-	p := solver.Problem{Permitted: math.Pow(10, -1-5*r.Float64()), Rule: solver.Rule(r.IntN(2)), Least: 1, Most: 1 + r.IntN(7), Budget: 1 << 30}
-	if r.IntN(4) == 0 {
-		p.Least = 1 + r.IntN(p.Most)
-	}
-	priced, alike := r.IntN(2) == 0, draw(r)
-	for i := range 1 + r.IntN(9) {
-		leaf := availability.Leaf{Name: fmt.Sprint("c", i), Domain: names[r.IntN(len(names))], Up: draw(r)}
-		if r.IntN(3) == 0 {
-			leaf.Up = alike
-		}
-		if len(f.factors) > 0 && r.IntN(2) == 0 {
-			leaf.Factors = []int{0}
-		}
-		f.leaves = append(f.leaves, leaf)
-		c := solver.Candidate{Leaf: i, Current: r.IntN(3) == 0}
-		if priced {
-			c.Cost = float64(1 + r.IntN(5))
-		}
-		p.Candidates = append(p.Candidates, c)
-	}
-	p.Tree = f.tree(t)
-	for range r.IntN(2) * p.Tree.Domains() {
-		p.Limits = append(p.Limits, solver.Limit{Domain: r.IntN(p.Tree.Domains()), Most: r.IntN(3)})
-	}
-	return p
-}
-
-// permitted says whether the limits let the set in.
-func permitted(p *solver.Problem, set []int) bool {
-	for _, l := range p.Limits {
-		held := 0
-		for _, i := range set {
-			for d := p.Tree.DomainOf(p.Candidates[i].Leaf); d >= 0; d = p.Tree.Parent(d) {
-				if d == l.Domain {
-					held++
-				}
-			}
-		}
-		if held > l.Most {
-			return false
-		}
-	}
-	return true
-}
-
-// optimum looks at all sets.
-func optimum(p *solver.Problem) (best solver.Solution) {
-	e := p.Tree.Evaluator()
-	best.Loss = 1
-	priced := slices.ContainsFunc(p.Candidates, func(c solver.Candidate) bool { return c.Cost > 0 })
-	better := func(s *solver.Solution) bool {
-		switch {
-		case len(best.Chosen) == 0 || s.Met != best.Met:
-			return len(best.Chosen) == 0 || s.Met
-		case !s.Met:
-			return s.Loss < best.Loss
-		case priced && s.Cost != best.Cost:
-			return s.Cost < best.Cost
-		case !priced && len(s.Chosen) != len(best.Chosen):
-			return len(s.Chosen) < len(best.Chosen)
-		default:
-			return s.Kept > best.Kept
-		}
-	}
-	for state := range uint(1) << len(p.Candidates) {
-		n := bits.OnesCount(state)
-		if n < p.Least || n > p.Most || p.Rule == solver.Majority && n%2 == 0 {
-			continue
-		}
-		var s solver.Solution
-		var votes []availability.Vote
-		for i := range p.Candidates {
-			if c := &p.Candidates[i]; state&(1<<i) != 0 {
-				s.Chosen, votes, s.Cost = append(s.Chosen, i), append(votes, availability.Vote{Leaf: c.Leaf, Weight: 1}), s.Cost+c.Cost
-				if c.Current {
-					s.Kept++
-				}
-			}
-		}
-		if !permitted(p, s.Chosen) {
-			continue
-		}
-		s.Loss = e.Loss(votes, p.Rule.Need(n))
-		if s.Met = s.Loss <= p.Permitted; better(&s) {
-			best = s
-		}
-	}
-	return best
-}
-
-// compare holds a solution against the optimum.
-func compare(p *solver.Problem, got *solver.Solution, want solver.Solution) error {
-	near := func(a, b float64) bool { return math.Abs(a-b) <= 1e-8*math.Max(a, b)+1e-15 }
-	switch {
-	case !got.Proven:
-		return errors.New("not proven")
-	case got.Met != want.Met || (len(got.Chosen) == 0) != (len(want.Chosen) == 0):
-		return fmt.Errorf("met %v with %v, want %v with %v", got.Met, got.Chosen, want.Met, want.Chosen)
-	case len(got.Chosen) > 0 && !permitted(p, got.Chosen):
-		return fmt.Errorf("%v breaks a limit", got.Chosen)
-	case !want.Met && !near(got.Loss, want.Loss):
-		return fmt.Errorf("loses %g with %v, want %g with %v", got.Loss, got.Chosen, want.Loss, want.Chosen)
-	case want.Met && (got.Cost != want.Cost || got.Kept != want.Kept || got.Cost == 0 && len(got.Chosen) != len(want.Chosen)):
-		return fmt.Errorf("%v costs %v and keeps %d, want %v at %v that keeps %d", got.Chosen, got.Cost, got.Kept, want.Chosen, want.Cost, want.Kept)
-	}
-	return nil
 }
 
 // The solver gives what looking at all sets gives.
@@ -166,22 +33,63 @@ func TestSolveEqualsBruteForce(t *testing.T) {
 	const instances = 12_000
 	met, wrong := 0, 0
 	for seed := range uint64(instances) {
-		p := instance(t, rand.New(rand.NewPCG(seed, 1)))
+		p, err := crosscheck.Instance(seed)
+		if err != nil {
+			t.Fatal(err)
+		}
 		got, err := solver.Solve(p)
 		if err != nil {
 			t.Fatal(err)
 		}
-		want := optimum(&p)
+		want := crosscheck.Optimum(&p)
 		if want.Met {
 			met++
 		}
-		if err := compare(&p, got, want); err != nil {
+		if err := crosscheck.Compare(&p, got, want); err != nil {
 			if wrong++; wrong <= 5 {
 				t.Errorf("seed %d: %v", seed, err)
 			}
 		}
 	}
 	t.Logf("%d instances, %d of which can be met; %d mismatches", instances, met, wrong)
+	if met < instances/10 || met > instances*9/10 {
+		t.Errorf("of %d instances %d can be met, which proves little of the others", instances, met)
+	}
+}
+
+// The counts of the original rule, as its contract gives them, and where it fails.
+func TestOriginalRule(t *testing.T) {
+	repeat := func(p float64, n int) []float64 { return slices.Repeat([]float64{p}, n) }
+	for _, tc := range []struct {
+		target float64
+		ups    []float64
+		want   int
+	}{
+		{0.99, []float64{0.99}, 1}, {0.999, repeat(0.99, 2), 2}, {0.999, repeat(0.99, 3), 3}, {0.9999, repeat(0.99, 5), 5},
+		{0.99, []float64{0.9, 0.95, 0.99}, 3}, {0.99, []float64{0.9, 0.95, 0.97, 0.99, 0.999}, 3}, {0.90, []float64{0.92, 0.94, 0.97}, 1},
+		{0, []float64{0.1}, 1}, {1, []float64{1}, 1}, {1, repeat(0.99, 7), 7}, {0.99, repeat(0.5, 60), 50},
+	} {
+		if got := crosscheck.Original(tc.ups, tc.target); len(got) != tc.want {
+			t.Errorf("%v for %v: %d, want %d", tc.ups, tc.target, len(got), tc.want)
+		}
+	}
+	over, below, unreachable, even := 0, 0, 0, 0
+	for seed := range uint64(2000) {
+		ups, target := crosscheck.Fleet(seed)
+		v, err := crosscheck.Judge(ups, target)
+		if err != nil {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+		for count, is := range map[*int]bool{&over: v.Over > 0, &below: v.Below, &unreachable: v.Unreachable, &even: v.Even} {
+			if is {
+				*count++
+			}
+		}
+	}
+	t.Logf("of 2000 fleets: %d with too many clusters, %d below a target that can be met, %d at one that cannot, %d even", over, below, unreachable, even)
+	if over == 0 || below == 0 || unreachable == 0 || even == 0 {
+		t.Error("the fleets do not show every failure")
+	}
 }
 
 func TestInvalidProblems(t *testing.T) {
