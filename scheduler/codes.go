@@ -9,6 +9,9 @@ const (
 	CodeExplicitTarget Code = "ExplicitTarget"
 	// CodeBestAvailability: the cluster belongs to the best set of that size.
 	CodeBestAvailability Code = "BestAvailability"
+	// CodeBestTogether: others are up more often, but fail together with the
+	// chosen ones.
+	CodeBestTogether Code = "BestTogether"
 	// CodeKeptCurrent: the deployment runs there already and the target can be
 	// met without moving it.
 	CodeKeptCurrent Code = "KeptCurrent"
@@ -18,6 +21,9 @@ const (
 const (
 	// CodeNotNeeded: fewer clusters meet the target.
 	CodeNotNeeded Code = "NotNeeded"
+	// CodeSharedDomain: the cluster is up more often than one that was chosen, but
+	// would go down together with another one.
+	CodeSharedDomain Code = "SharedDomain"
 	// CodeNotHelpful: taking the cluster as well does not meet the target, and
 	// gives no better availability than the set that was chosen.
 	CodeNotHelpful Code = "NotHelpful"
@@ -47,6 +53,13 @@ const (
 const (
 	// CodeAvailabilityAssumed: the cluster reports no availability.
 	CodeAvailabilityAssumed Code = "AvailabilityAssumed"
+	// CodeDomainUnknown: others say their region, the cluster does not.
+	CodeDomainUnknown Code = "DomainUnknown"
+	// CodeDomainsAssumed: the part of outages that clusters of a domain share is
+	// an assumption.
+	CodeDomainsAssumed Code = "DomainsAssumed"
+	// CodeSearchEnded: there may be a better set than the one that was found.
+	CodeSearchEnded Code = "SearchEnded"
 	// CodeTargetUnreachable: no permitted set of clusters meets the target.
 	CodeTargetUnreachable Code = "TargetUnreachable"
 	// CodeQuorumCannotHelp: no cluster is up more than half of the time, so

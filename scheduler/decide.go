@@ -32,8 +32,12 @@ func decideExplicit(snap Snapshot, spec Spec) (*Plan, error) {
 		return nil, err
 	}
 	target, _ := spec.target()
-	ranked := score(pool.passed, spec)
-	return assign(snap, spec, Explicit, pool, evaluate(ranked, permittedLoss(target))), nil
+	named := score(pool.passed, spec)
+	m, err := newModel(named)
+	if err != nil {
+		return nil, err
+	}
+	return assign(snap, spec, Explicit, pool, m.evaluate(named, permittedLoss(target))), nil
 }
 
 func decideAutomatic(snap Snapshot, spec Spec) (*Plan, error) {
@@ -44,7 +48,18 @@ func decideAutomatic(snap Snapshot, spec Spec) (*Plan, error) {
 	target, _ := spec.target()
 	ranked := score(pool.passed, spec)
 	rank(ranked)
-	picked := choose(ranked, target, sizes(len(ranked), spec))
+	m, err := newModel(ranked)
+	if err != nil {
+		return nil, err
+	}
+	b := sizes(len(ranked), spec)
+	if m.tree == nil {
+		return assign(snap, spec, Automatic, pool, m.choose(ranked, target, b)), nil
+	}
+	picked, err := m.solve(ranked, target, b)
+	if err != nil {
+		return nil, err
+	}
 	return assign(snap, spec, Automatic, pool, picked), nil
 }
 

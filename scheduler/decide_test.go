@@ -170,6 +170,61 @@ func TestErrors(t *testing.T) {
 }
 
 // The whole plan as users get it, in the three situations that need words.
+// regional has three good clusters in one zone, and others elsewhere.
+func regional() []scheduler.Cluster {
+	at := func(name string, p float64, region, zone string) scheduler.Cluster {
+		c := healthy(name, p)
+		c.Region, c.Zone = region, zone
+		return c
+	}
+	return []scheduler.Cluster{
+		at("eu-1", 0.999, "eu", "a"), at("eu-2", 0.999, "eu", "a"), at("eu-3", 0.999, "eu", "a"),
+		at("us-1", 0.997, "us", "a"), at("us-2", 0.99, "us", "b"), at("ap-1", 0.996, "ap", "a"), at("nowhere", 0.998, "", ""),
+	}
+}
+
+// Clusters that go down together are not counted as if they did not.
+func TestChoiceOverDomains(t *testing.T) {
+	for _, tc := range []struct {
+		name    string
+		target  float64
+		current []string
+		// without are the regions whose clusters are left out.
+		without []string
+		want    []string
+		met     bool
+	}{
+		{name: "one does", target: 0.999, want: []string{"eu-1"}, met: true},
+		{name: "a zone is not enough", target: 0.99998, want: []string{"eu-1", "nowhere", "us-1"}, met: true},
+		{name: "the target is met without moving", target: 0.9999, current: []string{"us-2", "ap-1", "eu-3"}, want: []string{"eu-3", "ap-1", "us-2"}, met: true},
+		{name: "a current one beside a better one of its zone", target: 0.99998, current: []string{"eu-2"}, want: []string{"eu-2", "nowhere", "us-1"}, met: true},
+		{name: "only one zone is left", target: 0.9999, without: []string{"us", "ap", ""}, want: []string{"eu-1", "eu-2", "eu-3"}, met: false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			var all []scheduler.Cluster
+			for _, c := range regional() {
+				if !slices.Contains(tc.without, c.Region) {
+					all = append(all, c)
+				}
+			}
+			p := decide(t, scheduler.Snapshot{Clusters: all, Current: tc.current}, scheduler.Spec{Key: "k", AvailabilityTarget: &tc.target})
+			if p.TargetMet != tc.met {
+				t.Errorf("%s", p.Summary)
+			}
+			region := func(name string) string { return strings.TrimRight(name, "-123") }
+			for i, name := range tc.want {
+				// Which of equal ones of a zone is taken goes by the deployment.
+				if i >= len(p.Clusters) || region(p.Clusters[i]) != region(name) || slices.Contains(tc.current, name) && p.Clusters[i] != name {
+					t.Fatalf("%v, want %v", p.Clusters, tc.want)
+				}
+			}
+			if len(p.Clusters) != len(tc.want) {
+				t.Errorf("%v, want %v", p.Clusters, tc.want)
+			}
+		})
+	}
+}
+
 func TestGoldenPlans(t *testing.T) {
 	assumed := append(fleet(), scheduler.Cluster{Name: "new", Health: scheduler.Healthy},
 		scheduler.Cluster{Name: "lost", Health: scheduler.Unreachable, Availability: ptr(0.99)})
@@ -180,6 +235,7 @@ func TestGoldenPlans(t *testing.T) {
 		"chosen":      {scheduler.Snapshot{Clusters: assumed}, scheduler.Spec{Key: "shop", AvailabilityTarget: ptr(0.9996)}},
 		"unreachable": {scheduler.Snapshot{Clusters: assumed}, scheduler.Spec{Key: "shop", AvailabilityTarget: ptr(0.999999999)}},
 		"kept":        {scheduler.Snapshot{Clusters: fleet(), Current: []string{"cloud-a", "gone"}}, scheduler.Spec{Key: "shop"}},
+		"domains":     {scheduler.Snapshot{Clusters: regional()}, scheduler.Spec{Key: "shop", AvailabilityTarget: ptr(0.9999)}},
 		"explicit":    {scheduler.Snapshot{Clusters: assumed}, scheduler.Spec{Key: "shop", TargetEnvs: []string{"lost", "new"}, Strong: true}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -216,7 +272,16 @@ func clusters() *rapid.Generator[[]scheduler.Cluster] {
 		}
 		return c
 	})
-	return rapid.SliceOfNDistinct(one, 0, 12, func(c scheduler.Cluster) string { return c.Name })
+	return rapid.Custom(func(t *rapid.T) []scheduler.Cluster {
+		out := rapid.SliceOfNDistinct(one, 0, 12, func(c scheduler.Cluster) string { return c.Name }).Draw(t, "clusters")
+		if rapid.Bool().Draw(t, "placed") {
+			for i := range out {
+				out[i].Region = rapid.SampledFrom([]string{"", "r1", "r2", "r3"}).Draw(t, "region")
+				out[i].Zone = rapid.SampledFrom([]string{"", "a", "b"}).Draw(t, "zone")
+			}
+		}
+		return out
+	})
 }
 
 func specs() *rapid.Generator[scheduler.Spec] {
@@ -325,7 +390,7 @@ func checkRelaxation(t *rapid.T, snap scheduler.Snapshot, spec scheduler.Spec, r
 	case scheduler.CodeLowerTarget:
 		spec.AvailabilityTarget = &r.Value
 	case scheduler.CodeAddClusters:
-		best := 0.0
+		best, placed := 0.0, false
 		p, err := scheduler.Decide(snap, spec)
 		if err != nil {
 			t.Fatal(err)
@@ -333,11 +398,18 @@ func checkRelaxation(t *rapid.T, snap scheduler.Snapshot, spec scheduler.Spec, r
 		for _, c := range p.Explanation.Candidates {
 			if c.Verdict != scheduler.Rejected {
 				best = max(best, *c.Availability)
+				for _, k := range snap.Clusters {
+					placed = placed || k.Name == c.Cluster && k.Region+k.Zone != ""
+				}
 			}
 		}
 		for i := range int(r.Value) {
 			name := fmt.Sprintf("extra-%d", i)
-			snap.Clusters = append(slices.Clone(snap.Clusters), healthy(name, best))
+			extra := healthy(name, best)
+			if placed {
+				extra.Region = name
+			}
+			snap.Clusters = append(slices.Clone(snap.Clusters), extra)
 			if len(spec.AvailableEnvs) > 0 {
 				spec.AvailableEnvs = append(slices.Clone(spec.AvailableEnvs), name)
 			}

@@ -18,13 +18,19 @@
 //
 // # The model
 //
-// A deployment is available while a majority of its clusters is up. Clusters
-// fail independently of each other; package availability computes the exact
-// probability. Under that model the n most available clusters are the best set
-// of size n, so looking at the best one, three, five, … finds the fewest that
-// meet the target. More is not always better (adding bad clusters hurts), hence
-// the scan does not bisect. An even number is never chosen: dropping any one
-// member of an even set loses nothing.
+// A deployment is available while a majority of its clusters is up; package
+// availability computes the exact probability. An even number is never chosen:
+// dropping any one member of an even set loses nothing.
+//
+// If no cluster says its region or zone, clusters are taken to fail independently
+// of each other. Then the n most available clusters are the best set of size n, so
+// looking at the best one, three, five, … finds the fewest that meet the target.
+// More is not always better (adding bad clusters hurts), hence the scan does not
+// bisect.
+//
+// Else clusters of a region and of a zone in it share a part of their outages,
+// which is assumed until it is measured, and package solver finds the fewest
+// clusters: the best by themselves may be the worst together.
 //
 // A cluster that reports no availability counts with [AssumedAvailability] and
 // is marked so. The share of its nodes that are ready says something about

@@ -24,7 +24,7 @@ func explain(spec Spec, mode Mode, pool filtered, picked selection) Explanation 
 	}
 	room := explained
 	for i := range picked.left {
-		out.Counts[leftCode(picked)]++
+		out.Counts[leftCode(picked, i)]++
 		// What is not shown is not worked out either: there may be thousands.
 		if room > 0 {
 			out.Candidates = append(out.Candidates, explainLeft(picked, i))
@@ -48,7 +48,7 @@ func explainChosen(mode Mode, picked selection, i int) Candidate {
 	if len(picked.chosen) <= DefaultMaxClusters {
 		// A list of targets can be longer than any set that is chosen here; the
 		// cost of this number grows with the cube of its length.
-		without := evaluate(slices.Concat(picked.chosen[:i], picked.chosen[i+1:]), 0)
+		without := picked.model.evaluate(slices.Concat(picked.chosen[:i], picked.chosen[i+1:]), 0)
 		c.Numbers["availability_without"] = without.achieved
 	}
 	switch {
@@ -58,6 +58,9 @@ func explainChosen(mode Mode, picked selection, i int) Candidate {
 	case picked.sticky && s.current:
 		c.Code = CodeKeptCurrent
 		c.Message = fmt.Sprintf("%s: runs there already, and the target is met without moving (%s)", s.cluster.Name, percent(s.p))
+	case slices.ContainsFunc(picked.left, func(l scored) bool { return l.p > s.p }):
+		c.Code = CodeBestTogether
+		c.Message = fmt.Sprintf("%s: less often up (%s) than others that would go down together with the chosen ones", s.cluster.Name, percent(s.p))
 	default:
 		c.Code = CodeBestAvailability
 		c.Message = fmt.Sprintf("%s: number %d by availability (%s)", s.cluster.Name, i+1, percent(s.p))
@@ -68,10 +71,11 @@ func explainChosen(mode Mode, picked selection, i int) Candidate {
 	return c
 }
 
-// leftCode is why the clusters that could be used were not: it is the same for
-// all of them.
-func leftCode(picked selection) Code {
+// leftCode is why a cluster that could be used was not.
+func leftCode(picked selection, i int) Code {
 	switch {
+	case picked.met && picked.model.crowded(&picked.left[i], picked.chosen):
+		return CodeSharedDomain
 	case picked.met:
 		return CodeNotNeeded
 	case picked.limited:
@@ -84,15 +88,20 @@ func leftCode(picked selection) Code {
 func explainLeft(picked selection, i int) Candidate {
 	s := picked.left[i]
 	c := described(s, Feasible)
-	c.Code = leftCode(picked)
+	c.Code = leftCode(picked, i)
 	name, n := s.cluster.Name, len(picked.chosen)
 	switch c.Code {
+	case CodeSharedDomain:
+		c.Message = fmt.Sprintf("%s: could be used (%s), but the chosen ones do better together", name, percent(s.p))
+		if domain, with := picked.model.sharedWith(&s, picked.chosen); domain != "" {
+			c.Message = fmt.Sprintf("%s: could be used (%s), but would go down with %s when %s does", name, percent(s.p), with, domain)
+		}
 	case CodeNotNeeded:
 		c.Message = fmt.Sprintf("%s: could be used (%s), but %d already %s the target", name, percent(s.p), n, meets(n))
 	case CodeOverLimit:
 		c.Message = fmt.Sprintf("%s: could be used (%s), but no more than %d are permitted", name, percent(s.p), n)
 	default:
-		with := evaluate(slices.Concat(picked.chosen, picked.left[:i+1]), 0)
+		with := picked.model.evaluate(slices.Concat(picked.chosen, picked.left[:i+1]), 0)
 		c.Numbers["availability_with"] = with.achieved
 		c.Message = fmt.Sprintf("%s: could be used (%s), but does not raise the availability above %s", name, percent(s.p), percent(picked.achieved))
 	}
@@ -120,6 +129,15 @@ func warnings(spec Spec, mode Mode, picked selection) []Warning {
 		out = append(out, Warning{StageSelect, CodeStrongUnderReplicated, fmt.Sprintf(
 			"strong consistency wants at least %d environments to survive the loss of one, there %s %d",
 			StrongMinimum, isAre(n), n)})
+	}
+	if picked.model.tree != nil && n > 1 {
+		shares := availability.DefaultShares()
+		out = append(out, Warning{StageSelect, CodeDomainsAssumed, fmt.Sprintf(
+			"nobody has measured how often environments fail together: %s of the outages of a zone and %s of those of a region are assumed to be common",
+			percent(shares.Zone), percent(shares.Region))})
+	}
+	if picked.unproven {
+		out = append(out, Warning{StageSelect, CodeSearchEnded, "the search for a better set was given up"})
 	}
 	if picked.met {
 		return out
@@ -169,6 +187,9 @@ func clustersToAdd(spec Spec, picked selection, permitted float64) (extra int, p
 	for i := range have {
 		p = max(p, have[i].p)
 	}
+	if picked.model.tree != nil {
+		return regionsToAdd(spec, picked, permitted, p)
+	}
 	limit := spec.limit()
 	for extra = 1; extra <= limit; extra++ {
 		b := sizes(extra+len(have), spec)
@@ -186,6 +207,21 @@ func clustersToAdd(spec Spec, picked selection, permitted float64) (extra int, p
 		}
 	}
 	return 0, p, false
+}
+
+// regionsToAdd is clustersToAdd where clusters share domains: each of the new ones
+// is in a region of its own. They come to the chosen ones in pairs, as an even number
+// is no better.
+func regionsToAdd(spec Spec, picked selection, permitted, p float64) (int, float64, bool) {
+	votes := votesOf(picked.chosen)
+	var more []float64
+	for len(votes)+len(more)+2 <= spec.limit() {
+		more = append(more, p, p)
+		if picked.model.e.LossWith(votes, more, availability.Majority(len(votes)+len(more))) <= permitted {
+			return len(more), p, true
+		}
+	}
+	return 0, 0, false
 }
 
 func halfUp(picked selection) bool {

@@ -16,6 +16,8 @@ type scored struct {
 	// p is the availability to calculate with.
 	p       float64
 	assumed bool
+	// leaf is the cluster's number in the model.
+	leaf int
 	// ticket orders equal clusters differently for every deployment.
 	ticket [sha256.Size]byte
 }

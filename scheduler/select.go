@@ -12,6 +12,7 @@ const slack = 1e-15
 
 // selection is the chosen set.
 type selection struct {
+	model *model
 	// chosen clusters, best first.
 	chosen []scored
 	// left over clusters, best first.
@@ -24,6 +25,8 @@ type selection struct {
 	sticky bool
 	// limited is true when the limit on the number ended the search.
 	limited bool
+	// unproven is true when the search for a better set was given up.
+	unproven bool
 }
 
 // bounds of the number of clusters; both odd.
@@ -47,10 +50,10 @@ func sizes(feasible int, spec Spec) bounds {
 // choose takes the fewest clusters that meet the target, or the best set there
 // is when none does. ranked is not empty.
 //
-// With independent clusters and equal votes the n best are the best set of size
+// The model has to be one of independent clusters. With them and equal votes the n best are the best set of size
 // n, and each of these sets contains the one before, so their distributions are
 // extended instead of computed anew.
-func choose(ranked []scored, target float64, b bounds) selection {
+func (m *model) choose(ranked []scored, target float64, b bounds) selection {
 	permitted := permittedLoss(target)
 	d := availability.NewDistribution(b.high)
 	best, bestLoss := 0, 0.0
@@ -61,13 +64,13 @@ func choose(ranked []scored, target float64, b bounds) selection {
 		}
 		loss := d.Loss(availability.Majority(n))
 		if loss <= permitted {
-			return keepCurrent(ranked, n, permitted)
+			return m.keepCurrent(ranked, n, permitted)
 		}
 		if best == 0 || loss < bestLoss-slack {
 			best, bestLoss = n, loss
 		}
 	}
-	out := evaluate(ranked[:best], permitted)
+	out := m.evaluate(ranked[:best], permitted)
 	out.left = ranked[best:]
 	out.limited = best == b.high && b.high+1 < len(ranked)
 	return out
@@ -76,7 +79,7 @@ func choose(ranked []scored, target float64, b bounds) selection {
 // keepCurrent is the set of size n that meets the target and moves the
 // deployment the least; the best n meet it, so there is one. For a given number
 // of kept clusters the best of those and the best of the others are optimal.
-func keepCurrent(ranked []scored, n int, permitted float64) selection {
+func (m *model) keepCurrent(ranked []scored, n int, permitted float64) selection {
 	running := 0
 	for i := range ranked {
 		if ranked[i].current {
@@ -94,12 +97,12 @@ func keepCurrent(ranked []scored, n int, permitted float64) selection {
 		if len(chosen) < n {
 			continue
 		}
-		if out := evaluate(chosen, permitted); out.met {
+		if out := m.evaluate(chosen, permitted); out.met {
 			out.left, out.sticky = left, true
 			return out
 		}
 	}
-	out := evaluate(ranked[:n], permitted)
+	out := m.evaluate(ranked[:n], permitted)
 	out.left = ranked[n:]
 	return out
 }
@@ -120,22 +123,6 @@ func split(ranked []scored, current, others int) (chosen, left []scored) {
 		}
 	}
 	return chosen, left
-}
-
-// evaluate computes what a set of clusters achieves.
-func evaluate(chosen []scored, permitted float64) selection {
-	d := distribution(chosen)
-	q := availability.Majority(len(chosen))
-	loss := d.Loss(q)
-	return selection{chosen: chosen, achieved: d.AtLeast(q), loss: loss, met: loss <= permitted}
-}
-
-func distribution(chosen []scored) *availability.Distribution {
-	d := availability.NewDistribution(len(chosen))
-	for i := range chosen {
-		d.Add(chosen[i].p)
-	}
-	return d
 }
 
 func permittedLoss(target float64) float64 {

@@ -49,7 +49,8 @@ type Problem struct {
 	// Least and Most bound the size of the set.
 	Least, Most int
 	Limits      []Limit
-	// Budget bounds the evaluations of sets. Default 50,000.
+	// Budget bounds the evaluations of sets; those of many clusters count more. Default
+	// 50,000, which is some tens of milliseconds.
 	Budget int
 }
 

@@ -77,8 +77,8 @@ type search struct {
 	priced  bool
 	limits  []int // by domain
 
-	budget, evaluations int
-	over                bool // the budget
+	budget, spent, evaluations int
+	over                       bool // the budget
 
 	// What follows is of the size that is looked at.
 	n, need   int
@@ -380,8 +380,7 @@ func (s *search) promising(i, missing int) bool {
 		}
 		s.more = append(s.more, p)
 	}
-	s.evaluations++
-	s.over = s.over || s.evaluations >= s.budget
+	s.spend()
 	return s.allows(s.e.LossWith(s.votes, s.more, s.need))
 }
 
@@ -439,10 +438,16 @@ func (s *search) drop() {
 	}
 }
 
+// spend counts an evaluation against the budget, by the time that it takes.
+func (s *search) spend() {
+	s.evaluations++
+	s.spent += 1 + s.n*s.n/64
+	s.over = s.over || s.spent >= s.budget
+}
+
 // leaf evaluates a complete set.
 func (s *search) leaf() {
-	s.evaluations++
-	s.over = s.over || s.evaluations >= s.budget
+	s.spend()
 	loss := s.e.Loss(s.votes, s.need)
 	if !s.allows(loss) {
 		return

@@ -10,7 +10,7 @@ import (
 
 	"oaas.io/control-plane/scheduler/availability"
 	"oaas.io/control-plane/scheduler/solver"
-	"oaas.io/control-plane/scheduler/solver/crosscheck"
+	"oaas.io/control-plane/bench/crosscheck"
 )
 
 // fleet makes a tree of regions with zones with clusters, all drawn.
