@@ -8,9 +8,9 @@ import (
 	"slices"
 	"testing"
 
+	"oaas.io/control-plane/bench/crosscheck"
 	"oaas.io/control-plane/scheduler/availability"
 	"oaas.io/control-plane/scheduler/solver"
-	"oaas.io/control-plane/bench/crosscheck"
 )
 
 // fleet makes a tree of regions with zones with clusters, all drawn.
