@@ -59,7 +59,7 @@ func (c *Client) probe(ctx context.Context, server string) bool {
 
 // because adds to a failure that the server was given up for its silence.
 func because(ctx context.Context, err error) error {
-	if err != nil && !errors.Is(err, io.EOF) && errors.Is(context.Cause(ctx), errSilent) {
+	if err != nil && !errors.Is(err, errSilent) && !errors.Is(err, io.EOF) && errors.Is(context.Cause(ctx), errSilent) {
 		return fmt.Errorf("%w (%w)", errSilent, err)
 	}
 	return err
