@@ -57,6 +57,10 @@ test-kubernetes: build ## Tests on the local Kubernetes.
 bench-main: build ## Measure what the main job promises; writes bench/out/main.json.
 	$(LOCAL) bench --bin bin --out bench/out/main.json
 
+.PHONY: bench-plan
+bench-plan: ## Measure the planner and check it against others (some minutes); writes bench/out/plan.json.
+	go run ./bench/cmd/bench-plan --out bench/out/plan.json
+
 .PHONY: bench-ha
 bench-ha: build ## Measure failover, restarts, scale and bad input with three pmd (about 20 minutes); writes bench/out/ha.json.
 	$(LOCAL) bench-ha --bin bin --out bench/out/ha.json
