@@ -209,7 +209,7 @@ func settle(doc *model.OClassDeployment, p *scheduler.Plan, uid string) {
 			doc.ODGM.EnvNodeIDs[env] = []uint64{id}
 		}
 	}
-	achieved := p.Achieved
+	achieved := p.IfIndependent
 	doc.Status = &model.DeploymentStatusSummary{
 		ReplicationFactor:          uint32(len(p.Clusters)),
 		SelectedEnvs:               slices.Clone(p.Clusters),

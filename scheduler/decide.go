@@ -76,6 +76,7 @@ func assign(snap Snapshot, spec Spec, mode Mode, pool filtered, picked selection
 		Achieved:           picked.achieved,
 		Loss:               picked.loss,
 		TargetMet:          picked.met,
+		IfIndependent:      (&model{}).evaluate(picked.chosen, 0).achieved,
 		DowntimeSeconds30d: picked.loss * secondsIn30Days,
 		Quorum:             availability.Majority(len(picked.chosen)),
 	}
