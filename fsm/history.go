@@ -17,6 +17,9 @@ const (
 	// maxPastBytes bounds the encoded commands behind those events: they stand for
 	// the rows that would otherwise be gone.
 	maxPastBytes = 32 << 20
+	// maxPortion bounds the encoded commands of the changes that are given at once:
+	// whoever passes them on slowly holds them meanwhile.
+	maxPortion = 1 << 20
 )
 
 // observable are the tables whose changes can be followed.
@@ -105,18 +108,24 @@ func (p *past) forget() {
 	p.changes = p.changes[1:]
 }
 
-// after gives up to most changes.
+// after gives up to most changes, or those that make a portion, but one at least if
+// there is any. It reports that there is no other one.
 func (p *past) after(index uint64, most int) ([]*Change, bool, error) {
 	if index < p.complete {
 		return nil, false, &CompactedError{Oldest: p.complete}
 	}
 	from := sort.Search(len(p.changes), func(i int) bool { return p.changes[i].Index > index })
 	rest := p.changes[from:]
-	return slices.Clone(rest[:min(most, len(rest))]), len(rest) <= most, nil
+	n, size := 0, 0
+	for n < min(most, len(rest)) && (n == 0 || size+rest[n].bytes <= maxPortion) {
+		size += rest[n].bytes
+		n++
+	}
+	return slices.Clone(rest[:n]), n == len(rest), nil
 }
 
-// ChangesAfter gives up to most of the changes that follow an index, in the order
-// of the log, and the index up to which there is no other one. The error is a
+// ChangesAfter gives up to most of the changes that follow an index, fewer when they
+// are large, in the order of the log, and the index up to which there is no other one. The error is a
 // *CompactedError when some are forgotten. An index ahead of the state has none.
 func (s *State) ChangesAfter(index uint64, most int) (changes []*Change, upTo uint64, err error) {
 	p := s.publisher
@@ -182,7 +191,7 @@ func changeOf(c *call, e Entry, written []writing) *Change {
 		ch.Time = at.AsTime()
 	}
 	ch.Operation = operationName(c.cmd)
-	ch.bytes = len(e.Data)
+	ch.bytes = len(e.Data) + c.unpacked
 	return ch
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -171,5 +172,57 @@ func TestThePastIsBounded(t *testing.T) {
 	equal(t, "oldest", r.state.OldestChange(), compacted.Oldest)
 	if changes, _, err := r.state.ChangesAfter(compacted.Oldest, 1); err != nil || changes[0].Index != compacted.Oldest+1 {
 		t.Errorf("the oldest that is remembered: %v, %v", changes, err)
+	}
+}
+
+// wordy is a package with a description of n bytes, which compress well.
+func wordy(t testing.TB, name string, n int) *pmpb.PutPackage {
+	doc := packageDoc(name)
+	doc.Metadata.Description = ptr(strings.Repeat(name, n/len(name)))
+	return &pmpb.PutPackage{Document: []byte(jsonOf(t, doc))}
+}
+
+// Whoever takes long over what it was given must not hold much of the past.
+func TestChangesAreGivenInSmallPortions(t *testing.T) {
+	r := newReplica(t)
+	f := follow(r.snap())
+	for i := range 12 {
+		r.must(wordy(t, fmt.Sprintf("p%d", i), 400<<10))
+	}
+	first, upTo, err := r.state.ChangesAfter(f.at, 100)
+	if n := len(first); err != nil || n < 2 || n > 4 || upTo != first[n-1].Index {
+		t.Errorf("%d changes of 400 KiB at once, up to %d: %v", n, upTo, err)
+	}
+	for f.at < r.snap().Index() {
+		if err := f.pull(r.state, 100); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !maps.Equal(f.rows, rowsByTopic(r.snap())) {
+		t.Error("the portions do not make the whole")
+	}
+}
+
+// A restore is a small command that changes everything: it counts as what it brings.
+func TestALargeRestoreIsNotRemembered(t *testing.T) {
+	r := atLevel2(t)
+	r.must(putPackage(t, "small"))
+	small := dump(t, r.snap())
+	for i := range 80 {
+		r.must(wordy(t, fmt.Sprintf("p%d", i), 450<<10))
+	}
+	large := dump(t, r.snap())
+	done := r.restore(small)
+	if changes, _, err := r.state.ChangesAfter(done.Index-1, 1); err != nil || len(changes) != 1 || changes[0].Operation != "commit_restore" {
+		t.Errorf("the small restore: %v, %v", changes, err)
+	}
+	stage, commit := stages("large", large, fsm.MaxPieceBytes)
+	for _, op := range stage {
+		r.must(op)
+	}
+	index := r.must(commit)
+	var compacted *fsm.CompactedError
+	if _, _, err := r.state.ChangesAfter(index-1, 1); !errors.As(err, &compacted) || compacted.Oldest != index {
+		t.Errorf("the large restore: %v", err)
 	}
 }

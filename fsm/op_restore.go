@@ -94,6 +94,7 @@ func commitRestore(c *call, cmd *pmpb.Command) error {
 	}
 	r := &restoration{call: c, saved: saved, epoch: max(saved.meta.pb.GetEpoch(), c.meta.pb.GetEpoch()) + 1}
 	r.run()
+	c.unpacked = saved.bytes
 	return nil
 }
 

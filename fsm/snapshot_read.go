@@ -53,6 +53,8 @@ type contents struct {
 	meta *metaRow
 	// rows are the rows of each table but meta.
 	rows [len(tables)][]any
+	// bytes is the size of the snapshot when it is unpacked.
+	bytes int
 }
 
 // readContents reads and checks a snapshot that has at most limit bytes when it
@@ -63,6 +65,7 @@ func readContents(r io.Reader, limit int64) (*contents, error) {
 	if err := in.readFrom(r, limit); err != nil {
 		return nil, err
 	}
+	c.bytes = int(in.unpacked)
 	return c, c.check()
 }
 
@@ -96,7 +99,9 @@ func (r *recordReader) readFrom(src io.Reader, limit int64) error {
 	}
 	defer z.Close()
 	r.tables = tablesIn(r.version)
-	in, digest := bufio.NewReaderSize(io.LimitReader(z, limit), 64<<10), sha256.New()
+	limited := &io.LimitedReader{R: z, N: limit}
+	defer func() { r.unpacked = limit - limited.N }()
+	in, digest := bufio.NewReaderSize(limited, 64<<10), sha256.New()
 	digest.Write(header)
 	end, err := parcels(in, digest, r.tables, r.rowOf, r.take)
 	if err != nil {
@@ -132,6 +137,8 @@ type recordReader struct {
 	// visit is given each record, the position of its table and its row.
 	visit   func(table int, rec *pmpb.SnapshotRecord, row any) error
 	version uint32
+	// unpacked is how many bytes the frame has.
+	unpacked int64
 	// tables is the number of tables that the format's version has.
 	tables int
 	// number counts the records, table and key are those of the last one.

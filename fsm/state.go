@@ -175,8 +175,10 @@ type call struct {
 	// meta is the meta row after the command.
 	meta    *metaRow
 	changes []change
-	// restored is what the command has restored, if that is what it did.
+	// restored is what the command has restored, if that is what it did, and unpacked
+	// how many bytes that was.
 	restored *Restored
+	unpacked int
 }
 
 // now is the command's time, or the last known one when it carries none. It is
