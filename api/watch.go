@@ -82,9 +82,8 @@ func (s *Server) watch(w http.ResponseWriter, r *http.Request) error {
 		t.at = s.opts.Registry.State().OldestChange()
 	case fromSnapshot:
 		t.at = snap.Index()
-		t.rows(snap)
 	}
-	if r.Method != http.MethodHead {
+	if r.Method != http.MethodHead && (wish.from != fromSnapshot || t.rows(snap)) {
 		t.follow(r.Context())
 	}
 	return nil
@@ -235,27 +234,45 @@ type watchStream struct {
 	at uint64
 }
 
-// rows sends all rows of the view.
-func (t *watchStream) rows(snap *fsm.Snapshot) {
+// rows sends all rows of the view. It reports false when the stream has ended: the
+// client is gone, or so slow that what follows the view is not remembered any more.
+func (t *watchStream) rows(snap *fsm.Snapshot) bool {
 	head := messageHead{Type: "snapshot", Index: snap.Index()}
 	var batch []eventView
 	for _, topic := range fsm.Topics() {
 		for e := range snap.Rows(topic) {
-			if t.out.err != nil {
-				return
-			}
 			if !t.wish.filter.wants(&e) {
 				continue
 			}
-			if batch = append(batch, t.s.tellEvent(&e)); len(batch) == snapshotBatch {
-				t.out.message(&head, batch)
-				batch = batch[:0]
+			if batch = append(batch, t.s.tellEvent(&e)); len(batch) < snapshotBatch {
+				continue
+			}
+			t.message(&head, batch)
+			batch = batch[:0]
+			if t.out.err != nil || !t.remembered() {
+				return false
 			}
 		}
 	}
 	if len(batch) > 0 {
-		t.out.message(&head, batch)
+		t.message(&head, batch)
 	}
+	return t.out.err == nil
+}
+
+// remembered ends the stream with an error when what it needs next is forgotten.
+func (t *watchStream) remembered() bool {
+	_, _, err := t.s.opts.Registry.State().ChangesAfter(t.at, 1)
+	if err != nil {
+		t.s.metrics.watchesCompacted.Inc()
+		t.fail(watchProblem(err))
+	}
+	return err == nil
+}
+
+func (t *watchStream) message(head *messageHead, events []eventView) {
+	t.s.metrics.watchEvents.Add(float64(len(events)))
+	t.out.message(head, events)
 }
 
 // follow sends changes as they come.
@@ -265,7 +282,8 @@ func (t *watchStream) follow(ctx context.Context) {
 	state := t.s.opts.Registry.State()
 	caughtUp := false
 	for t.out.err == nil {
-		moved := state.Snapshot().WatchAll()
+		snap := state.Snapshot()
+		moved := snap.WatchAll()
 		changes, upTo, err := state.ChangesAfter(t.at, watchBatch)
 		if err != nil {
 			t.s.metrics.watchesCompacted.Inc()
@@ -275,8 +293,7 @@ func (t *watchStream) follow(ctx context.Context) {
 		for _, ch := range changes {
 			t.change(ch)
 		}
-		t.at = max(t.at, upTo)
-		if len(changes) == watchBatch {
+		if t.at = max(t.at, upTo); t.at < snap.Index() {
 			continue
 		}
 		if !caughtUp {
@@ -320,8 +337,7 @@ func (t *watchStream) change(ch *fsm.Change) {
 	if !ch.Time.IsZero() {
 		head.Time = zulu(ch.Time)
 	}
-	t.s.metrics.watchEvents.Add(float64(len(events)))
-	t.out.message(&head, events)
+	t.message(&head, events)
 }
 
 // bookmark tells how far the stream is and how fresh that is.

@@ -239,6 +239,33 @@ func TestWatchEndsWhenItsPlaceIsForgotten(t *testing.T) {
 	}
 }
 
+// Rows that nothing can follow any more are no use, and need not be held in memory
+// for a client that takes them slowly.
+func TestWatchEndsASnapshotThatCannotGoOn(t *testing.T) {
+	h := shop(t)
+	for i := range snapshotBatch + 1 {
+		h.must(http.StatusCreated, http.MethodPost, "/api/v1/packages", fmt.Sprintf(`{"name":"p%d"}`, i))
+	}
+	var out bytes.Buffer
+	w := &fakeStream{header: http.Header{}, body: &out, flushed: func() {}}
+	w.wrote = func() {
+		w.wrote = nil
+		h.must(http.StatusCreated, http.MethodPost, "/api/v1/packages", `{"name":"unseen"}`)
+		var saved bytes.Buffer
+		if err := h.store.state.Snapshot().Write(&saved); err != nil {
+			t.Error(err)
+		}
+		if err := h.store.state.Restore(&saved); err != nil {
+			t.Error(err)
+		}
+	}
+	h.server.Handler().ServeHTTP(w, newRequest(t, http.MethodGet, "/api/v1/watch?from=snapshot"))
+	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
+	if len(lines) != 2 || !strings.Contains(lines[1], `"type":"error"`) || !strings.Contains(lines[1], `"status":410`) {
+		t.Errorf("%d messages, the last one is %.300s", len(lines), lines[len(lines)-1])
+	}
+}
+
 func TestWatchAsServerSentEvents(t *testing.T) {
 	h := shop(t)
 	base := serve(t, h)
@@ -359,12 +386,19 @@ type fakeStream struct {
 	body    *bytes.Buffer
 	flushes int
 	flushed func()
+	wrote   func()
 }
 
-func (f *fakeStream) Header() http.Header         { return f.header }
-func (f *fakeStream) WriteHeader(int)             {}
-func (f *fakeStream) Write(p []byte) (int, error) { return f.body.Write(p) }
-func (f *fakeStream) FlushError() error           { f.flushed(); return nil }
+func (f *fakeStream) Header() http.Header { return f.header }
+func (f *fakeStream) WriteHeader(int)     {}
+func (f *fakeStream) FlushError() error   { f.flushed(); return nil }
+
+func (f *fakeStream) Write(p []byte) (int, error) {
+	if f.wrote != nil {
+		f.wrote()
+	}
+	return f.body.Write(p)
+}
 
 func newRequest(t *testing.T, method, target string) *http.Request {
 	t.Helper()
