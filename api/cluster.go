@@ -23,6 +23,9 @@ type Registry interface {
 	DeletePackage(ctx context.Context, ri registry.RequestInfo, name string) (uint64, error)
 	Deploy(ctx context.Context, ri registry.RequestInfo, dep *model.OClassDeployment) (*registry.DeployOutcome, uint64, error)
 	DeleteDeployment(ctx context.Context, ri registry.RequestInfo, key string) (*registry.DeleteOutcome, uint64, error)
+	// Preview and Simulate work on what was read, on every node.
+	Preview(snap *fsm.Snapshot, dep *model.OClassDeployment, pre registry.Precondition) (*registry.Preview, error)
+	Simulate(snap *fsm.Snapshot, s registry.Scenario) (*registry.Simulation, error)
 	RemoveCluster(ctx context.Context, ri registry.RequestInfo, name string) (uint64, error)
 }
 

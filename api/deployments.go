@@ -124,10 +124,10 @@ func (s *Server) deploy(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	callOf(r.Context()).deployment = dep.Key
-	if err := noDryRun(r); err != nil {
-		return err
-	}
 	q := parseQuery(r.URL.RawQuery)
+	if q.flag("dry_run") && q.err == nil {
+		return s.previewDeployment(w, r, dep)
+	}
 	if wait := q.duration("wait"); q.err == nil && wait > s.opts.MaxWait {
 		return fail(registry.InvalidArgument, "wait may be at most %s", s.opts.MaxWait)
 	}

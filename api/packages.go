@@ -160,7 +160,7 @@ func flat[T any](outcome *T, index uint64, err error) (any, uint64, error) {
 func noDryRun(r *http.Request) error {
 	q := parseQuery(r.URL.RawQuery)
 	if q.err == nil && q.flag("dry_run") {
-		return fail(registry.InvalidArgument, "dry_run is not supported; nothing was done")
+		return fail(registry.InvalidArgument, "dry_run is not supported here; nothing was done")
 	}
 	return q.err
 }

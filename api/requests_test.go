@@ -24,7 +24,7 @@ func TestBadInput(t *testing.T) {
 	h.must(http.StatusCreated, http.MethodPost, "/api/v1/packages", shopPackage)
 	before := h.store.State().Snapshot().Index()
 	long := strings.Repeat("x", 64)
-	const pkgs, deps = "/api/v1/packages", "/api/v1/deployments"
+	const pkgs, deps, simulate = "/api/v1/packages", "/api/v1/deployments", "/api/v1/plan/simulate"
 	tests := []struct {
 		name, target, body, contentType string
 		status                          int
@@ -58,7 +58,16 @@ func TestBadInput(t *testing.T) {
 		{"availability over 1", deps, `{"key":"a","package_name":"shop","class_key":"Cart","nfr_requirements":{"availability":1.5}}`, "", 422, registry.Unprocessable, "availability"},
 		{"wait that is none", deps + "?wait=soon", shopCart, "", 400, registry.InvalidArgument, "wait"},
 		{"wait too long", deps + "?wait=24h", shopCart, "", 400, registry.InvalidArgument, "10m"},
-		{"dry run", deps + "?dry_run=true", shopCart, "", 400, registry.InvalidArgument, "dry_run"},
+		{"dry run that is none", deps + "?dry_run=maybe", shopCart, "", 400, registry.InvalidArgument, "dry_run"},
+		{"dry run of a package", pkgs + "?dry_run", shopPackage, "", 400, registry.InvalidArgument, "dry_run"},
+		{"dry run in an unknown environment", deps + "?dry_run", `{"key":"a","package_name":"shop","class_key":"Cart","target_envs":["mars"]}`, "", 400, registry.InvalidArgument, "oaas-1"},
+		{"empty scenario", simulate, `{}`, "", 400, registry.InvalidArgument, "empty"},
+		{"unknown member of a scenario", simulate, `{"loose":["region=eu"]}`, "", 422, codeSchema, "loose"},
+		{"selector that is none", simulate, `{"lose":["eu"]}`, "", 400, registry.InvalidArgument, "region=NAME"},
+		{"nothing to lose", simulate, `{"lose":["region=mars"]}`, "", 400, registry.InvalidArgument, "mars"},
+		{"target over 1", simulate, `{"target":1.5}`, "", 422, registry.Unprocessable, "1.5"},
+		{"no room", simulate, `{"target":0.9,"limit":0}`, "", 400, registry.InvalidArgument, "limit"},
+		{"unknown deployment", simulate, `{"deployments":["gone"]}`, "", 404, registry.NotFound, "gone"},
 		{"name over 63", pkgs, `{"name":"a","classes":[{"key":"` + long + `"}]}`, "", 422, registry.Unprocessable, "63"},
 	}
 	for _, tt := range tests {

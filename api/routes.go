@@ -63,6 +63,7 @@ func (s *Server) routes() []route {
 		{path: "/api/v1/deployments/{key}/env-mappings", methods: methods{http.MethodGet: s.envMappings}},
 		{path: "/api/v1/deployments/{key}/units", methods: methods{http.MethodGet: s.listUnits}},
 		{path: "/api/v1/deployments/{key}/plan", methods: methods{http.MethodGet: s.getPlan}},
+		{path: "/api/v1/plan/simulate", methods: methods{http.MethodPost: s.simulate}},
 		{path: "/api/v1/deletions", methods: methods{http.MethodGet: s.listDeletions}},
 
 		{path: "/api/v1/class-runtimes", methods: methods{http.MethodGet: s.listClassRuntimes}},

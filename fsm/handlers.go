@@ -100,7 +100,21 @@ func (s *State) LevelOf(cmd *pmpb.Command) uint32 {
 	if cmd.GetNote() != nil {
 		level = max(level, NotesFrom)
 	}
+	if forPlanner(cmd.GetPutCluster().GetCluster()) {
+		level = max(level, PlannerFrom)
+	}
 	return level
+}
+
+// PlannerFrom is the feature level from which the state keeps what the planner
+// goes by: policies, outages and resources of clusters.
+const PlannerFrom = 4
+
+// forPlanner reports that a row holds what only servers of that level know. An
+// older one neither checks nor keeps them up.
+func forPlanner(row *pmpb.Cluster) bool {
+	return row.GetPolicy() != nil || len(row.GetOutages()) > 0 || row.GetTotals() != nil ||
+		row.GetObservedSince() != nil || row.GetResources() != nil
 }
 
 // checkLevel refuses a command that servers of the cluster may not know.

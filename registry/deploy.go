@@ -94,7 +94,7 @@ func (r *Registry) decideDeployment(snap *fsm.Snapshot, dep *model.OClassDeploym
 	if err != nil {
 		return nil, err
 	}
-	plan, err := plan(snap, doc, cls, uid)
+	plan, err := planOn(view(snap, uid), doc, cls)
 	if err != nil {
 		return nil, err
 	}
@@ -136,8 +136,8 @@ func (w *wish) command() (*decision, error) {
 	}}, nil
 }
 
-// plan asks the scheduler where the deployment is to run.
-func plan(snap *fsm.Snapshot, doc *model.OClassDeployment, cls *model.OClass, uid string) (*scheduler.Plan, error) {
+// planOn asks the scheduler where in the fleet the deployment is to run.
+func planOn(fleet scheduler.Snapshot, doc *model.OClassDeployment, cls *model.OClass) (*scheduler.Plan, error) {
 	spec := scheduler.Spec{
 		Key:                doc.Key,
 		TargetEnvs:         dedupe(doc.TargetEnvs),
@@ -145,7 +145,7 @@ func plan(snap *fsm.Snapshot, doc *model.OClassDeployment, cls *model.OClass, ui
 		AvailabilityTarget: doc.NFRRequirements.Availability,
 		Strong:             cls.StateSpec != nil && cls.StateSpec.ConsistencyModel == model.ConsistencyStrong,
 	}
-	p, err := scheduler.Decide(view(snap, uid), spec)
+	p, err := scheduler.Decide(fleet, spec)
 	var (
 		unknown *scheduler.UnknownClustersError
 		none    *scheduler.NoCandidatesError

@@ -60,6 +60,8 @@ const (
 	CodeDomainsAssumed Code = "DomainsAssumed"
 	// CodeSearchEnded: there may be a better set than the one that was found.
 	CodeSearchEnded Code = "SearchEnded"
+	// CodeLimitingDomain: the set cannot be up more often than that domain.
+	CodeLimitingDomain Code = "LimitingDomain"
 	// CodeTargetUnreachable: no permitted set of clusters meets the target.
 	CodeTargetUnreachable Code = "TargetUnreachable"
 	// CodeQuorumCannotHelp: no cluster is up more than half of the time, so

@@ -225,6 +225,41 @@ func TestChoiceOverDomains(t *testing.T) {
 	}
 }
 
+// Users are told which domain stands in the way.
+func TestLimitingDomain(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		spread bool
+		target float64
+		want   string
+	}{
+		{name: "one zone holds the majority", target: 0.999999, want: "3 of 3 environments are in eu/a, which is up 99.988 % of the time: without it there is no majority, so no more can be had from there"},
+		{name: "the target is met", target: 0.999},
+		{name: "no domain holds the majority", spread: true, target: 0.999999999},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			var all []scheduler.Cluster
+			for i, region := range []string{"eu", "us", "ap"} {
+				c := healthy(fmt.Sprint("c-", i), 0.999)
+				c.Region, c.Zone = "eu", "a"
+				if tc.spread {
+					c.Region = region
+				}
+				all = append(all, c)
+			}
+			got := ""
+			for _, w := range decide(t, scheduler.Snapshot{Clusters: all}, scheduler.Spec{Key: "k", AvailabilityTarget: &tc.target}).Explanation.Warnings {
+				if w.Code == scheduler.CodeLimitingDomain {
+					got = w.Message
+				}
+			}
+			if got != tc.want {
+				t.Errorf("%q, want %q", got, tc.want)
+			}
+		})
+	}
+}
+
 func TestGoldenPlans(t *testing.T) {
 	assumed := append(fleet(), scheduler.Cluster{Name: "new", Health: scheduler.Healthy},
 		scheduler.Cluster{Name: "lost", Health: scheduler.Unreachable, Availability: ptr(0.99)})

@@ -147,6 +147,9 @@ func warnings(spec Spec, mode Mode, picked selection) []Warning {
 			"no environment is up for more than half of the time, so more of them would make it worse"})
 	}
 	target, _ := spec.target()
+	if text := limitingDomain(picked, permittedLoss(target)); text != "" {
+		out = append(out, Warning{StageSelect, CodeLimitingDomain, text})
+	}
 	return append(out, Warning{StageSelect, CodeTargetUnreachable, unreachable(target, mode, picked)})
 }
 

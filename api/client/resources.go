@@ -108,6 +108,32 @@ func (c *Client) Plan(ctx context.Context, key string) (json.RawMessage, error) 
 	return get[json.RawMessage](ctx, c, path("deployments", key)+"/plan", nil)
 }
 
+// Preview tells what Deploy would do. It is a read, and any node answers.
+func (c *Client) Preview(ctx context.Context, dep *model.OClassDeployment) (json.RawMessage, error) {
+	var out json.RawMessage
+	return out, c.do(ctx, http.MethodPost, path("deployments"), params("dry_run", "true"), dep, &out)
+}
+
+// Scenario is what could happen; see Simulate.
+type Scenario struct {
+	// Lose are selectors of the environments that are lost: region=NAME, zone=NAME,
+	// env=NAME or LABEL=VALUE.
+	Lose        []string `json:"lose,omitempty"`
+	Target      *float64 `json:"target,omitempty"`
+	Deployments []string `json:"deployments,omitempty"`
+	Limit       int      `json:"limit,omitempty"`
+}
+
+// Simulate tells what would become of deployments.
+func (c *Client) Simulate(ctx context.Context, s Scenario) (json.RawMessage, error) {
+	doc, err := json.Marshal(s)
+	if err != nil {
+		return nil, err
+	}
+	var out json.RawMessage
+	return out, c.do(ctx, http.MethodPost, path("plan", "simulate"), nil, json.RawMessage(doc), &out)
+}
+
 // EnvMappings gives the unit id of each environment of a deployment.
 func (c *Client) EnvMappings(ctx context.Context, key string) (*EnvMappings, error) {
 	return get[*EnvMappings](ctx, c, path("deployments", key)+"/env-mappings", nil)

@@ -133,6 +133,55 @@ func (ClusterHealth) EnumDescriptor() ([]byte, []int) {
 	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{1}
 }
 
+type Taint_Effect int32
+
+const (
+	Taint_EFFECT_UNSPECIFIED      Taint_Effect = 0
+	Taint_EFFECT_NO_SELECT        Taint_Effect = 1
+	Taint_EFFECT_PREFER_NO_SELECT Taint_Effect = 2
+)
+
+// Enum value maps for Taint_Effect.
+var (
+	Taint_Effect_name = map[int32]string{
+		0: "EFFECT_UNSPECIFIED",
+		1: "EFFECT_NO_SELECT",
+		2: "EFFECT_PREFER_NO_SELECT",
+	}
+	Taint_Effect_value = map[string]int32{
+		"EFFECT_UNSPECIFIED":      0,
+		"EFFECT_NO_SELECT":        1,
+		"EFFECT_PREFER_NO_SELECT": 2,
+	}
+)
+
+func (x Taint_Effect) Enum() *Taint_Effect {
+	p := new(Taint_Effect)
+	*p = x
+	return p
+}
+
+func (x Taint_Effect) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Taint_Effect) Descriptor() protoreflect.EnumDescriptor {
+	return file_oaas_pm_v1_record_proto_enumTypes[2].Descriptor()
+}
+
+func (Taint_Effect) Type() protoreflect.EnumType {
+	return &file_oaas_pm_v1_record_proto_enumTypes[2]
+}
+
+func (x Taint_Effect) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Taint_Effect.Descriptor instead.
+func (Taint_Effect) EnumDescriptor() ([]byte, []int) {
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{10, 0}
+}
+
 type AlarmKey_Kind int32
 
 const (
@@ -168,11 +217,11 @@ func (x AlarmKey_Kind) String() string {
 }
 
 func (AlarmKey_Kind) Descriptor() protoreflect.EnumDescriptor {
-	return file_oaas_pm_v1_record_proto_enumTypes[2].Descriptor()
+	return file_oaas_pm_v1_record_proto_enumTypes[3].Descriptor()
 }
 
 func (AlarmKey_Kind) Type() protoreflect.EnumType {
-	return &file_oaas_pm_v1_record_proto_enumTypes[2]
+	return &file_oaas_pm_v1_record_proto_enumTypes[3]
 }
 
 func (x AlarmKey_Kind) Number() protoreflect.EnumNumber {
@@ -181,7 +230,7 @@ func (x AlarmKey_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use AlarmKey_Kind.Descriptor instead.
 func (AlarmKey_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{13, 0}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{19, 0}
 }
 
 // SnapshotRecord is one row of a snapshot.
@@ -1131,10 +1180,21 @@ type Cluster struct {
 	// Why health is not HEALTHY.
 	HealthMessage string `protobuf:"bytes,16,opt,name=health_message,json=healthMessage,proto3" json:"health_message,omitempty"`
 	// When health last changed.
-	HealthSince   *timestamppb.Timestamp `protobuf:"bytes,17,opt,name=health_since,json=healthSince,proto3" json:"health_since,omitempty"`
-	LastSeen      *timestamppb.Timestamp `protobuf:"bytes,18,opt,name=last_seen,json=lastSeen,proto3" json:"last_seen,omitempty"`
-	CreateIndex   uint64                 `protobuf:"varint,19,opt,name=create_index,json=createIndex,proto3" json:"create_index,omitempty"`
-	ModifyIndex   uint64                 `protobuf:"varint,20,opt,name=modify_index,json=modifyIndex,proto3" json:"modify_index,omitempty"`
+	HealthSince *timestamppb.Timestamp `protobuf:"bytes,17,opt,name=health_since,json=healthSince,proto3" json:"health_since,omitempty"`
+	LastSeen    *timestamppb.Timestamp `protobuf:"bytes,18,opt,name=last_seen,json=lastSeen,proto3" json:"last_seen,omitempty"`
+	CreateIndex uint64                 `protobuf:"varint,19,opt,name=create_index,json=createIndex,proto3" json:"create_index,omitempty"`
+	ModifyIndex uint64                 `protobuf:"varint,20,opt,name=modify_index,json=modifyIndex,proto3" json:"modify_index,omitempty"`
+	// What operators set. What the cluster reports never changes it.
+	Policy *ClusterPolicy `protobuf:"bytes,21,opt,name=policy,proto3" json:"policy,omitempty"`
+	// The last outages, the oldest first, at most 64. Only the last may last still.
+	Outages []*Outage `protobuf:"bytes,22,rep,name=outages,proto3" json:"outages,omitempty"`
+	// Sums of the outages that are no longer listed.
+	Totals *OutageTotals `protobuf:"bytes,23,opt,name=totals,proto3" json:"totals,omitempty"`
+	// When the control plane first saw the cluster healthy: outages before it are
+	// not known, so that the time of observation counts from here.
+	ObservedSince *timestamppb.Timestamp `protobuf:"bytes,24,opt,name=observed_since,json=observedSince,proto3" json:"observed_since,omitempty"`
+	// What its nodes have; absent when the cluster does not tell.
+	Resources     *NodeResources `protobuf:"bytes,25,opt,name=resources,proto3" json:"resources,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1309,6 +1369,515 @@ func (x *Cluster) GetModifyIndex() uint64 {
 	return 0
 }
 
+func (x *Cluster) GetPolicy() *ClusterPolicy {
+	if x != nil {
+		return x.Policy
+	}
+	return nil
+}
+
+func (x *Cluster) GetOutages() []*Outage {
+	if x != nil {
+		return x.Outages
+	}
+	return nil
+}
+
+func (x *Cluster) GetTotals() *OutageTotals {
+	if x != nil {
+		return x.Totals
+	}
+	return nil
+}
+
+func (x *Cluster) GetObservedSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ObservedSince
+	}
+	return nil
+}
+
+func (x *Cluster) GetResources() *NodeResources {
+	if x != nil {
+		return x.Resources
+	}
+	return nil
+}
+
+// ClusterPolicy is what operators say about a cluster.
+type ClusterPolicy struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Added to the labels that the cluster reports; of equal keys these hold.
+	Labels map[string]string `protobuf:"bytes,1,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// In place of the reported region and zone.
+	Region   *string  `protobuf:"bytes,2,opt,name=region,proto3,oneof" json:"region,omitempty"`
+	Zone     *string  `protobuf:"bytes,3,opt,name=zone,proto3,oneof" json:"zone,omitempty"`
+	Provider string   `protobuf:"bytes,4,opt,name=provider,proto3" json:"provider,omitempty"`
+	Taints   []*Taint `protobuf:"bytes,5,rep,name=taints,proto3" json:"taints,omitempty"`
+	// A cordoned cluster is given nothing new, and its outages are planned ones.
+	Cordoned     bool   `protobuf:"varint,6,opt,name=cordoned,proto3" json:"cordoned,omitempty"`
+	CordonReason string `protobuf:"bytes,7,opt,name=cordon_reason,json=cordonReason,proto3" json:"cordon_reason,omitempty"`
+	// For 30 days, in any unit that is the same for all clusters.
+	Cost *float64 `protobuf:"fixed64,8,opt,name=cost,proto3,oneof" json:"cost,omitempty"`
+	// Declared, within 0..1.
+	Availability *float64 `protobuf:"fixed64,9,opt,name=availability,proto3,oneof" json:"availability,omitempty"`
+	// Most units that the cluster is given. 0: no limit.
+	MaxUnits      uint64 `protobuf:"varint,10,opt,name=max_units,json=maxUnits,proto3" json:"max_units,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClusterPolicy) Reset() {
+	*x = ClusterPolicy{}
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClusterPolicy) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClusterPolicy) ProtoMessage() {}
+
+func (x *ClusterPolicy) ProtoReflect() protoreflect.Message {
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClusterPolicy.ProtoReflect.Descriptor instead.
+func (*ClusterPolicy) Descriptor() ([]byte, []int) {
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *ClusterPolicy) GetLabels() map[string]string {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
+}
+
+func (x *ClusterPolicy) GetRegion() string {
+	if x != nil && x.Region != nil {
+		return *x.Region
+	}
+	return ""
+}
+
+func (x *ClusterPolicy) GetZone() string {
+	if x != nil && x.Zone != nil {
+		return *x.Zone
+	}
+	return ""
+}
+
+func (x *ClusterPolicy) GetProvider() string {
+	if x != nil {
+		return x.Provider
+	}
+	return ""
+}
+
+func (x *ClusterPolicy) GetTaints() []*Taint {
+	if x != nil {
+		return x.Taints
+	}
+	return nil
+}
+
+func (x *ClusterPolicy) GetCordoned() bool {
+	if x != nil {
+		return x.Cordoned
+	}
+	return false
+}
+
+func (x *ClusterPolicy) GetCordonReason() string {
+	if x != nil {
+		return x.CordonReason
+	}
+	return ""
+}
+
+func (x *ClusterPolicy) GetCost() float64 {
+	if x != nil && x.Cost != nil {
+		return *x.Cost
+	}
+	return 0
+}
+
+func (x *ClusterPolicy) GetAvailability() float64 {
+	if x != nil && x.Availability != nil {
+		return *x.Availability
+	}
+	return 0
+}
+
+func (x *ClusterPolicy) GetMaxUnits() uint64 {
+	if x != nil {
+		return x.MaxUnits
+	}
+	return 0
+}
+
+// Taint keeps units that do not tolerate it away from a cluster.
+type Taint struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	Value         string                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	Effect        Taint_Effect           `protobuf:"varint,3,opt,name=effect,proto3,enum=oaas.pm.v1.Taint_Effect" json:"effect,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Taint) Reset() {
+	*x = Taint{}
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Taint) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Taint) ProtoMessage() {}
+
+func (x *Taint) ProtoReflect() protoreflect.Message {
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Taint.ProtoReflect.Descriptor instead.
+func (*Taint) Descriptor() ([]byte, []int) {
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Taint) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *Taint) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
+func (x *Taint) GetEffect() Taint_Effect {
+	if x != nil {
+		return x.Effect
+	}
+	return Taint_EFFECT_UNSPECIFIED
+}
+
+// Outage is a time in which a cluster was not healthy.
+type Outage struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Start *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=start,proto3" json:"start,omitempty"`
+	// Absent while it lasts.
+	End *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=end,proto3" json:"end,omitempty"`
+	// The cluster was cordoned.
+	Planned       bool `protobuf:"varint,3,opt,name=planned,proto3" json:"planned,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Outage) Reset() {
+	*x = Outage{}
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Outage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Outage) ProtoMessage() {}
+
+func (x *Outage) ProtoReflect() protoreflect.Message {
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Outage.ProtoReflect.Descriptor instead.
+func (*Outage) Descriptor() ([]byte, []int) {
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *Outage) GetStart() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Start
+	}
+	return nil
+}
+
+func (x *Outage) GetEnd() *timestamppb.Timestamp {
+	if x != nil {
+		return x.End
+	}
+	return nil
+}
+
+func (x *Outage) GetPlanned() bool {
+	if x != nil {
+		return x.Planned
+	}
+	return false
+}
+
+// OutageTotals sums up outages that have ended. Planned ones do not count.
+type OutageTotals struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Count   uint64                 `protobuf:"varint,1,opt,name=count,proto3" json:"count,omitempty"`
+	Seconds float64                `protobuf:"fixed64,2,opt,name=seconds,proto3" json:"seconds,omitempty"`
+	// Start of the first of them.
+	Since         *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=since,proto3" json:"since,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OutageTotals) Reset() {
+	*x = OutageTotals{}
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OutageTotals) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OutageTotals) ProtoMessage() {}
+
+func (x *OutageTotals) ProtoReflect() protoreflect.Message {
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OutageTotals.ProtoReflect.Descriptor instead.
+func (*OutageTotals) Descriptor() ([]byte, []int) {
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *OutageTotals) GetCount() uint64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *OutageTotals) GetSeconds() float64 {
+	if x != nil {
+		return x.Seconds
+	}
+	return 0
+}
+
+func (x *OutageTotals) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+// NodeResources sums up the nodes of a cluster.
+type NodeResources struct {
+	state                 protoimpl.MessageState `protogen:"open.v1"`
+	AllocatableMillicores *uint64                `protobuf:"varint,1,opt,name=allocatable_millicores,json=allocatableMillicores,proto3,oneof" json:"allocatable_millicores,omitempty"`
+	AllocatableBytes      *uint64                `protobuf:"varint,2,opt,name=allocatable_bytes,json=allocatableBytes,proto3,oneof" json:"allocatable_bytes,omitempty"`
+	FreeMillicores        *uint64                `protobuf:"varint,3,opt,name=free_millicores,json=freeMillicores,proto3,oneof" json:"free_millicores,omitempty"`
+	FreeBytes             *uint64                `protobuf:"varint,4,opt,name=free_bytes,json=freeBytes,proto3,oneof" json:"free_bytes,omitempty"`
+	unknownFields         protoimpl.UnknownFields
+	sizeCache             protoimpl.SizeCache
+}
+
+func (x *NodeResources) Reset() {
+	*x = NodeResources{}
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodeResources) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodeResources) ProtoMessage() {}
+
+func (x *NodeResources) ProtoReflect() protoreflect.Message {
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodeResources.ProtoReflect.Descriptor instead.
+func (*NodeResources) Descriptor() ([]byte, []int) {
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *NodeResources) GetAllocatableMillicores() uint64 {
+	if x != nil && x.AllocatableMillicores != nil {
+		return *x.AllocatableMillicores
+	}
+	return 0
+}
+
+func (x *NodeResources) GetAllocatableBytes() uint64 {
+	if x != nil && x.AllocatableBytes != nil {
+		return *x.AllocatableBytes
+	}
+	return 0
+}
+
+func (x *NodeResources) GetFreeMillicores() uint64 {
+	if x != nil && x.FreeMillicores != nil {
+		return *x.FreeMillicores
+	}
+	return 0
+}
+
+func (x *NodeResources) GetFreeBytes() uint64 {
+	if x != nil && x.FreeBytes != nil {
+		return *x.FreeBytes
+	}
+	return 0
+}
+
+// PlannerConfig is what operators say about the fleet as a whole. There is one.
+type PlannerConfig struct {
+	state     protoimpl.MessageState   `protogen:"open.v1"`
+	Domains   []*PlannerConfig_Domain  `protobuf:"bytes,1,rep,name=domains,proto3" json:"domains,omitempty"`
+	Latencies []*PlannerConfig_Latency `protobuf:"bytes,2,rep,name=latencies,proto3" json:"latencies,omitempty"`
+	// By name of the package.
+	Quotas map[string]*PlannerConfig_Quota `protobuf:"bytes,3,rep,name=quotas,proto3" json:"quotas,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Share of a cluster's losses that its zone and its region have in common.
+	ZoneShare   *float64 `protobuf:"fixed64,4,opt,name=zone_share,json=zoneShare,proto3,oneof" json:"zone_share,omitempty"`
+	RegionShare *float64 `protobuf:"fixed64,5,opt,name=region_share,json=regionShare,proto3,oneof" json:"region_share,omitempty"`
+	// How much better a new plan has to be before anything moves. Default 0.05.
+	Hysteresis    *float64 `protobuf:"fixed64,6,opt,name=hysteresis,proto3,oneof" json:"hysteresis,omitempty"`
+	ModifyIndex   uint64   `protobuf:"varint,7,opt,name=modify_index,json=modifyIndex,proto3" json:"modify_index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlannerConfig) Reset() {
+	*x = PlannerConfig{}
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlannerConfig) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlannerConfig) ProtoMessage() {}
+
+func (x *PlannerConfig) ProtoReflect() protoreflect.Message {
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlannerConfig.ProtoReflect.Descriptor instead.
+func (*PlannerConfig) Descriptor() ([]byte, []int) {
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *PlannerConfig) GetDomains() []*PlannerConfig_Domain {
+	if x != nil {
+		return x.Domains
+	}
+	return nil
+}
+
+func (x *PlannerConfig) GetLatencies() []*PlannerConfig_Latency {
+	if x != nil {
+		return x.Latencies
+	}
+	return nil
+}
+
+func (x *PlannerConfig) GetQuotas() map[string]*PlannerConfig_Quota {
+	if x != nil {
+		return x.Quotas
+	}
+	return nil
+}
+
+func (x *PlannerConfig) GetZoneShare() float64 {
+	if x != nil && x.ZoneShare != nil {
+		return *x.ZoneShare
+	}
+	return 0
+}
+
+func (x *PlannerConfig) GetRegionShare() float64 {
+	if x != nil && x.RegionShare != nil {
+		return *x.RegionShare
+	}
+	return 0
+}
+
+func (x *PlannerConfig) GetHysteresis() float64 {
+	if x != nil && x.Hysteresis != nil {
+		return *x.Hysteresis
+	}
+	return 0
+}
+
+func (x *PlannerConfig) GetModifyIndex() uint64 {
+	if x != nil {
+		return x.ModifyIndex
+	}
+	return 0
+}
+
 // Member is where a package manager node can be reached by its peers.
 type Member struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
@@ -1330,7 +1899,7 @@ type Member struct {
 
 func (x *Member) Reset() {
 	*x = Member{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[9]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1342,7 +1911,7 @@ func (x *Member) String() string {
 func (*Member) ProtoMessage() {}
 
 func (x *Member) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[9]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1355,7 +1924,7 @@ func (x *Member) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Member.ProtoReflect.Descriptor instead.
 func (*Member) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{9}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Member) GetServerId() string {
@@ -1439,7 +2008,7 @@ type Deletion struct {
 
 func (x *Deletion) Reset() {
 	*x = Deletion{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[10]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1451,7 +2020,7 @@ func (x *Deletion) String() string {
 func (*Deletion) ProtoMessage() {}
 
 func (x *Deletion) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[10]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1464,7 +2033,7 @@ func (x *Deletion) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Deletion.ProtoReflect.Descriptor instead.
 func (*Deletion) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{10}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Deletion) GetDeploymentUid() string {
@@ -1549,7 +2118,7 @@ type Reply struct {
 
 func (x *Reply) Reset() {
 	*x = Reply{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[11]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1561,7 +2130,7 @@ func (x *Reply) String() string {
 func (*Reply) ProtoMessage() {}
 
 func (x *Reply) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[11]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1574,7 +2143,7 @@ func (x *Reply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reply.ProtoReflect.Descriptor instead.
 func (*Reply) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{11}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Reply) GetKey() string {
@@ -1654,7 +2223,7 @@ type Autopilot struct {
 
 func (x *Autopilot) Reset() {
 	*x = Autopilot{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[12]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1666,7 +2235,7 @@ func (x *Autopilot) String() string {
 func (*Autopilot) ProtoMessage() {}
 
 func (x *Autopilot) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[12]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1679,7 +2248,7 @@ func (x *Autopilot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Autopilot.ProtoReflect.Descriptor instead.
 func (*Autopilot) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{12}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Autopilot) GetCleanupDeadServers() bool {
@@ -1762,7 +2331,7 @@ type AlarmKey struct {
 
 func (x *AlarmKey) Reset() {
 	*x = AlarmKey{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[13]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1774,7 +2343,7 @@ func (x *AlarmKey) String() string {
 func (*AlarmKey) ProtoMessage() {}
 
 func (x *AlarmKey) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[13]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1787,7 +2356,7 @@ func (x *AlarmKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlarmKey.ProtoReflect.Descriptor instead.
 func (*AlarmKey) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{13}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *AlarmKey) GetKind() AlarmKey_Kind {
@@ -1817,7 +2386,7 @@ type Alarm struct {
 
 func (x *Alarm) Reset() {
 	*x = Alarm{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[14]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1829,7 +2398,7 @@ func (x *Alarm) String() string {
 func (*Alarm) ProtoMessage() {}
 
 func (x *Alarm) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[14]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1842,7 +2411,7 @@ func (x *Alarm) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Alarm.ProtoReflect.Descriptor instead.
 func (*Alarm) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{14}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Alarm) GetKey() *AlarmKey {
@@ -1886,7 +2455,7 @@ type StagedPiece struct {
 
 func (x *StagedPiece) Reset() {
 	*x = StagedPiece{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[15]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1898,7 +2467,7 @@ func (x *StagedPiece) String() string {
 func (*StagedPiece) ProtoMessage() {}
 
 func (x *StagedPiece) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[15]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1911,7 +2480,7 @@ func (x *StagedPiece) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StagedPiece.ProtoReflect.Descriptor instead.
 func (*StagedPiece) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{15}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *StagedPiece) GetRestoreId() string {
@@ -1964,7 +2533,7 @@ type AuditNote struct {
 
 func (x *AuditNote) Reset() {
 	*x = AuditNote{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[16]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1976,7 +2545,7 @@ func (x *AuditNote) String() string {
 func (*AuditNote) ProtoMessage() {}
 
 func (x *AuditNote) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[16]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1989,7 +2558,7 @@ func (x *AuditNote) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditNote.ProtoReflect.Descriptor instead.
 func (*AuditNote) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{16}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *AuditNote) GetAction() string {
@@ -2048,7 +2617,7 @@ type AuditEntry struct {
 
 func (x *AuditEntry) Reset() {
 	*x = AuditEntry{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[17]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2060,7 +2629,7 @@ func (x *AuditEntry) String() string {
 func (*AuditEntry) ProtoMessage() {}
 
 func (x *AuditEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[17]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2073,7 +2642,7 @@ func (x *AuditEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditEntry.ProtoReflect.Descriptor instead.
 func (*AuditEntry) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{17}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *AuditEntry) GetIndex() uint64 {
@@ -2109,6 +2678,183 @@ func (x *AuditEntry) GetNote() *AuditNote {
 		return x.Note
 	}
 	return nil
+}
+
+type PlannerConfig_Domain struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name as the planner gives it to a region or a zone, or any other.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Empty: the domain is within no other.
+	Parent string `protobuf:"bytes,2,opt,name=parent,proto3" json:"parent,omitempty"`
+	// Within 0..1. Absent: it is taken from what the clusters share.
+	Availability  *float64 `protobuf:"fixed64,3,opt,name=availability,proto3,oneof" json:"availability,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlannerConfig_Domain) Reset() {
+	*x = PlannerConfig_Domain{}
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlannerConfig_Domain) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlannerConfig_Domain) ProtoMessage() {}
+
+func (x *PlannerConfig_Domain) ProtoReflect() protoreflect.Message {
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlannerConfig_Domain.ProtoReflect.Descriptor instead.
+func (*PlannerConfig_Domain) Descriptor() ([]byte, []int) {
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{14, 0}
+}
+
+func (x *PlannerConfig_Domain) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *PlannerConfig_Domain) GetParent() string {
+	if x != nil {
+		return x.Parent
+	}
+	return ""
+}
+
+func (x *PlannerConfig_Domain) GetAvailability() float64 {
+	if x != nil && x.Availability != nil {
+		return *x.Availability
+	}
+	return 0
+}
+
+type PlannerConfig_Latency struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Regions or clusters.
+	From          string  `protobuf:"bytes,1,opt,name=from,proto3" json:"from,omitempty"`
+	To            string  `protobuf:"bytes,2,opt,name=to,proto3" json:"to,omitempty"`
+	Milliseconds  float64 `protobuf:"fixed64,3,opt,name=milliseconds,proto3" json:"milliseconds,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlannerConfig_Latency) Reset() {
+	*x = PlannerConfig_Latency{}
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlannerConfig_Latency) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlannerConfig_Latency) ProtoMessage() {}
+
+func (x *PlannerConfig_Latency) ProtoReflect() protoreflect.Message {
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlannerConfig_Latency.ProtoReflect.Descriptor instead.
+func (*PlannerConfig_Latency) Descriptor() ([]byte, []int) {
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{14, 1}
+}
+
+func (x *PlannerConfig_Latency) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+func (x *PlannerConfig_Latency) GetTo() string {
+	if x != nil {
+		return x.To
+	}
+	return ""
+}
+
+func (x *PlannerConfig_Latency) GetMilliseconds() float64 {
+	if x != nil {
+		return x.Milliseconds
+	}
+	return 0
+}
+
+type PlannerConfig_Quota struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// 0: no limit.
+	MaxUnits      uint64 `protobuf:"varint,1,opt,name=max_units,json=maxUnits,proto3" json:"max_units,omitempty"`
+	MaxClusters   uint64 `protobuf:"varint,2,opt,name=max_clusters,json=maxClusters,proto3" json:"max_clusters,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlannerConfig_Quota) Reset() {
+	*x = PlannerConfig_Quota{}
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlannerConfig_Quota) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlannerConfig_Quota) ProtoMessage() {}
+
+func (x *PlannerConfig_Quota) ProtoReflect() protoreflect.Message {
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlannerConfig_Quota.ProtoReflect.Descriptor instead.
+func (*PlannerConfig_Quota) Descriptor() ([]byte, []int) {
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{14, 2}
+}
+
+func (x *PlannerConfig_Quota) GetMaxUnits() uint64 {
+	if x != nil {
+		return x.MaxUnits
+	}
+	return 0
+}
+
+func (x *PlannerConfig_Quota) GetMaxClusters() uint64 {
+	if x != nil {
+		return x.MaxClusters
+	}
+	return 0
 }
 
 var File_oaas_pm_v1_record_proto protoreflect.FileDescriptor
@@ -2202,7 +2948,7 @@ const file_oaas_pm_v1_record_proto_rawDesc = "" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x120\n" +
 	"\x05since\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x1c\n" +
-	"\tpermanent\x18\x04 \x01(\bR\tpermanent\"\xc0\x06\n" +
+	"\tpermanent\x18\x04 \x01(\bR\tpermanent\"\xcf\b\n" +
 	"\aCluster\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
 	"\x03uid\x18\x02 \x01(\tR\x03uid\x12\x18\n" +
@@ -2227,11 +2973,90 @@ const file_oaas_pm_v1_record_proto_rawDesc = "" +
 	"\fhealth_since\x18\x11 \x01(\v2\x1a.google.protobuf.TimestampR\vhealthSince\x127\n" +
 	"\tlast_seen\x18\x12 \x01(\v2\x1a.google.protobuf.TimestampR\blastSeen\x12!\n" +
 	"\fcreate_index\x18\x13 \x01(\x04R\vcreateIndex\x12!\n" +
-	"\fmodify_index\x18\x14 \x01(\x04R\vmodifyIndex\x1a9\n" +
+	"\fmodify_index\x18\x14 \x01(\x04R\vmodifyIndex\x121\n" +
+	"\x06policy\x18\x15 \x01(\v2\x19.oaas.pm.v1.ClusterPolicyR\x06policy\x12,\n" +
+	"\aoutages\x18\x16 \x03(\v2\x12.oaas.pm.v1.OutageR\aoutages\x120\n" +
+	"\x06totals\x18\x17 \x01(\v2\x18.oaas.pm.v1.OutageTotalsR\x06totals\x12A\n" +
+	"\x0eobserved_since\x18\x18 \x01(\v2\x1a.google.protobuf.TimestampR\robservedSince\x127\n" +
+	"\tresources\x18\x19 \x01(\v2\x19.oaas.pm.v1.NodeResourcesR\tresources\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\x0f\n" +
-	"\r_availability\"\x98\x02\n" +
+	"\r_availability\"\xd4\x03\n" +
+	"\rClusterPolicy\x12=\n" +
+	"\x06labels\x18\x01 \x03(\v2%.oaas.pm.v1.ClusterPolicy.LabelsEntryR\x06labels\x12\x1b\n" +
+	"\x06region\x18\x02 \x01(\tH\x00R\x06region\x88\x01\x01\x12\x17\n" +
+	"\x04zone\x18\x03 \x01(\tH\x01R\x04zone\x88\x01\x01\x12\x1a\n" +
+	"\bprovider\x18\x04 \x01(\tR\bprovider\x12)\n" +
+	"\x06taints\x18\x05 \x03(\v2\x11.oaas.pm.v1.TaintR\x06taints\x12\x1a\n" +
+	"\bcordoned\x18\x06 \x01(\bR\bcordoned\x12#\n" +
+	"\rcordon_reason\x18\a \x01(\tR\fcordonReason\x12\x17\n" +
+	"\x04cost\x18\b \x01(\x01H\x02R\x04cost\x88\x01\x01\x12'\n" +
+	"\favailability\x18\t \x01(\x01H\x03R\favailability\x88\x01\x01\x12\x1b\n" +
+	"\tmax_units\x18\n" +
+	" \x01(\x04R\bmaxUnits\x1a9\n" +
+	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\t\n" +
+	"\a_regionB\a\n" +
+	"\x05_zoneB\a\n" +
+	"\x05_costB\x0f\n" +
+	"\r_availability\"\xb6\x01\n" +
+	"\x05Taint\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\x120\n" +
+	"\x06effect\x18\x03 \x01(\x0e2\x18.oaas.pm.v1.Taint.EffectR\x06effect\"S\n" +
+	"\x06Effect\x12\x16\n" +
+	"\x12EFFECT_UNSPECIFIED\x10\x00\x12\x14\n" +
+	"\x10EFFECT_NO_SELECT\x10\x01\x12\x1b\n" +
+	"\x17EFFECT_PREFER_NO_SELECT\x10\x02\"\x82\x01\n" +
+	"\x06Outage\x120\n" +
+	"\x05start\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x05start\x12,\n" +
+	"\x03end\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x03end\x12\x18\n" +
+	"\aplanned\x18\x03 \x01(\bR\aplanned\"p\n" +
+	"\fOutageTotals\x12\x14\n" +
+	"\x05count\x18\x01 \x01(\x04R\x05count\x12\x18\n" +
+	"\aseconds\x18\x02 \x01(\x01R\aseconds\x120\n" +
+	"\x05since\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\"\xa3\x02\n" +
+	"\rNodeResources\x12:\n" +
+	"\x16allocatable_millicores\x18\x01 \x01(\x04H\x00R\x15allocatableMillicores\x88\x01\x01\x120\n" +
+	"\x11allocatable_bytes\x18\x02 \x01(\x04H\x01R\x10allocatableBytes\x88\x01\x01\x12,\n" +
+	"\x0ffree_millicores\x18\x03 \x01(\x04H\x02R\x0efreeMillicores\x88\x01\x01\x12\"\n" +
+	"\n" +
+	"free_bytes\x18\x04 \x01(\x04H\x03R\tfreeBytes\x88\x01\x01B\x19\n" +
+	"\x17_allocatable_millicoresB\x14\n" +
+	"\x12_allocatable_bytesB\x12\n" +
+	"\x10_free_millicoresB\r\n" +
+	"\v_free_bytes\"\xf6\x05\n" +
+	"\rPlannerConfig\x12:\n" +
+	"\adomains\x18\x01 \x03(\v2 .oaas.pm.v1.PlannerConfig.DomainR\adomains\x12?\n" +
+	"\tlatencies\x18\x02 \x03(\v2!.oaas.pm.v1.PlannerConfig.LatencyR\tlatencies\x12=\n" +
+	"\x06quotas\x18\x03 \x03(\v2%.oaas.pm.v1.PlannerConfig.QuotasEntryR\x06quotas\x12\"\n" +
+	"\n" +
+	"zone_share\x18\x04 \x01(\x01H\x00R\tzoneShare\x88\x01\x01\x12&\n" +
+	"\fregion_share\x18\x05 \x01(\x01H\x01R\vregionShare\x88\x01\x01\x12#\n" +
+	"\n" +
+	"hysteresis\x18\x06 \x01(\x01H\x02R\n" +
+	"hysteresis\x88\x01\x01\x12!\n" +
+	"\fmodify_index\x18\a \x01(\x04R\vmodifyIndex\x1an\n" +
+	"\x06Domain\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
+	"\x06parent\x18\x02 \x01(\tR\x06parent\x12'\n" +
+	"\favailability\x18\x03 \x01(\x01H\x00R\favailability\x88\x01\x01B\x0f\n" +
+	"\r_availability\x1aQ\n" +
+	"\aLatency\x12\x12\n" +
+	"\x04from\x18\x01 \x01(\tR\x04from\x12\x0e\n" +
+	"\x02to\x18\x02 \x01(\tR\x02to\x12\"\n" +
+	"\fmilliseconds\x18\x03 \x01(\x01R\fmilliseconds\x1aG\n" +
+	"\x05Quota\x12\x1b\n" +
+	"\tmax_units\x18\x01 \x01(\x04R\bmaxUnits\x12!\n" +
+	"\fmax_clusters\x18\x02 \x01(\x04R\vmaxClusters\x1aZ\n" +
+	"\vQuotasEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x125\n" +
+	"\x05value\x18\x02 \x01(\v2\x1f.oaas.pm.v1.PlannerConfig.QuotaR\x05value:\x028\x01B\r\n" +
+	"\v_zone_shareB\x0f\n" +
+	"\r_region_shareB\r\n" +
+	"\v_hysteresis\"\x98\x02\n" +
 	"\x06Member\x12\x1b\n" +
 	"\tserver_id\x18\x01 \x01(\tR\bserverId\x12!\n" +
 	"\fraft_address\x18\x02 \x01(\tR\vraftAddress\x12!\n" +
@@ -2331,77 +3156,104 @@ func file_oaas_pm_v1_record_proto_rawDescGZIP() []byte {
 	return file_oaas_pm_v1_record_proto_rawDescData
 }
 
-var file_oaas_pm_v1_record_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_oaas_pm_v1_record_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
+var file_oaas_pm_v1_record_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
+var file_oaas_pm_v1_record_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
 var file_oaas_pm_v1_record_proto_goTypes = []any{
 	(ClusterSource)(0),                 // 0: oaas.pm.v1.ClusterSource
 	(ClusterHealth)(0),                 // 1: oaas.pm.v1.ClusterHealth
-	(AlarmKey_Kind)(0),                 // 2: oaas.pm.v1.AlarmKey.Kind
-	(*SnapshotRecord)(nil),             // 3: oaas.pm.v1.SnapshotRecord
-	(*Meta)(nil),                       // 4: oaas.pm.v1.Meta
-	(*Package)(nil),                    // 5: oaas.pm.v1.Package
-	(*Deployment)(nil),                 // 6: oaas.pm.v1.Deployment
-	(*Plan)(nil),                       // 7: oaas.pm.v1.Plan
-	(*Unit)(nil),                       // 8: oaas.pm.v1.Unit
-	(*Ack)(nil),                        // 9: oaas.pm.v1.Ack
-	(*Waiting)(nil),                    // 10: oaas.pm.v1.Waiting
-	(*Cluster)(nil),                    // 11: oaas.pm.v1.Cluster
-	(*Member)(nil),                     // 12: oaas.pm.v1.Member
-	(*Deletion)(nil),                   // 13: oaas.pm.v1.Deletion
-	(*Reply)(nil),                      // 14: oaas.pm.v1.Reply
-	(*Autopilot)(nil),                  // 15: oaas.pm.v1.Autopilot
-	(*AlarmKey)(nil),                   // 16: oaas.pm.v1.AlarmKey
-	(*Alarm)(nil),                      // 17: oaas.pm.v1.Alarm
-	(*StagedPiece)(nil),                // 18: oaas.pm.v1.StagedPiece
-	(*AuditNote)(nil),                  // 19: oaas.pm.v1.AuditNote
-	(*AuditEntry)(nil),                 // 20: oaas.pm.v1.AuditEntry
-	nil,                                // 21: oaas.pm.v1.Cluster.LabelsEntry
-	(*timestamppb.Timestamp)(nil),      // 22: google.protobuf.Timestamp
-	(*oaaspb.ClassRuntimeSummary)(nil), // 23: oaas.runtime.ClassRuntimeSummary
-	(*durationpb.Duration)(nil),        // 24: google.protobuf.Duration
+	(Taint_Effect)(0),                  // 2: oaas.pm.v1.Taint.Effect
+	(AlarmKey_Kind)(0),                 // 3: oaas.pm.v1.AlarmKey.Kind
+	(*SnapshotRecord)(nil),             // 4: oaas.pm.v1.SnapshotRecord
+	(*Meta)(nil),                       // 5: oaas.pm.v1.Meta
+	(*Package)(nil),                    // 6: oaas.pm.v1.Package
+	(*Deployment)(nil),                 // 7: oaas.pm.v1.Deployment
+	(*Plan)(nil),                       // 8: oaas.pm.v1.Plan
+	(*Unit)(nil),                       // 9: oaas.pm.v1.Unit
+	(*Ack)(nil),                        // 10: oaas.pm.v1.Ack
+	(*Waiting)(nil),                    // 11: oaas.pm.v1.Waiting
+	(*Cluster)(nil),                    // 12: oaas.pm.v1.Cluster
+	(*ClusterPolicy)(nil),              // 13: oaas.pm.v1.ClusterPolicy
+	(*Taint)(nil),                      // 14: oaas.pm.v1.Taint
+	(*Outage)(nil),                     // 15: oaas.pm.v1.Outage
+	(*OutageTotals)(nil),               // 16: oaas.pm.v1.OutageTotals
+	(*NodeResources)(nil),              // 17: oaas.pm.v1.NodeResources
+	(*PlannerConfig)(nil),              // 18: oaas.pm.v1.PlannerConfig
+	(*Member)(nil),                     // 19: oaas.pm.v1.Member
+	(*Deletion)(nil),                   // 20: oaas.pm.v1.Deletion
+	(*Reply)(nil),                      // 21: oaas.pm.v1.Reply
+	(*Autopilot)(nil),                  // 22: oaas.pm.v1.Autopilot
+	(*AlarmKey)(nil),                   // 23: oaas.pm.v1.AlarmKey
+	(*Alarm)(nil),                      // 24: oaas.pm.v1.Alarm
+	(*StagedPiece)(nil),                // 25: oaas.pm.v1.StagedPiece
+	(*AuditNote)(nil),                  // 26: oaas.pm.v1.AuditNote
+	(*AuditEntry)(nil),                 // 27: oaas.pm.v1.AuditEntry
+	nil,                                // 28: oaas.pm.v1.Cluster.LabelsEntry
+	nil,                                // 29: oaas.pm.v1.ClusterPolicy.LabelsEntry
+	(*PlannerConfig_Domain)(nil),       // 30: oaas.pm.v1.PlannerConfig.Domain
+	(*PlannerConfig_Latency)(nil),      // 31: oaas.pm.v1.PlannerConfig.Latency
+	(*PlannerConfig_Quota)(nil),        // 32: oaas.pm.v1.PlannerConfig.Quota
+	nil,                                // 33: oaas.pm.v1.PlannerConfig.QuotasEntry
+	(*timestamppb.Timestamp)(nil),      // 34: google.protobuf.Timestamp
+	(*oaaspb.ClassRuntimeSummary)(nil), // 35: oaas.runtime.ClassRuntimeSummary
+	(*durationpb.Duration)(nil),        // 36: google.protobuf.Duration
 }
 var file_oaas_pm_v1_record_proto_depIdxs = []int32{
-	4,  // 0: oaas.pm.v1.SnapshotRecord.meta:type_name -> oaas.pm.v1.Meta
-	5,  // 1: oaas.pm.v1.SnapshotRecord.package:type_name -> oaas.pm.v1.Package
-	6,  // 2: oaas.pm.v1.SnapshotRecord.deployment:type_name -> oaas.pm.v1.Deployment
-	7,  // 3: oaas.pm.v1.SnapshotRecord.plan:type_name -> oaas.pm.v1.Plan
-	8,  // 4: oaas.pm.v1.SnapshotRecord.unit:type_name -> oaas.pm.v1.Unit
-	11, // 5: oaas.pm.v1.SnapshotRecord.cluster:type_name -> oaas.pm.v1.Cluster
-	12, // 6: oaas.pm.v1.SnapshotRecord.member:type_name -> oaas.pm.v1.Member
-	13, // 7: oaas.pm.v1.SnapshotRecord.deletion:type_name -> oaas.pm.v1.Deletion
-	14, // 8: oaas.pm.v1.SnapshotRecord.reply:type_name -> oaas.pm.v1.Reply
-	15, // 9: oaas.pm.v1.SnapshotRecord.autopilot:type_name -> oaas.pm.v1.Autopilot
-	17, // 10: oaas.pm.v1.SnapshotRecord.alarm:type_name -> oaas.pm.v1.Alarm
-	18, // 11: oaas.pm.v1.SnapshotRecord.staged_piece:type_name -> oaas.pm.v1.StagedPiece
-	20, // 12: oaas.pm.v1.SnapshotRecord.audit_entry:type_name -> oaas.pm.v1.AuditEntry
-	22, // 13: oaas.pm.v1.Meta.time:type_name -> google.protobuf.Timestamp
-	22, // 14: oaas.pm.v1.Unit.created_at:type_name -> google.protobuf.Timestamp
-	9,  // 15: oaas.pm.v1.Unit.ack:type_name -> oaas.pm.v1.Ack
-	23, // 16: oaas.pm.v1.Unit.runtime:type_name -> oaas.runtime.ClassRuntimeSummary
-	10, // 17: oaas.pm.v1.Unit.waiting:type_name -> oaas.pm.v1.Waiting
-	22, // 18: oaas.pm.v1.Ack.time:type_name -> google.protobuf.Timestamp
-	22, // 19: oaas.pm.v1.Waiting.since:type_name -> google.protobuf.Timestamp
+	5,  // 0: oaas.pm.v1.SnapshotRecord.meta:type_name -> oaas.pm.v1.Meta
+	6,  // 1: oaas.pm.v1.SnapshotRecord.package:type_name -> oaas.pm.v1.Package
+	7,  // 2: oaas.pm.v1.SnapshotRecord.deployment:type_name -> oaas.pm.v1.Deployment
+	8,  // 3: oaas.pm.v1.SnapshotRecord.plan:type_name -> oaas.pm.v1.Plan
+	9,  // 4: oaas.pm.v1.SnapshotRecord.unit:type_name -> oaas.pm.v1.Unit
+	12, // 5: oaas.pm.v1.SnapshotRecord.cluster:type_name -> oaas.pm.v1.Cluster
+	19, // 6: oaas.pm.v1.SnapshotRecord.member:type_name -> oaas.pm.v1.Member
+	20, // 7: oaas.pm.v1.SnapshotRecord.deletion:type_name -> oaas.pm.v1.Deletion
+	21, // 8: oaas.pm.v1.SnapshotRecord.reply:type_name -> oaas.pm.v1.Reply
+	22, // 9: oaas.pm.v1.SnapshotRecord.autopilot:type_name -> oaas.pm.v1.Autopilot
+	24, // 10: oaas.pm.v1.SnapshotRecord.alarm:type_name -> oaas.pm.v1.Alarm
+	25, // 11: oaas.pm.v1.SnapshotRecord.staged_piece:type_name -> oaas.pm.v1.StagedPiece
+	27, // 12: oaas.pm.v1.SnapshotRecord.audit_entry:type_name -> oaas.pm.v1.AuditEntry
+	34, // 13: oaas.pm.v1.Meta.time:type_name -> google.protobuf.Timestamp
+	34, // 14: oaas.pm.v1.Unit.created_at:type_name -> google.protobuf.Timestamp
+	10, // 15: oaas.pm.v1.Unit.ack:type_name -> oaas.pm.v1.Ack
+	35, // 16: oaas.pm.v1.Unit.runtime:type_name -> oaas.runtime.ClassRuntimeSummary
+	11, // 17: oaas.pm.v1.Unit.waiting:type_name -> oaas.pm.v1.Waiting
+	34, // 18: oaas.pm.v1.Ack.time:type_name -> google.protobuf.Timestamp
+	34, // 19: oaas.pm.v1.Waiting.since:type_name -> google.protobuf.Timestamp
 	0,  // 20: oaas.pm.v1.Cluster.source:type_name -> oaas.pm.v1.ClusterSource
-	21, // 21: oaas.pm.v1.Cluster.labels:type_name -> oaas.pm.v1.Cluster.LabelsEntry
+	28, // 21: oaas.pm.v1.Cluster.labels:type_name -> oaas.pm.v1.Cluster.LabelsEntry
 	1,  // 22: oaas.pm.v1.Cluster.health:type_name -> oaas.pm.v1.ClusterHealth
-	22, // 23: oaas.pm.v1.Cluster.health_since:type_name -> google.protobuf.Timestamp
-	22, // 24: oaas.pm.v1.Cluster.last_seen:type_name -> google.protobuf.Timestamp
-	22, // 25: oaas.pm.v1.Deletion.deleted_at:type_name -> google.protobuf.Timestamp
-	22, // 26: oaas.pm.v1.Reply.time:type_name -> google.protobuf.Timestamp
-	24, // 27: oaas.pm.v1.Autopilot.dead_server_grace:type_name -> google.protobuf.Duration
-	24, // 28: oaas.pm.v1.Autopilot.last_contact_threshold:type_name -> google.protobuf.Duration
-	24, // 29: oaas.pm.v1.Autopilot.server_stabilization:type_name -> google.protobuf.Duration
-	2,  // 30: oaas.pm.v1.AlarmKey.kind:type_name -> oaas.pm.v1.AlarmKey.Kind
-	16, // 31: oaas.pm.v1.Alarm.key:type_name -> oaas.pm.v1.AlarmKey
-	22, // 32: oaas.pm.v1.Alarm.since:type_name -> google.protobuf.Timestamp
-	22, // 33: oaas.pm.v1.StagedPiece.time:type_name -> google.protobuf.Timestamp
-	22, // 34: oaas.pm.v1.AuditEntry.time:type_name -> google.protobuf.Timestamp
-	19, // 35: oaas.pm.v1.AuditEntry.note:type_name -> oaas.pm.v1.AuditNote
-	36, // [36:36] is the sub-list for method output_type
-	36, // [36:36] is the sub-list for method input_type
-	36, // [36:36] is the sub-list for extension type_name
-	36, // [36:36] is the sub-list for extension extendee
-	0,  // [0:36] is the sub-list for field type_name
+	34, // 23: oaas.pm.v1.Cluster.health_since:type_name -> google.protobuf.Timestamp
+	34, // 24: oaas.pm.v1.Cluster.last_seen:type_name -> google.protobuf.Timestamp
+	13, // 25: oaas.pm.v1.Cluster.policy:type_name -> oaas.pm.v1.ClusterPolicy
+	15, // 26: oaas.pm.v1.Cluster.outages:type_name -> oaas.pm.v1.Outage
+	16, // 27: oaas.pm.v1.Cluster.totals:type_name -> oaas.pm.v1.OutageTotals
+	34, // 28: oaas.pm.v1.Cluster.observed_since:type_name -> google.protobuf.Timestamp
+	17, // 29: oaas.pm.v1.Cluster.resources:type_name -> oaas.pm.v1.NodeResources
+	29, // 30: oaas.pm.v1.ClusterPolicy.labels:type_name -> oaas.pm.v1.ClusterPolicy.LabelsEntry
+	14, // 31: oaas.pm.v1.ClusterPolicy.taints:type_name -> oaas.pm.v1.Taint
+	2,  // 32: oaas.pm.v1.Taint.effect:type_name -> oaas.pm.v1.Taint.Effect
+	34, // 33: oaas.pm.v1.Outage.start:type_name -> google.protobuf.Timestamp
+	34, // 34: oaas.pm.v1.Outage.end:type_name -> google.protobuf.Timestamp
+	34, // 35: oaas.pm.v1.OutageTotals.since:type_name -> google.protobuf.Timestamp
+	30, // 36: oaas.pm.v1.PlannerConfig.domains:type_name -> oaas.pm.v1.PlannerConfig.Domain
+	31, // 37: oaas.pm.v1.PlannerConfig.latencies:type_name -> oaas.pm.v1.PlannerConfig.Latency
+	33, // 38: oaas.pm.v1.PlannerConfig.quotas:type_name -> oaas.pm.v1.PlannerConfig.QuotasEntry
+	34, // 39: oaas.pm.v1.Deletion.deleted_at:type_name -> google.protobuf.Timestamp
+	34, // 40: oaas.pm.v1.Reply.time:type_name -> google.protobuf.Timestamp
+	36, // 41: oaas.pm.v1.Autopilot.dead_server_grace:type_name -> google.protobuf.Duration
+	36, // 42: oaas.pm.v1.Autopilot.last_contact_threshold:type_name -> google.protobuf.Duration
+	36, // 43: oaas.pm.v1.Autopilot.server_stabilization:type_name -> google.protobuf.Duration
+	3,  // 44: oaas.pm.v1.AlarmKey.kind:type_name -> oaas.pm.v1.AlarmKey.Kind
+	23, // 45: oaas.pm.v1.Alarm.key:type_name -> oaas.pm.v1.AlarmKey
+	34, // 46: oaas.pm.v1.Alarm.since:type_name -> google.protobuf.Timestamp
+	34, // 47: oaas.pm.v1.StagedPiece.time:type_name -> google.protobuf.Timestamp
+	34, // 48: oaas.pm.v1.AuditEntry.time:type_name -> google.protobuf.Timestamp
+	26, // 49: oaas.pm.v1.AuditEntry.note:type_name -> oaas.pm.v1.AuditNote
+	32, // 50: oaas.pm.v1.PlannerConfig.QuotasEntry.value:type_name -> oaas.pm.v1.PlannerConfig.Quota
+	51, // [51:51] is the sub-list for method output_type
+	51, // [51:51] is the sub-list for method input_type
+	51, // [51:51] is the sub-list for extension type_name
+	51, // [51:51] is the sub-list for extension extendee
+	0,  // [0:51] is the sub-list for field type_name
 }
 
 func init() { file_oaas_pm_v1_record_proto_init() }
@@ -2425,13 +3277,17 @@ func file_oaas_pm_v1_record_proto_init() {
 		(*SnapshotRecord_AuditEntry)(nil),
 	}
 	file_oaas_pm_v1_record_proto_msgTypes[8].OneofWrappers = []any{}
+	file_oaas_pm_v1_record_proto_msgTypes[9].OneofWrappers = []any{}
+	file_oaas_pm_v1_record_proto_msgTypes[13].OneofWrappers = []any{}
+	file_oaas_pm_v1_record_proto_msgTypes[14].OneofWrappers = []any{}
+	file_oaas_pm_v1_record_proto_msgTypes[26].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_oaas_pm_v1_record_proto_rawDesc), len(file_oaas_pm_v1_record_proto_rawDesc)),
-			NumEnums:      3,
-			NumMessages:   19,
+			NumEnums:      4,
+			NumMessages:   30,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -15,6 +15,16 @@
 // capacity. [Infer] makes a tree of no more than labels and availabilities, by an
 // assumed share of common outages.
 //
+// # Measurement
+//
+// [Measure] estimates the availability of a cluster from the outages that were seen,
+// with a lower bound that may be promised: few of them in little time prove little.
+// What is not known about a cluster is assumed as a [Prior], which [FleetPrior]
+// estimates from all clusters. Outages that clusters of a domain have together count
+// for the domain ([Split]), not for the clusters, as the tree would otherwise count
+// them twice. What is old counts less, half of it every [HalfLife]; a history without
+// an outage therefore never counts for more than about 130 days.
+//
 // # Precision
 //
 // An availability of nine nines differs from 1 by 1e-9, and 1-A computed from

@@ -95,3 +95,46 @@ func TestEqualsTheLiteralRule(t *testing.T) {
 		}
 	})
 }
+
+// What callers rely on, whatever the rule is: ids without a gap, a fair share of the
+// partitions for every member, and no member twice before all had a replica.
+func TestTableIsFairAndNumberedWithoutAGap(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		members := rapid.SliceOfN(rapid.Uint64Range(0, 20), 1, 12).Draw(t, "members")
+		p := rapid.IntRange(1, 60).Draw(t, "partitions")
+		r := rapid.IntRange(1, 12).Draw(t, "replicas")
+		distinct := map[uint64]bool{}
+		for _, m := range members {
+			distinct[m] = true
+		}
+		first := map[uint64]int{}
+		next := uint64(1)
+		for i, entry := range shard.Assign(p, r, members) {
+			if len(entry.Replica) != r || len(entry.ShardIDs) != r || entry.Primary != entry.ShardIDs[0] {
+				t.Fatalf("partition %d: %+v", i, entry)
+			}
+			for _, id := range entry.ShardIDs {
+				if id != next {
+					t.Fatalf("partition %d: id %d, want %d", i, id, next)
+				}
+				next++
+			}
+			first[entry.Replica[0]]++
+			around := map[uint64]bool{}
+			for _, owner := range entry.Replica[:min(r, len(distinct))] {
+				if !distinct[owner] || around[owner] {
+					t.Fatalf("partition %d: owners %v of %v", i, entry.Replica, members)
+				}
+				around[owner] = true
+			}
+		}
+		if next != uint64(p*r)+1 {
+			t.Fatalf("%d ids for %d partitions of %d replicas", next-1, p, r)
+		}
+		for m := range distinct {
+			if n := first[m]; n < p/len(distinct) || n > (p+len(distinct)-1)/len(distinct) {
+				t.Fatalf("member %d owns %d of %d partitions first, of %d members", m, n, p, len(distinct))
+			}
+		}
+	})
+}

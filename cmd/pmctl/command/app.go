@@ -2,6 +2,7 @@ package command
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -81,6 +82,9 @@ func Run(ctx context.Context, args []string, s Surroundings) int {
 		// Cobra checks command, flags and arguments before the first hook.
 		err = &usageError{err}
 	}
+	if done := new(planOutcome); errors.As(err, &done) && done.err == nil {
+		return done.code
+	}
 	a.report(err)
 	return exitCode(err)
 }
@@ -101,7 +105,7 @@ Servers come from --server, from --context, from PMCTL_SERVER, or from the curre
 context of ~/.config/oaas/pmctl.yaml, in this order; otherwise ` + defaultServer + `.
 
 Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 conflict, 5 unreachable or
-out of time.`,
+out of time. Those of plan and simulate: 0 no change, 1 change, 2 error.`,
 		Version:       version.Version,
 		SilenceUsage:  true,
 		SilenceErrors: true,
@@ -121,6 +125,7 @@ out of time.`,
 	root.AddCommand(a.operatorCommands()...)
 	root.AddCommand(
 		a.applyCommand(), a.getCommand(), a.describeCommand(), a.deleteCommand(), a.rolloutCommand(), a.eventsCommand(),
+		a.planCommand(), a.explainCommand(), a.simulateCommand(),
 		a.configCommand(), a.versionCommand(),
 	)
 	return root, started

@@ -65,9 +65,12 @@ func exitCode(err error) int {
 		timeout *timeoutError
 		refused *refusedError
 	)
+	var plan *planOutcome
 	switch {
 	case err == nil:
 		return ExitOK
+	case errors.As(err, &plan):
+		return plan.code
 	case errors.As(err, &usage):
 		return ExitUsage
 	case errors.As(err, &missing), client.IsNotFound(err):

@@ -1,0 +1,116 @@
+package api
+
+import (
+	"net/http"
+
+	"oaas.io/control-plane/model"
+	"oaas.io/control-plane/registry"
+	"oaas.io/control-plane/scheduler"
+)
+
+// The deployments that one simulation plans. The rest is only counted.
+const (
+	defaultSimulated = 100
+	maxSimulated     = 1000
+	// maxSelectors bounds the selectors and the keys of one scenario.
+	maxSelectors = 1000
+)
+
+// preview is the answer to ?dry_run on a deployment.
+type preview struct {
+	DryRun       bool                 `json:"dry_run"`
+	Key          string               `json:"key"`
+	Change       registry.Change      `json:"change"`
+	Environments []registry.EnvChange `json:"environments"`
+	Plan         *scheduler.Plan      `json:"plan"`
+}
+
+// previewDeployment tells what posting the deployment would do. Every node can: it
+// takes a read, not a write.
+func (s *Server) previewDeployment(w http.ResponseWriter, r *http.Request, dep *model.OClassDeployment) error {
+	pre, err := precondition(r.Header)
+	if err != nil {
+		return err
+	}
+	snap, err := s.read(w, r)
+	if err != nil {
+		return err
+	}
+	p, err := s.opts.Registry.Preview(snap, dep, pre)
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, preview{DryRun: true, Key: p.Key, Change: p.Change, Environments: p.Envs, Plan: p.Plan})
+}
+
+// scenario is the body of a simulation.
+type scenario struct {
+	Lose        []string `json:"lose"`
+	Target      *float64 `json:"target"`
+	Deployments []string `json:"deployments"`
+	Limit       *int     `json:"limit"`
+}
+
+type simulation struct {
+	// Lost environments by name.
+	Lost []string `json:"lost"`
+	// Affected deployments, those beyond the limit included.
+	Affected int `json:"affected"`
+	// Changed, Missed and Failed count the deployments below: those that would move,
+	// those whose target would not be met, and those that could not be planned.
+	Changed     int         `json:"changed"`
+	Missed      int         `json:"missed"`
+	Failed      int         `json:"failed"`
+	Deployments []simulated `json:"deployments"`
+}
+
+type simulated struct {
+	Key    string          `json:"key"`
+	Before []string        `json:"before"`
+	Plan   *scheduler.Plan `json:"plan,omitempty"`
+	// Error says why there is no plan.
+	Error string `json:"error,omitempty"`
+}
+
+// simulate plans deployments as if something had happened.
+func (s *Server) simulate(w http.ResponseWriter, r *http.Request) error {
+	var in scenario
+	if _, err := readWish(w, r, &in); err != nil {
+		return err
+	}
+	want := registry.Scenario{Lose: in.Lose, Target: in.Target, Keys: in.Deployments, Limit: defaultSimulated}
+	if in.Limit != nil {
+		want.Limit = *in.Limit
+	}
+	switch {
+	case want.Limit < 1 || want.Limit > maxSimulated:
+		return fail(registry.InvalidArgument, "limit is within 1..%d", maxSimulated)
+	case len(want.Lose) > maxSelectors || len(want.Keys) > maxSelectors:
+		return fail(registry.InvalidArgument, "At most %d selectors and %d deployments at a time", maxSelectors, maxSelectors)
+	case len(want.Lose) == 0 && want.Target == nil && len(want.Keys) == 0:
+		return fail(registry.InvalidArgument, "The scenario is empty: say what is lost, another target, or which deployments to plan again")
+	}
+	snap, err := s.read(w, r)
+	if err != nil {
+		return err
+	}
+	got, err := s.opts.Registry.Simulate(snap, want)
+	if err != nil {
+		return err
+	}
+	out := simulation{Lost: got.Lost, Affected: got.Affected, Deployments: []simulated{}}
+	for _, d := range got.Deployments {
+		one := simulated{Key: d.Key, Before: d.Before, Plan: d.Plan}
+		switch {
+		case d.Err != nil:
+			one.Error, out.Failed = d.Err.Error(), out.Failed+1
+		case !d.Plan.TargetMet:
+			out.Missed++
+		}
+		if d.Plan != nil && len(d.Plan.Changes.Add)+len(d.Plan.Changes.Remove) > 0 {
+			out.Changed++
+		}
+		out.Deployments = append(out.Deployments, one)
+	}
+	return writeJSON(w, http.StatusOK, out)
+}

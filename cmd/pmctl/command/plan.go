@@ -1,0 +1,290 @@
+package command
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"oaas.io/control-plane/api/client"
+)
+
+// The exit codes of the commands that plan: scripts ask whether there is something to
+// do.
+const (
+	exitChange    = 1
+	exitPlanError = 2
+)
+
+// planOutcome is what a command that plans came to.
+type planOutcome struct {
+	code int
+	// err is nil unless the code is exitPlanError.
+	err error
+}
+
+func (e *planOutcome) Error() string {
+	if e.err == nil {
+		return "there are changes"
+	}
+	return e.err.Error()
+}
+
+func (e *planOutcome) Unwrap() error { return e.err }
+
+// outcome gives the error of a command that plans; usage errors stay what they are,
+// and have the same exit code.
+func outcome(changed bool, err error) error {
+	switch {
+	case err != nil:
+		return &planOutcome{code: exitPlanError, err: err}
+	case changed:
+		return &planOutcome{code: exitChange}
+	default:
+		return nil
+	}
+}
+
+// planDocument is a plan as the server tells it.
+type planDocument struct {
+	Clusters    []string `json:"clusters"`
+	Mode        string   `json:"mode"`
+	Summary     string   `json:"summary"`
+	TargetMet   bool     `json:"target_met"`
+	Changes     struct{ Keep, Add, Remove []string }
+	Explanation struct {
+		Counts     map[string]int
+		Candidates []struct {
+			Cluster, Verdict, Stage, Code, Message string
+			Availability                           *float64
+		}
+		Warnings    []struct{ Code, Message string }
+		Relaxations []struct{ Code, Message string }
+	}
+}
+
+func (a *app) planCommand() *cobra.Command {
+	var files []string
+	var format string
+	cmd := &cobra.Command{
+		Use:   "plan -f FILE|DIR|-",
+		Short: "Show what apply would do to deployments",
+		Long: `Show what applying the deployments of YAML or JSON files would do, and why. Nothing
+is changed. The packages have to be applied before; those in the files are not.
+
+Exit codes: 0 no change, 1 change, 2 error.`,
+		Example: `  pmctl plan -f shop.yaml
+  pmctl plan -f shop.yaml -o json`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if len(files) == 0 {
+				return usagef("-f is required: a file, a directory, or - for standard input")
+			}
+			if err := checkPlanFormat(format); err != nil {
+				return err
+			}
+			changed, err := a.plan(cmd.Context(), files, format)
+			return outcome(changed, err)
+		},
+	}
+	fileFlag(cmd, &files)
+	planFormatFlag(cmd, &format)
+	return cmd
+}
+
+func planFormatFlag(cmd *cobra.Command, format *string) {
+	cmd.Flags().StringVarP(format, "output", "o", "text", "text or json")
+	complete(cmd, "output", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+		return []string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp
+	})
+}
+
+func checkPlanFormat(format string) error {
+	if format != "text" && format != "json" {
+		return usagef("-o is text or json, not %q", format)
+	}
+	return nil
+}
+
+func (a *app) plan(ctx context.Context, files []string, format string) (changed bool, err error) {
+	m, err := a.readManifest(files)
+	if err != nil {
+		return false, err
+	}
+	c, err := a.client()
+	if err != nil {
+		return false, err
+	}
+	for _, d := range m.deployments {
+		raw, err := c.Preview(ctx, d.doc)
+		if err != nil {
+			return false, fmt.Errorf("%s: deployment %s: %w", d.at, d.doc.Key, err)
+		}
+		var got struct {
+			Key, Change  string
+			Environments []struct{ Env, Change string }
+			Plan         planDocument
+		}
+		if err := json.Unmarshal(raw, &got); err != nil {
+			return false, fmt.Errorf("deployment %s: the answer cannot be read: %w", d.doc.Key, err)
+		}
+		changed = changed || got.Change != "none"
+		if format == "json" {
+			a.printf("%s\n", raw)
+			continue
+		}
+		a.printf("deployment/%s: %s\n", got.Key, got.Change)
+		signs := map[string]string{"create": "+", "update": "~", "remove": "-", "none": " "}
+		for _, e := range got.Environments {
+			a.printf("  %s %s\n", signs[e.Change], e.Env)
+		}
+		a.explainPlan(&got.Plan)
+	}
+	return changed, nil
+}
+
+func (a *app) explainCommand() *cobra.Command {
+	var format string
+	cmd := &cobra.Command{
+		Use:               "explain KEY",
+		Short:             "Show why a deployment runs where it does",
+		Long:              "Show the last plan of a deployment: what was chosen, what not, and why.",
+		Example:           "  pmctl explain shop.Cart",
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: a.completeDeployments,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := checkPlanFormat(format); err != nil {
+				return err
+			}
+			c, err := a.client()
+			if err != nil {
+				return err
+			}
+			raw, err := c.Plan(cmd.Context(), strings.TrimPrefix(args[0], "deployment/"))
+			if err != nil {
+				return err
+			}
+			if format == "json" {
+				a.printf("%s\n", raw)
+				return nil
+			}
+			var p planDocument
+			if err := json.Unmarshal(raw, &p); err != nil {
+				return fmt.Errorf("the plan cannot be read: %w", err)
+			}
+			a.explainPlan(&p)
+			return nil
+		},
+	}
+	planFormatFlag(cmd, &format)
+	return cmd
+}
+
+// explainPlan writes a plan for people: the answer first, then the reasons.
+func (a *app) explainPlan(p *planDocument) {
+	a.printf("%s\n", p.Summary)
+	for _, w := range p.Explanation.Warnings {
+		a.printf("warning: %s (%s)\n", w.Message, w.Code)
+	}
+	for _, r := range p.Explanation.Relaxations {
+		a.printf("would do: %s (%s)\n", r.Message, r.Code)
+	}
+	total := 0
+	for _, n := range p.Explanation.Counts {
+		total += n
+	}
+	for _, c := range p.Explanation.Candidates {
+		a.printf("  %-8s %s (%s)\n", c.Verdict, c.Message, c.Code)
+	}
+	if more := total - len(p.Explanation.Candidates); more > 0 {
+		a.printf("  and %d more\n", more)
+	}
+}
+
+func (a *app) simulateCommand() *cobra.Command {
+	var s client.Scenario
+	var target, format string
+	cmd := &cobra.Command{
+		Use:   "simulate [KEY...]",
+		Short: "Show what would become of deployments if environments were lost or the target were another",
+		Long: `Plan deployments as if something had happened, and change nothing. Without keys
+those are planned that run in what is lost, or all for another target.
+
+Exit codes: 0 no change, 1 change, 2 error, or a deployment that could not be planned.`,
+		Example: `  pmctl simulate --lose region=eu-1
+  pmctl simulate --lose env=edge-7 --lose env=edge-8 shop.Cart
+  pmctl simulate --target 0.9999 shop.Cart`,
+		ValidArgsFunction: a.completeDeployments,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := checkPlanFormat(format); err != nil {
+				return err
+			}
+			for _, key := range args {
+				s.Deployments = append(s.Deployments, strings.TrimPrefix(key, "deployment/"))
+			}
+			if target != "" {
+				p, err := strconv.ParseFloat(target, 64)
+				if err != nil {
+					return usagef("--target is a number within 0..1, not %q", target)
+				}
+				s.Target = &p
+			}
+			if len(s.Lose) == 0 && s.Target == nil && len(args) == 0 {
+				return usagef("say what is lost with --lose, another --target, or which deployments to plan again")
+			}
+			changed, err := a.simulate(cmd.Context(), s, format)
+			return outcome(changed, err)
+		},
+	}
+	cmd.Flags().StringSliceVar(&s.Lose, "lose", nil, "environments that are lost: region=NAME, zone=NAME, env=NAME or LABEL=VALUE")
+	cmd.Flags().StringVar(&target, "target", "", "availability that the deployments are to have, within 0..1")
+	cmd.Flags().IntVar(&s.Limit, "limit", 100, "deployments to plan at most")
+	planFormatFlag(cmd, &format)
+	return cmd
+}
+
+func (a *app) simulate(ctx context.Context, s client.Scenario, format string) (changed bool, err error) {
+	c, err := a.client()
+	if err != nil {
+		return false, err
+	}
+	raw, err := c.Simulate(ctx, s)
+	if err != nil {
+		return false, err
+	}
+	var got struct {
+		Lost                              []string
+		Affected, Changed, Missed, Failed int
+		Deployments                       []struct {
+			Key, Error string
+			Before     []string
+			Plan       *planDocument
+		}
+	}
+	if err := json.Unmarshal(raw, &got); err != nil {
+		return false, fmt.Errorf("the answer cannot be read: %w", err)
+	}
+	if format == "json" {
+		a.printf("%s\n", raw)
+	} else {
+		if len(got.Lost) > 0 {
+			a.printf("lost: %s\n", strings.Join(got.Lost, ", "))
+		}
+		for _, d := range got.Deployments {
+			if d.Plan == nil {
+				a.printf("deployment/%s: cannot be planned: %s\n", d.Key, d.Error)
+				continue
+			}
+			a.printf("deployment/%s: %s -> %s\n  %s\n", d.Key, strings.Join(d.Before, ", "), strings.Join(d.Plan.Clusters, ", "), d.Plan.Summary)
+		}
+		a.printf("%s affected, %d shown: %d would move, %d below their target, %d without a plan\n",
+			counted(got.Affected, "deployment"), len(got.Deployments), got.Changed, got.Missed, got.Failed)
+	}
+	if got.Failed > 0 {
+		return true, fmt.Errorf("%s cannot be planned", counted(got.Failed, "deployment"))
+	}
+	return got.Changed > 0, nil
+}
