@@ -48,11 +48,53 @@ type Cluster struct {
 	// Availability is the declared or reported probability of the cluster being
 	// up, within 0..1; nil when there is none.
 	Availability *float64
+	// Source is where the availability comes from.
+	Source       Source
 	Capabilities []string
 	Labels       map[string]string
 	// NodeCount and ReadyNodes describe capacity, not availability.
 	NodeCount  int
 	ReadyNodes int
+	// Resources are those of its nodes together.
+	Resources Resources
+	// Provider is whose cluster it is: the domain around its region.
+	Provider string
+	// Taints keep deployments away that do not tolerate them.
+	Taints []Taint
+	// Cordoned clusters are given nothing new.
+	Cordoned     bool
+	CordonReason string
+	// Cost for 30 days, in the unit of the fleet; nil when nobody said.
+	Cost *float64
+	// Units that it has been given, of all deployments, and the most that it may
+	// be given; 0 means no limit.
+	Units, MaxUnits int
+}
+
+// Source is where the availability of a cluster comes from.
+type Source string
+
+// The sources. The zero value goes with an availability of nil: it is assumed.
+const (
+	// Reported by the cluster's manager.
+	Reported Source = "reported"
+	// Declared by an operator.
+	Declared Source = "declared"
+	// Measured from the cluster's outages.
+	Measured Source = "measured"
+)
+
+// Taint is one reason to keep deployments away.
+type Taint struct {
+	Key, Value string
+	// Prefer is true when others are only preferred.
+	Prefer bool
+}
+
+// Resources of the nodes of a cluster; nil where they are not known.
+type Resources struct {
+	AllocatableMillicores, AllocatableBytes *uint64
+	FreeMillicores, FreeBytes               *uint64
 }
 
 // Snapshot is the fleet at one moment. It is never changed by this package.
