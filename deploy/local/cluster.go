@@ -1,7 +1,6 @@
 package local
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -62,6 +61,10 @@ type Cluster struct {
 	mu        sync.Mutex
 	processes map[string]*process.Process
 	stopped   bool
+	// kubeletKept says that the simulated kubelet is started again when it ends.
+	kubeletKept bool
+	// keepers are the goroutines that watch processes; they end with these.
+	keepers sync.WaitGroup
 }
 
 // Start runs a new cluster and returns when pods can be made in it. The context limits the start only; the cluster lives until
@@ -167,7 +170,7 @@ func (c *Cluster) start(ctx context.Context, options Options, reserve func(int) 
 			return err
 		}
 	}
-	if err := c.run(c.kwokSpec()); err != nil {
+	if err := c.runKubelet(); err != nil {
 		return err
 	}
 	group, groupCtx := errgroup.WithContext(ctx)
@@ -239,17 +242,22 @@ func (c *Cluster) Err() error {
 	defer c.mu.Unlock()
 	for _, program := range []string{programEtcd, programAPIServer, programControllers, programScheduler, programKwok} {
 		p := c.processes[program]
-		if p == nil {
+		if p == nil || program == programKwok && c.kubeletKept {
 			continue
 		}
 		if err := p.Err(); err != nil {
-			if bytes.Contains([]byte(err.Error()), []byte("address already in use")) {
-				return fmt.Errorf("%w: %w", errPortTaken, err)
-			}
-			return err
+			return describe(err)
 		}
 	}
 	return nil
+}
+
+// describe tells the end of a process because of its port from others.
+func describe(err error) error {
+	if err != nil && strings.Contains(err.Error(), "address already in use") {
+		return fmt.Errorf("%w: %w", errPortTaken, err)
+	}
+	return err
 }
 
 // await polls until ready answers nil. It ends early when a process of the cluster dies, and says at the end what was missing.
@@ -304,6 +312,11 @@ func (c *Cluster) Stop() error {
 // end kills the processes. Nothing of the state is kept, and an API server that is asked politely lingers for its watches, so
 // there is nothing to be gained by SIGTERM.
 func (c *Cluster) end() {
+	c.endProcesses()
+	c.keepers.Wait()
+}
+
+func (c *Cluster) endProcesses() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var group sync.WaitGroup

@@ -152,6 +152,21 @@ func TestOutageOfTheAPIServer(t *testing.T) {
 	kubectl(ctx, t, c, "get", "configmap", "kept")
 }
 
+func TestNodesComeBackAfterACrash(t *testing.T) {
+	c := localtest.Own(t, local.Options{Name: "crash", Nodes: 1})
+	ctx := withTimeout(t, 60*time.Second)
+	for range 2 {
+		if err := c.CrashNodes(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	kubectl(ctx, t, c, "apply", "--filename="+write(t, strings.Replace(deployment, "BEHAVIOR", "healthy", 1)))
+	kubectl(ctx, t, c, "rollout", "status", "deployment/web", "--timeout=40s")
+	if err := c.Err(); err != nil {
+		t.Errorf("the cluster has what it needs again: %v", err)
+	}
+}
+
 func TestFilesOfACluster(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "state")
 	c := localtest.Own(t, local.Options{Name: "files", Nodes: 1, Dir: dir})

@@ -21,6 +21,9 @@ func (c *Cluster) PauseNodes() error { return c.signal(programKwok, syscall.SIGS
 // ResumeNodes lets the simulated kubelets go on.
 func (c *Cluster) ResumeNodes() error { return c.signal(programKwok, syscall.SIGCONT) }
 
+// CrashNodes crashes all simulated kubelets (SIGKILL). They come back by themselves, as they do after a crash of their own.
+func (c *Cluster) CrashNodes() error { return c.signal(programKwok, syscall.SIGKILL) }
+
 // KillAPIServer crashes the API server (SIGKILL): connections break and new ones are refused. For everything outside, the
 // whole cluster is down then.
 func (c *Cluster) KillAPIServer() error {
