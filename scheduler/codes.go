@@ -12,6 +12,8 @@ const (
 	// CodeBestTogether: others are up more often, but fail together with the
 	// chosen ones.
 	CodeBestTogether Code = "BestTogether"
+	// CodeCheapest: others are up more often, but the chosen ones cost less.
+	CodeCheapest Code = "Cheapest"
 	// CodeKeptCurrent: the deployment runs there already and the target can be
 	// met without moving it.
 	CodeKeptCurrent Code = "KeptCurrent"
@@ -62,6 +64,12 @@ const (
 	CodeSearchEnded Code = "SearchEnded"
 	// CodeLimitingDomain: the set cannot be up more often than that domain.
 	CodeLimitingDomain Code = "LimitingDomain"
+	// CodeKeptDespite: there is a better set, which was passed over in order not to
+	// move what runs.
+	CodeKeptDespite Code = "KeptDespite"
+	// CodeDegradedOnTheWay: between what runs and what is planned the availability is
+	// lower than before, and than the target.
+	CodeDegradedOnTheWay Code = "DegradedOnTheWay"
 	// CodeTargetUnreachable: no permitted set of clusters meets the target.
 	CodeTargetUnreachable Code = "TargetUnreachable"
 	// CodeQuorumCannotHelp: no cluster is up more than half of the time, so

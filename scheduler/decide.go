@@ -6,87 +6,120 @@ import (
 	"oaas.io/control-plane/scheduler/availability"
 )
 
-// Decide plans a deployment on a snapshot of the fleet.
+// Decide plans a deployment on a snapshot of the fleet. Who plans many deployments on
+// the same clusters calls [Prepare] once instead.
+func Decide(snap Snapshot, spec Spec) (*Plan, error) {
+	fleet, err := Prepare(snap.Clusters)
+	if err != nil {
+		return nil, err
+	}
+	return fleet.Decide(spec, snap.Current)
+}
+
+// Decide plans a deployment that runs in the clusters of current, in any order.
 //
 // When no permitted set of clusters meets the target, the plan has the best set
 // there is, TargetMet is false, and [Plan.Unreachable] is the error for callers
 // that would rather refuse.
 //
 // Errors: *InvalidInputError, *UnknownClustersError, *NoCandidatesError.
-func Decide(snap Snapshot, spec Spec) (*Plan, error) {
+func (f *Fleet) Decide(spec Spec, current []string) (*Plan, error) {
 	if err := spec.Validate(); err != nil {
 		return nil, err
 	}
-	if err := snap.Validate(); err != nil {
-		return nil, err
-	}
+	s := f.scratch.Get().(*scratch)
+	defer f.scratch.Put(s)
 	if len(spec.TargetEnvs) > 0 {
-		return decideExplicit(snap, spec)
+		return f.decideExplicit(&spec, current, s)
 	}
-	return decideAutomatic(snap, spec)
+	return f.decideAutomatic(&spec, current, s)
 }
 
-func decideExplicit(snap Snapshot, spec Spec) (*Plan, error) {
-	pool, err := filterExplicit(snap, spec)
+func (f *Fleet) decideExplicit(spec *Spec, current []string, s *scratch) (*Plan, error) {
+	named, err := f.named(spec)
 	if err != nil {
 		return nil, err
 	}
-	target, _ := spec.target()
-	named := score(pool.passed, spec)
-	m, err := newModel(named)
+	in := set(current)
+	r := &ranking{filtered: f.filterExplicit(named), key: seed(spec.Key), runs: map[int]bool{}}
+	picked := &selection{ranking: r, q: spec.asked(len(named), false), scratch: s}
+	for i := range named {
+		if in[named[i].cluster.Name] {
+			r.runs[named[i].leaf] = true
+		}
+		picked.chosen = append(picked.chosen, r.valued(&named[i]))
+	}
+	picked.loss, picked.achieved = s.chances(leaves(picked.chosen), picked.q.rule.Need(len(named)))
+	picked.met = picked.loss <= picked.q.permitted
+	return assign(spec, Explicit, current, picked), nil
+}
+
+func (f *Fleet) decideAutomatic(spec *Spec, current []string, s *scratch) (*Plan, error) {
+	pool, err := f.filterAutomatic(spec, current)
 	if err != nil {
 		return nil, err
 	}
-	return assign(snap, spec, Explicit, pool, m.evaluate(named, permittedLoss(target))), nil
-}
-
-func decideAutomatic(snap Snapshot, spec Spec) (*Plan, error) {
-	pool := filterAutomatic(snap, spec)
-	if len(pool.passed) == 0 {
+	if pool.usable() == 0 {
 		return nil, pool.noCandidates()
 	}
-	target, _ := spec.target()
-	ranked := score(pool.passed, spec)
-	rank(ranked)
-	m, err := newModel(ranked)
+	picked, err := pool.score(spec, current).choose(spec, s)
 	if err != nil {
 		return nil, err
 	}
-	b := sizes(len(ranked), spec)
-	if m.tree == nil {
-		return assign(snap, spec, Automatic, pool, m.choose(ranked, target, b)), nil
-	}
-	picked, err := m.solve(ranked, target, b)
-	if err != nil {
-		return nil, err
-	}
-	return assign(snap, spec, Automatic, pool, picked), nil
+	return assign(spec, Automatic, current, picked), nil
 }
 
 // secondsIn30Days turns a loss into an expected downtime.
 const secondsIn30Days = 30 * 24 * 60 * 60
 
 // assign makes the plan out of the chosen set.
-func assign(snap Snapshot, spec Spec, mode Mode, pool filtered, picked selection) *Plan {
+func assign(spec *Spec, mode Mode, current []string, picked *selection) *Plan {
 	target, declared := spec.target()
 	p := &Plan{
 		Mode:               mode,
+		Kind:               spec.Kind,
 		Target:             target,
 		TargetDeclared:     declared,
 		Achieved:           picked.achieved,
 		Loss:               picked.loss,
 		TargetMet:          picked.met,
-		IfIndependent:      (&model{}).evaluate(picked.chosen, 0).achieved,
+		IfIndependent:      ifIndependent(picked.chosen),
 		DowntimeSeconds30d: picked.loss * secondsIn30Days,
-		Quorum:             availability.Majority(len(picked.chosen)),
+		Quorum:             picked.q.rule.Need(len(picked.chosen)),
+		Cost:               costOf(picked.chosen),
+		Alternative:        picked.passedOver,
 	}
 	for i := range picked.chosen {
 		p.Clusters = append(p.Clusters, picked.chosen[i].cluster.Name)
 	}
-	p.Changes = changes(snap.Current, p.Clusters)
-	p.Explanation = explain(spec, mode, pool, picked)
+	p.Changes = changes(current, p.Clusters)
+	p.Steps = picked.steps(p.Changes)
+	p.Explanation = explain(spec, mode, picked, p)
 	p.Summary = summarize(p)
 	return p
+}
+
+// ifIndependent is the availability of a majority of the clusters, if no two shared a
+// domain.
+func ifIndependent(chosen []scored) float64 {
+	d := availability.NewDistribution(len(chosen))
+	for i := range chosen {
+		d.Add(chosen[i].p)
+	}
+	return d.AtLeast(availability.Majority(len(chosen)))
+}
+
+// costOf sums up the prices for 30 days; nil unless all are known.
+func costOf(chosen []scored) *float64 {
+	sum := 0.0
+	for i := range chosen {
+		c := chosen[i].cluster.Cost
+		if c == nil {
+			return nil
+		}
+		sum += *c
+	}
+	return &sum
 }
 
 // changes compares two sets of clusters. The lists are never nil, so that their

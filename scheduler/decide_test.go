@@ -97,7 +97,7 @@ func TestChoice(t *testing.T) {
 		{name: "stays in a worse cluster that is good enough", clusters: fleet(), current: []string{"cloud-a"},
 			want: []string{"cloud-a"}, achieved: 0.99, met: true},
 		{name: "leaves a cluster that is not", clusters: fleet(), current: []string{"edge-a"},
-			want: []string{"cloud-b"}, achieved: 0.999, met: true},
+			want: []string{"cloud-b"}, achieved: 0.999, met: true, warnings: []scheduler.Code{scheduler.CodeDegradedOnTheWay}},
 		{name: "keeps as many as the target allows", clusters: fleet(), current: []string{"edge-a", "edge-b"},
 			spec: scheduler.Spec{AvailabilityTarget: ptr(0.9993)}, want: []string{"cloud-b", "cloud-a", "edge-b"}, achieved: 0.999441, met: true},
 		{name: "does not flee from a cluster that is out of reach", clusters: []scheduler.Cluster{{Name: "a", Health: scheduler.Unreachable}, healthy("b", 0.99)},
@@ -151,7 +151,7 @@ func TestErrors(t *testing.T) {
 		{"target not a number", fleet(), scheduler.Spec{AvailabilityTarget: ptr(math.NaN())}, &scheduler.InvalidInputError{}, "scheduler: availability target: NaN is not within 0..1"},
 		{"negative limit", fleet(), scheduler.Spec{MaxClusters: -1}, &scheduler.InvalidInputError{}, "scheduler: max clusters: -1 is negative"},
 		{"empty target", fleet(), scheduler.Spec{TargetEnvs: []string{""}}, &scheduler.InvalidInputError{}, "scheduler: target envs: has an empty name"},
-		{"same cluster twice", append(fleet(), fleet()...), scheduler.Spec{}, &scheduler.InvalidInputError{}, `scheduler: clusters: "edge-a" appears twice`},
+		{"same cluster twice", append(fleet(), fleet()...), scheduler.Spec{}, &scheduler.InvalidInputError{}, `scheduler: clusters: "cloud-a" appears twice`},
 		{"cluster without a name", []scheduler.Cluster{{}}, scheduler.Spec{}, &scheduler.InvalidInputError{}, "scheduler: clusters: one has no name"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -480,8 +480,11 @@ func TestFewestClustersAgainstBruteForce(t *testing.T) {
 		}
 		target := 1 - math.Pow(10, -1-rng.Float64()*4)
 		p := decide(t, snap, scheduler.Spec{AvailabilityTarget: &target})
-		fewest, moves, best := bruteForce(ps, snap.Current, target)
+		keepable, fewest, moves, best := bruteForce(ps, snap.Current, target)
 		switch {
+		case keepable > 0 && (len(p.Clusters) != keepable || len(p.Changes.Add) > 0):
+			t.Fatalf("instance %d: %v in %v target %v: planned %v, %d of the current ones do", i, ps, snap.Current, target, p.Clusters, keepable)
+		case keepable > 0:
 		case fewest == 0 && p.TargetMet, fewest > 0 && len(p.Clusters) != fewest:
 			t.Fatalf("instance %d: %v target %v: planned %v, the fewest are %d", i, ps, target, p.Clusters, fewest)
 		case fewest == 0 && math.Abs(p.Achieved-best) > 1e-12:
@@ -499,9 +502,10 @@ func TestFewestClustersAgainstBruteForce(t *testing.T) {
 	t.Logf("%d instances, %d met their target, 0 mismatches", instances, met)
 }
 
-// bruteForce is the fewest clusters of an odd set that meets the target and the
-// fewest new ones among such sets, or the best availability of any odd set.
-func bruteForce(ps []float64, current []string, target float64) (fewest, moves int, best float64) {
+// bruteForce is the fewest of the current clusters that meet the target; the fewest
+// clusters of any odd set that does and the fewest new ones among such sets; and the
+// best availability of any odd set.
+func bruteForce(ps []float64, current []string, target float64) (keepable, fewest, moves int, best float64) {
 	for s := uint(1); s < 1<<len(ps); s++ {
 		n := bits.OnesCount(s)
 		if n%2 == 0 {
@@ -526,11 +530,14 @@ func bruteForce(ps []float64, current []string, target float64) (fewest, moves i
 		if a < target {
 			continue
 		}
+		if added == 0 && (keepable == 0 || n < keepable) {
+			keepable = n
+		}
 		if fewest == 0 || n < fewest || n == fewest && added < moves {
 			fewest, moves = n, added
 		}
 	}
-	return fewest, moves, best
+	return keepable, fewest, moves, best
 }
 
 func TestLargeFleetIsExplainedWithinBounds(t *testing.T) {

@@ -2,19 +2,22 @@ package scheduler
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strconv"
 	"strings"
 
 	"oaas.io/control-plane/scheduler/availability"
+	"oaas.io/control-plane/scheduler/solver"
 )
 
 // explain collects the verdicts of all stages.
-func explain(spec Spec, mode Mode, pool filtered, picked selection) Explanation {
+func explain(spec *Spec, mode Mode, picked *selection, p *Plan) Explanation {
 	out := Explanation{
-		Counts:      map[Code]int{},
-		Warnings:    warnings(spec, mode, picked),
+		Counts:      make(map[Code]int, len(picked.counts)+3),
+		Candidates:  make([]Candidate, 0, len(picked.chosen)+explained),
+		Warnings:    warnings(spec, mode, picked, p),
 		Relaxations: relaxations(spec, mode, picked),
 	}
 	for i := range picked.chosen {
@@ -22,48 +25,126 @@ func explain(spec Spec, mode Mode, pool filtered, picked selection) Explanation 
 		out.Counts[c.Code]++
 		out.Candidates = append(out.Candidates, c)
 	}
+	maps.Copy(out.Counts, picked.counts)
+	picked.countLeft(out.Counts)
 	room := explained
-	for i := range picked.left {
-		out.Counts[leftCode(picked, i)]++
-		// What is not shown is not worked out either: there may be thousands.
-		if room > 0 {
-			out.Candidates = append(out.Candidates, explainLeft(picked, i))
-			room--
+	for s := range picked.left {
+		if room == 0 {
+			break
 		}
+		out.Candidates = append(out.Candidates, explainLeft(picked, s))
+		room--
 	}
-	for _, c := range pool.rejected {
-		out.Counts[c.Code]++
+	for i := range picked.rejected {
+		c := &picked.rejected[i]
+		if picked.exempted(c.Cluster) {
+			if out.Counts[c.Code]--; out.Counts[c.Code] == 0 {
+				delete(out.Counts, c.Code)
+			}
+			continue
+		}
 		if room > 0 {
-			out.Candidates = append(out.Candidates, c)
+			out.Candidates = append(out.Candidates, *c)
 			room--
+		} else if len(picked.exempt) == 0 {
+			break
 		}
 	}
 	return out
 }
 
-func explainChosen(mode Mode, picked selection, i int) Candidate {
-	s := picked.chosen[i]
+// left yields the usable clusters that were not chosen, best first.
+func (o *selection) left(yield func(scored) bool) {
+	for one := range o.all {
+		if !o.has(one.leaf) && !yield(o.valued(one)) {
+			return
+		}
+	}
+}
+
+func (o *selection) has(leaf int) bool {
+	return slices.ContainsFunc(o.chosen, func(s scored) bool { return s.leaf == leaf })
+}
+
+// countLeft counts the usable clusters that were not chosen by the reason.
+func (o *selection) countLeft(counts map[Code]int) {
+	left := o.usable() - len(o.chosen)
+	if left == 0 {
+		return
+	}
+	switch {
+	case o.met:
+		crowded := o.betterLeft(o.worst())
+		if !o.fleet.placed {
+			crowded = 0
+		}
+		if crowded > 0 {
+			counts[CodeSharedDomain] += crowded
+		}
+		if left > crowded {
+			counts[CodeNotNeeded] += left - crowded
+		}
+	case o.limited:
+		counts[CodeOverLimit] += left
+	default:
+		counts[CodeNotHelpful] += left
+	}
+}
+
+// betterLeft counts the clusters that are up more often than p and were not chosen.
+func (o *selection) betterLeft(p float64) int {
+	n := o.filtered.place(p)
+	for i := range o.chosen {
+		if o.chosen[i].p > p {
+			n--
+		}
+	}
+	return n
+}
+
+// worst is the availability of the chosen cluster that is up least often.
+func (o *selection) worst() float64 {
+	p := 1.0
+	for i := range o.chosen {
+		p = min(p, o.chosen[i].p)
+	}
+	return p
+}
+
+// availabilityOf is what a set would achieve.
+func (o *selection) availabilityOf(set []int) float64 {
+	_, up := o.scratch.chances(set, o.q.rule.Need(len(set)))
+	return up
+}
+
+func explainChosen(mode Mode, picked *selection, i int) Candidate {
+	s := &picked.chosen[i]
 	c := described(s, Selected)
 	c.Numbers["rank"] = float64(i + 1)
 	if len(picked.chosen) <= DefaultMaxClusters {
 		// A list of targets can be longer than any set that is chosen here; the
 		// cost of this number grows with the cube of its length.
-		without := picked.model.evaluate(slices.Concat(picked.chosen[:i], picked.chosen[i+1:]), 0)
-		c.Numbers["availability_without"] = without.achieved
+		c.Numbers["availability_without"] = picked.availabilityOf(slices.Delete(leaves(picked.chosen), i, i+1))
 	}
 	switch {
 	case mode == Explicit:
 		c.Stage, c.Code = StageFilter, CodeExplicitTarget
-		c.Message = fmt.Sprintf("%s: named by the deployment", s.cluster.Name)
+		c.Message = s.cluster.Name + ": named by the deployment"
 	case picked.sticky && s.current:
 		c.Code = CodeKeptCurrent
-		c.Message = fmt.Sprintf("%s: runs there already, and the target is met without moving (%s)", s.cluster.Name, percent(s.p))
-	case slices.ContainsFunc(picked.left, func(l scored) bool { return l.p > s.p }):
+		c.Message = s.cluster.Name + ": runs there already, and the target is met without moving (" + percent(s.p) + ")"
+	case picked.q.priced && picked.betterLeft(s.p) > 0:
+		c.Code = CodeCheapest
+		c.Message = s.cluster.Name + ": belongs to the cheapest set that meets the target (" + percent(s.p) + ")"
+	case picked.betterLeft(s.p) > 0:
 		c.Code = CodeBestTogether
-		c.Message = fmt.Sprintf("%s: less often up (%s) than others that would go down together with the chosen ones", s.cluster.Name, percent(s.p))
+		c.Message = s.cluster.Name + ": less often up (" + percent(s.p) + ") than others that would go down together with the chosen ones"
 	default:
 		c.Code = CodeBestAvailability
-		c.Message = fmt.Sprintf("%s: number %d by availability (%s)", s.cluster.Name, i+1, percent(s.p))
+		c.Message = s.cluster.Name + ": number " + strconv.Itoa(i+1) + " by availability (" + percent(s.p) + ")"
+	}
+	if s.cluster.Cost != nil {
+		c.Numbers["cost"] = *s.cluster.Cost
 	}
 	if s.assumed {
 		c.Message += ", assumed"
@@ -72,9 +153,9 @@ func explainChosen(mode Mode, picked selection, i int) Candidate {
 }
 
 // leftCode is why a cluster that could be used was not.
-func leftCode(picked selection, i int) Code {
+func leftCode(picked *selection, s *scored) Code {
 	switch {
-	case picked.met && picked.model.crowded(&picked.left[i], picked.chosen):
+	case picked.met && picked.fleet.placed && s.p > picked.worst():
 		return CodeSharedDomain
 	case picked.met:
 		return CodeNotNeeded
@@ -85,30 +166,35 @@ func leftCode(picked selection, i int) Code {
 	}
 }
 
-func explainLeft(picked selection, i int) Candidate {
-	s := picked.left[i]
-	c := described(s, Feasible)
-	c.Code = leftCode(picked, i)
+func explainLeft(picked *selection, s scored) Candidate {
+	c := described(&s, Feasible)
+	c.Code = leftCode(picked, &s)
 	name, n := s.cluster.Name, len(picked.chosen)
+	usable := name + ": could be used (" + percent(s.p) + "), but "
 	switch c.Code {
 	case CodeSharedDomain:
-		c.Message = fmt.Sprintf("%s: could be used (%s), but the chosen ones do better together", name, percent(s.p))
-		if domain, with := picked.model.sharedWith(&s, picked.chosen); domain != "" {
-			c.Message = fmt.Sprintf("%s: could be used (%s), but would go down with %s when %s does", name, percent(s.p), with, domain)
+		c.Message = usable + "the chosen ones do better together"
+		if picked.q.priced {
+			c.Message = usable + "the chosen ones cost less together"
+		} else if domain, with := picked.sharedWith(&s); domain != "" {
+			c.Message = usable + "would go down with " + with + " when " + domain + " does"
 		}
 	case CodeNotNeeded:
-		c.Message = fmt.Sprintf("%s: could be used (%s), but %d already %s the target", name, percent(s.p), n, meets(n))
+		c.Message = usable + strconv.Itoa(n) + " already " + meets(n) + " the target"
 	case CodeOverLimit:
-		c.Message = fmt.Sprintf("%s: could be used (%s), but no more than %d are permitted", name, percent(s.p), n)
+		c.Message = usable + "no more than " + strconv.Itoa(n) + " are permitted"
 	default:
-		with := picked.model.evaluate(slices.Concat(picked.chosen, picked.left[:i+1]), 0)
-		c.Numbers["availability_with"] = with.achieved
-		c.Message = fmt.Sprintf("%s: could be used (%s), but does not raise the availability above %s", name, percent(s.p), percent(picked.achieved))
+		with := picked.availabilityOf(append(leaves(picked.chosen), s.leaf))
+		c.Numbers["availability_with"] = with
+		c.Message = usable + "does not raise the availability above " + percent(picked.achieved)
+	}
+	if s.cluster.Cost != nil {
+		c.Numbers["cost"] = *s.cluster.Cost
 	}
 	return c
 }
 
-func described(s scored, v Verdict) Candidate {
+func described(s *scored, v Verdict) Candidate {
 	p := s.p
 	return Candidate{
 		Cluster: s.cluster.Name, Verdict: v, Stage: StageSelect,
@@ -117,10 +203,10 @@ func described(s scored, v Verdict) Candidate {
 	}
 }
 
-func warnings(spec Spec, mode Mode, picked selection) []Warning {
+func warnings(spec *Spec, mode Mode, picked *selection, p *Plan) []Warning {
 	out := []Warning{}
 	n := len(picked.chosen)
-	if mode == Explicit && n%2 == 0 {
+	if mode == Explicit && n%2 == 0 && spec.Kind == Quorum {
 		out = append(out, Warning{StageSelect, CodeEvenCount, fmt.Sprintf(
 			"%d environments are no better than %d: %d have to be up, so dropping any one loses nothing",
 			n, n-1, availability.Majority(n))})
@@ -130,14 +216,19 @@ func warnings(spec Spec, mode Mode, picked selection) []Warning {
 			"strong consistency wants at least %d environments to survive the loss of one, there %s %d",
 			StrongMinimum, isAre(n), n)})
 	}
-	if picked.model.tree != nil && n > 1 {
+	if picked.fleet.placed && n > 1 {
 		shares := availability.DefaultShares()
-		out = append(out, Warning{StageSelect, CodeDomainsAssumed, fmt.Sprintf(
-			"nobody has measured how often environments fail together: %s of the outages of a zone and %s of those of a region are assumed to be common",
-			percent(shares.Zone), percent(shares.Region))})
+		out = append(out, Warning{StageSelect, CodeDomainsAssumed, "nobody has measured how often environments fail together: " +
+			percent(shares.Zone) + " of the outages of a zone and " + percent(shares.Region) + " of those of a region are assumed to be common"})
 	}
 	if picked.unproven {
 		out = append(out, Warning{StageSelect, CodeSearchEnded, "the search for a better set was given up"})
+	}
+	if a := picked.passedOver; a != nil {
+		out = append(out, Warning{StageSelect, CodeKeptDespite, a.Message})
+	}
+	if text := degradedOnTheWay(picked, p); text != "" {
+		out = append(out, Warning{StageAssign, CodeDegradedOnTheWay, text})
 	}
 	if picked.met {
 		return out
@@ -153,20 +244,43 @@ func warnings(spec Spec, mode Mode, picked selection) []Warning {
 	return append(out, Warning{StageSelect, CodeTargetUnreachable, unreachable(target, mode, picked)})
 }
 
-func unreachable(target float64, mode Mode, picked selection) string {
+// degradedOnTheWay tells of steps that are less available than what runs and than the
+// target; empty when there are none.
+func degradedOnTheWay(picked *selection, p *Plan) string {
+	low := lowest(p.Steps)
+	if low == nil || *low.Loss <= picked.q.permitted {
+		return ""
+	}
+	var running []int
+	for _, name := range slices.Concat(p.Changes.Keep, p.Changes.Remove) {
+		i, known := picked.fleet.byName[name]
+		if !known {
+			return "" // of what runs now, less is known than of the way
+		}
+		running = append(running, i)
+	}
+	if now, _ := picked.scratch.chances(running, picked.q.rule.Need(len(running))); *low.Loss <= now*(1+1e-9) {
+		return ""
+	}
+	return fmt.Sprintf("after %s of %s it is available %s of the time, less than before", low.Action, low.Cluster, percent(*low.Achieved))
+}
+
+func unreachable(target float64, mode Mode, picked *selection) string {
 	got, want, n := percent(picked.achieved), percent(target), len(picked.chosen)
 	switch {
 	case mode == Explicit:
 		return fmt.Sprintf("the named environments achieve %s of %s", got, want)
 	case picked.limited:
 		return fmt.Sprintf("the %d best environments achieve %s of %s, and no more are permitted", n, got, want)
+	case picked.q.rule == solver.Any:
+		return fmt.Sprintf("no set of the %d usable environments achieves more than %s of %s", picked.usable(), got, want)
 	default:
-		return fmt.Sprintf("no odd number of the %d usable environments achieves more than %s of %s", n+len(picked.left), got, want)
+		return fmt.Sprintf("no odd number of the %d usable environments achieves more than %s of %s", picked.usable(), got, want)
 	}
 }
 
 // relaxations finds single changes that would meet the target.
-func relaxations(spec Spec, mode Mode, picked selection) []Relaxation {
+func relaxations(spec *Spec, mode Mode, picked *selection) []Relaxation {
 	out := []Relaxation{}
 	if picked.met {
 		return out
@@ -185,26 +299,27 @@ func relaxations(spec Spec, mode Mode, picked selection) []Relaxation {
 
 // clustersToAdd is the smallest number of further clusters, each as good as the
 // best one there is, with which the target could be met.
-func clustersToAdd(spec Spec, picked selection, permitted float64) (extra int, p float64, ok bool) {
-	have := slices.Concat(picked.chosen, picked.left)
-	for i := range have {
-		p = max(p, have[i].p)
+func clustersToAdd(spec *Spec, picked *selection, permitted float64) (extra int, p float64, ok bool) {
+	var have []float64
+	for one := range picked.all {
+		have = append(have, picked.fleet.up[one.leaf])
 	}
-	if picked.model.tree != nil {
+	p = slices.Max(have)
+	if picked.fleet.placed {
 		return regionsToAdd(spec, picked, permitted, p)
 	}
 	limit := spec.limit()
 	for extra = 1; extra <= limit; extra++ {
-		b := sizes(extra+len(have), spec)
-		d := availability.NewDistribution(b.high)
+		q := spec.asked(extra+len(have), false)
+		d := availability.NewDistribution(q.high)
 		// The new ones are among the best, so they come first.
-		for n := 1; n <= b.high; n++ {
+		for n := 1; n <= q.high; n++ {
 			if n <= extra {
 				d.Add(p)
 			} else {
-				d.Add(have[n-extra-1].p)
+				d.Add(have[n-extra-1])
 			}
-			if n%2 == 1 && n >= b.low && d.Loss(availability.Majority(n)) <= permitted {
+			if n >= q.low && (n%2 == 1 || q.rule == solver.Any) && d.Loss(q.rule.Need(n)) <= permitted {
 				return extra, p, true
 			}
 		}
@@ -213,22 +328,31 @@ func clustersToAdd(spec Spec, picked selection, permitted float64) (extra int, p
 }
 
 // regionsToAdd is clustersToAdd where clusters share domains: each of the new ones
-// is in a region of its own. They come to the chosen ones in pairs, as an even number
-// is no better.
-func regionsToAdd(spec Spec, picked selection, permitted, p float64) (int, float64, bool) {
-	votes := votesOf(picked.chosen)
-	var more []float64
-	for len(votes)+len(more)+2 <= spec.limit() {
-		more = append(more, p, p)
-		if picked.model.e.LossWith(votes, more, availability.Majority(len(votes)+len(more))) <= permitted {
+// is in a region of its own. To a quorum they come in pairs, as an even number is no
+// better.
+func regionsToAdd(spec *Spec, picked *selection, permitted, p float64) (int, float64, bool) {
+	s := picked.scratch
+	s.votes = s.votes[:0]
+	for i := range picked.chosen {
+		s.votes = append(s.votes, availability.Vote{Leaf: picked.chosen[i].leaf, Weight: 1})
+	}
+	more := []float64{p}
+	if picked.q.rule == solver.Majority {
+		more = append(more, p)
+	}
+	step := len(more)
+	for ; len(s.votes)+len(more) <= spec.limit(); more = append(more, more[:step]...) {
+		if s.e.LossWith(s.votes, more, picked.q.rule.Need(len(s.votes)+len(more))) <= permitted {
 			return len(more), p, true
 		}
 	}
 	return 0, 0, false
 }
 
-func halfUp(picked selection) bool {
-	return slices.ContainsFunc(slices.Concat(picked.chosen, picked.left), func(s scored) bool { return s.p > 0.5 })
+// halfUp says whether any usable cluster is up for more than half of the time; it does
+// not matter where one is enough.
+func halfUp(picked *selection) bool {
+	return picked.q.rule == solver.Any || picked.filtered.place(0.5) > 0
 }
 
 func summarize(p *Plan) string {
@@ -237,7 +361,7 @@ func summarize(p *Plan) string {
 	if n == 1 {
 		fmt.Fprintf(&b, "%s: available %s of the time", p.Clusters[0], percent(p.Achieved))
 	} else {
-		fmt.Fprintf(&b, "%d environments (%s), %d of which have to be up: available %s of the time", n, list(p.Clusters), p.Quorum, percent(p.Achieved))
+		fmt.Fprintf(&b, "%d environments (%s), %d of which %s to be up: available %s of the time", n, list(p.Clusters), p.Quorum, hasHave(p.Quorum), percent(p.Achieved))
 	}
 	verb := "meets"
 	if !p.TargetMet {
@@ -283,6 +407,13 @@ func meets(n int) string {
 		return "meets"
 	}
 	return "meet"
+}
+
+func hasHave(n int) string {
+	if n == 1 {
+		return "has"
+	}
+	return "have"
 }
 
 func isAre(n int) string {

@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -8,126 +9,249 @@ import (
 	"oaas.io/control-plane/scheduler/availability"
 )
 
-// filtered is the outcome of the filter stage.
-type filtered struct {
-	// passed clusters may be used.
-	passed []feasible
-	// rejected clusters may not, each with all that is wrong; sorted by name.
-	rejected []Candidate
-}
-
 // feasible is a cluster that may be used.
 type feasible struct {
 	cluster *Cluster
-	current bool
+	// leaf is the cluster's index in the fleet.
+	leaf int
 	// preference is the place in the user's list; clusters without one come
 	// last.
 	preference int
 	findings   []Finding
 }
 
-// filterAutomatic keeps what is within the available environments, healthy and
-// of a sane availability. Every filter sees every cluster, so that a user does
-// not learn his obstacles one by one.
-func filterAutomatic(snap Snapshot, spec Spec) filtered {
-	preference := make(map[string]int, len(spec.AvailableEnvs))
-	for i, name := range spec.AvailableEnvs {
-		if _, repeated := preference[name]; !repeated {
-			preference[name] = i
-		}
-	}
-	current := set(snap.Current)
-	known := make(map[string]bool, len(snap.Clusters))
+// pool is the outcome of the filter stage for all deployments that ask for the same,
+// wherever they run.
+type pool struct {
+	fleet *Fleet
+	// passed clusters may be used: the most available first, then by preference,
+	// then by name.
+	passed []feasible
+	// position in passed by cluster; -1 for those that did not pass.
+	position []int
+	// rejected clusters may not be used, each with all that is wrong; sorted by name.
+	rejected []Candidate
+	// counts are the rejected clusters by code.
+	counts map[Code]int
+	// priced is true when the price of all that passed is known.
+	priced bool
 
-	var out filtered
-	for i := range snap.Clusters {
-		c := &snap.Clusters[i]
-		known[c.Name] = true
-		var wrong, noted []Finding
-		place, listed := preference[c.Name]
-		if len(preference) > 0 && !listed {
-			wrong = append(wrong, Finding{CodeNotInAvailableEnvs, c.Name + ": not among the deployment's available environments"})
-		}
-		if !listed {
-			place = len(preference)
-		}
-		if f, ok := healthFinding(c); !ok {
-			if current[c.Name] {
-				// It may come back any moment. Moving away for good is a
-				// failover, and not for an ordinary update to decide.
-				noted = append(noted, f)
-			} else {
-				wrong = append(wrong, f)
-			}
-		}
-		if f, ok := availabilityFinding(c); !ok {
-			wrong = append(wrong, f)
-		} else if f.Code != "" {
-			noted = append(noted, f)
-		}
-		if len(wrong) > 0 {
-			out.rejected = append(out.rejected, rejected(c, wrong))
-			continue
-		}
-		out.passed = append(out.passed, feasible{cluster: c, current: current[c.Name], preference: place, findings: noted})
-	}
-	for name := range preference {
-		if !known[name] {
-			out.rejected = append(out.rejected, rejected(&Cluster{Name: name}, []Finding{{CodeUnknownCluster, name + ": no such environment is known"}}))
-		}
-	}
-	out.sort()
-	return out
+	choices cache[question, *choice]
+	answers cache[string, *choice]
 }
 
-// filterExplicit passes exactly the clusters that the user named, in his order,
-// and notes what is unusual about them.
-func filterExplicit(snap Snapshot, spec Spec) (filtered, error) {
-	byName := make(map[string]*Cluster, len(snap.Clusters))
-	for i := range snap.Clusters {
-		byName[snap.Clusters[i].Name] = &snap.Clusters[i]
-	}
-	current := set(snap.Current)
-	named := make(map[string]bool, len(spec.TargetEnvs))
+// filtered is the outcome of the filter stage for one deployment.
+type filtered struct {
+	*pool
+	// exempt clusters pass only because the deployment runs there.
+	exempt []feasible
+}
 
-	var out filtered
-	var unknown []string
-	for i, name := range spec.TargetEnvs {
-		if named[name] {
+// filterAutomatic keeps what is within the available environments, healthy and of a
+// sane availability. Every filter sees every cluster, so that a user does not learn
+// his obstacles one by one.
+func (f *Fleet) filterAutomatic(spec *Spec, current []string) (filtered, error) {
+	p, err := f.pools.get(spec.constraints(), func() (*pool, error) { return f.newPool(spec), nil })
+	if err != nil {
+		return filtered{}, err
+	}
+	out := filtered{pool: p}
+	preference := preferences(spec)
+	for _, name := range current {
+		i, known := f.byName[name]
+		if !known || p.position[i] >= 0 {
 			continue
 		}
-		named[name] = true
-		c := byName[name]
-		if c == nil {
-			unknown = append(unknown, name)
-			continue
-		}
-		var noted []Finding
-		if f, ok := healthFinding(c); !ok {
-			noted = append(noted, f)
-		}
-		if f, ok := availabilityFinding(c); !ok || f.Code != "" {
-			noted = append(noted, f)
-		}
-		out.passed = append(out.passed, feasible{cluster: c, current: current[name], preference: i, findings: noted})
-	}
-	if len(unknown) > 0 {
-		return filtered{}, &UnknownClustersError{Unknown: unknown, Known: names(snap.Clusters)}
-	}
-	for i := range snap.Clusters {
-		c := &snap.Clusters[i]
-		if !named[c.Name] {
-			out.rejected = append(out.rejected, rejected(c, []Finding{{CodeNotATarget, c.Name + ": the deployment names other environments"}}))
+		if one, wrong := f.examine(i, preference, true); len(wrong) == 0 {
+			out.exempt = append(out.exempt, one)
 		}
 	}
-	out.sort()
+	slices.SortFunc(out.exempt, func(a, b feasible) int { return cmp.Compare(a.leaf, b.leaf) })
 	return out, nil
 }
 
-// sort puts the rejected clusters into their order; those that passed get
-// theirs from the score.
-func (f *filtered) sort() {
-	slices.SortFunc(f.rejected, func(a, b Candidate) int { return strings.Compare(a.Cluster, b.Cluster) })
+// constraints are what the filters look at, in a form that is equal for equal ones.
+func (s *Spec) constraints() string {
+	if len(s.AvailableEnvs) == 0 {
+		return ""
+	}
+	var b strings.Builder
+	for _, name := range s.AvailableEnvs {
+		fmt.Fprintf(&b, "%q", name)
+	}
+	return b.String()
+}
+
+// preferences are the places of the available environments in the user's list.
+func preferences(spec *Spec) map[string]int {
+	out := make(map[string]int, len(spec.AvailableEnvs))
+	for i, name := range spec.AvailableEnvs {
+		if _, repeated := out[name]; !repeated {
+			out[name] = i
+		}
+	}
+	return out
+}
+
+func (f *Fleet) newPool(spec *Spec) *pool {
+	out := &pool{fleet: f, position: make([]int, len(f.clusters)), counts: map[Code]int{}}
+	preference := preferences(spec)
+	for i := range f.clusters {
+		one, wrong := f.examine(i, preference, false)
+		if len(wrong) > 0 {
+			out.rejected = append(out.rejected, rejected(one.cluster, wrong))
+			out.position[i] = -1
+			continue
+		}
+		out.passed = append(out.passed, one)
+	}
+	for name := range preference {
+		if _, known := f.byName[name]; !known {
+			out.rejected = append(out.rejected, rejected(&Cluster{Name: name}, []Finding{{CodeUnknownCluster, name + ": no such environment is known"}}))
+		}
+	}
+	slices.SortFunc(out.rejected, func(a, b Candidate) int { return strings.Compare(a.Cluster, b.Cluster) })
+	for i := range out.rejected {
+		out.counts[out.rejected[i].Code]++
+	}
+	slices.SortFunc(out.passed, func(a, b feasible) int {
+		return cmp.Or(cmp.Compare(f.up[b.leaf], f.up[a.leaf]), cmp.Compare(a.preference, b.preference), cmp.Compare(a.leaf, b.leaf))
+	})
+	out.priced = len(out.passed) > 0
+	for k := range out.passed {
+		out.position[out.passed[k].leaf] = k
+		out.priced = out.priced && out.passed[k].cluster.Cost != nil
+	}
+	return out
+}
+
+// examine runs all filters on one cluster. It must not be used if anything is wrong.
+func (f *Fleet) examine(i int, preference map[string]int, current bool) (feasible, []Finding) {
+	c := &f.clusters[i]
+	var wrong, noted []Finding
+	place, listed := preference[c.Name]
+	if len(preference) > 0 && !listed {
+		wrong = append(wrong, Finding{CodeNotInAvailableEnvs, c.Name + ": not among the deployment's available environments"})
+	}
+	if !listed {
+		place = len(preference)
+	}
+	if found, ok := healthFinding(c); !ok {
+		if current {
+			// It may come back any moment. Moving away for good is a failover, and
+			// not for an ordinary update to decide.
+			noted = append(noted, found)
+		} else {
+			wrong = append(wrong, found)
+		}
+	}
+	if found, ok := availabilityFinding(c); !ok {
+		wrong = append(wrong, found)
+	} else if found.Code != "" {
+		noted = append(noted, found)
+	}
+	return feasible{cluster: c, leaf: i, preference: place, findings: f.noteDomain(c, noted)}, wrong
+}
+
+// noteDomain adds that the cluster says no region, where others do.
+func (f *Fleet) noteDomain(c *Cluster, noted []Finding) []Finding {
+	if !f.placed || c.Region != "" {
+		return noted
+	}
+	return append(noted, Finding{CodeDomainUnknown, c.Name + ": says no region, and counts as together with all others that do not"})
+}
+
+// named gives exactly the clusters that the user named, in his order, with what is
+// unusual about them.
+func (f *Fleet) named(spec *Spec) ([]feasible, error) {
+	var out []feasible
+	var unknown []string
+	seen := make(map[string]bool, len(spec.TargetEnvs))
+	for _, name := range spec.TargetEnvs {
+		if seen[name] {
+			continue
+		}
+		seen[name] = true
+		i, known := f.byName[name]
+		if !known {
+			unknown = append(unknown, name)
+			continue
+		}
+		c := &f.clusters[i]
+		var noted []Finding
+		if found, ok := healthFinding(c); !ok {
+			noted = append(noted, found)
+		}
+		if found, ok := availabilityFinding(c); !ok || found.Code != "" {
+			noted = append(noted, found)
+		}
+		out = append(out, feasible{cluster: c, leaf: i, preference: len(out), findings: f.noteDomain(c, noted)})
+	}
+	if len(unknown) > 0 {
+		known := make([]string, len(f.clusters))
+		for i := range f.clusters {
+			known[i] = f.clusters[i].Name
+		}
+		return nil, &UnknownClustersError{Unknown: unknown, Known: known}
+	}
+	return out, nil
+}
+
+// filterExplicit rejects all but the named clusters, and shows the first of them.
+func (f *Fleet) filterExplicit(named []feasible) filtered {
+	chosen := make(map[int]bool, len(named))
+	for i := range named {
+		chosen[named[i].leaf] = true
+	}
+	p := &pool{fleet: f, passed: named, counts: map[Code]int{}}
+	if others := len(f.clusters) - len(chosen); others > 0 {
+		p.counts[CodeNotATarget] = others
+	}
+	for i := range f.clusters {
+		if len(p.rejected) == explained {
+			break
+		}
+		if c := &f.clusters[i]; !chosen[i] {
+			p.rejected = append(p.rejected, rejected(c, []Finding{{CodeNotATarget, c.Name + ": the deployment names other environments"}}))
+		}
+	}
+	return filtered{pool: p}
+}
+
+// usable is the number of clusters that may be used.
+func (f *filtered) usable() int { return len(f.passed) + len(f.exempt) }
+
+// priced says whether the prices of all usable clusters are known.
+func (f *filtered) priced() bool {
+	return f.pool.priced && !slices.ContainsFunc(f.exempt, func(e feasible) bool { return e.cluster.Cost == nil })
+}
+
+// exempted says whether a cluster passes only because the deployment runs there.
+func (f *filtered) exempted(name string) bool {
+	return slices.ContainsFunc(f.exempt, func(e feasible) bool { return e.cluster.Name == name })
+}
+
+// all yields the clusters that may be used, best first.
+func (f *filtered) all(yield func(*feasible) bool) {
+	up, exempt := f.fleet.up, slices.Clone(f.exempt)
+	slices.SortStableFunc(exempt, func(a, b feasible) int { return cmp.Compare(up[b.leaf], up[a.leaf]) })
+	next := 0
+	for i := range f.passed {
+		for next < len(exempt) && up[exempt[next].leaf] >= up[f.passed[i].leaf] {
+			if !yield(&exempt[next]) {
+				return
+			}
+			next++
+		}
+		if !yield(&f.passed[i]) {
+			return
+		}
+	}
+	for ; next < len(exempt); next++ {
+		if !yield(&exempt[next]) {
+			return
+		}
+	}
 }
 
 // noCandidates is the error when nothing passed.
@@ -182,15 +306,6 @@ func rejected(c *Cluster, wrong []Finding) Candidate {
 		p := *c.Availability
 		out.Availability = &p
 	}
-	return out
-}
-
-func names(clusters []Cluster) []string {
-	out := make([]string, 0, len(clusters))
-	for i := range clusters {
-		out = append(out, clusters[i].Name)
-	}
-	slices.Sort(out)
 	return out
 }
 

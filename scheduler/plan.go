@@ -7,6 +7,8 @@ type Plan struct {
 	// deployment where one environment has to.
 	Clusters []string `json:"clusters"`
 	Mode     Mode     `json:"mode"`
+	// Kind is what it takes for the deployment to be available.
+	Kind Kind `json:"kind"`
 	// Target and Achieved are probabilities within 0..1.
 	Target         float64 `json:"target"`
 	TargetDeclared bool    `json:"target_declared"`
@@ -23,9 +25,15 @@ type Plan struct {
 	// Quorum is the number of clusters that have to be up.
 	Quorum int `json:"quorum"`
 	// Changes against the clusters that the deployment runs in.
-	Changes     Changes     `json:"changes"`
-	Explanation Explanation `json:"explanation"`
-	Summary     string      `json:"summary"`
+	Changes Changes `json:"changes"`
+	// Steps are the order of the moves of a deployment that runs.
+	Steps []Step `json:"steps,omitempty"`
+	// Cost for 30 days; absent unless the prices of all clusters are known.
+	Cost *float64 `json:"cost,omitempty"`
+	// Alternative is what would be better if the deployment did not run already.
+	Alternative *Alternative `json:"alternative,omitempty"`
+	Explanation Explanation  `json:"explanation"`
+	Summary     string       `json:"summary"`
 }
 
 // Unreachable is nil when the plan meets its target, and otherwise the error

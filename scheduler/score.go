@@ -1,68 +1,125 @@
 package scheduler
 
 import (
-	"bytes"
-	"cmp"
-	"crypto/sha256"
 	"slices"
-	"strings"
-
-	"oaas.io/control-plane/scheduler/availability"
 )
 
-// scored is a feasible cluster with what it is worth.
+// scored is a feasible cluster with what it is worth to the deployment.
 type scored struct {
 	feasible
+	current bool
 	// p is the availability to calculate with.
 	p       float64
 	assumed bool
-	// leaf is the cluster's number in the model.
-	leaf int
-	// ticket orders equal clusters differently for every deployment.
-	ticket [sha256.Size]byte
 }
 
-// score values the clusters without ordering them.
-func score(passed []feasible, spec Spec) []scored {
-	out := make([]scored, len(passed))
-	for i, f := range passed {
-		out[i] = scored{feasible: f, p: AssumedAvailability, assumed: true, ticket: ticket(spec.Key, f.cluster.Name)}
-		if a := f.cluster.Availability; a != nil && availability.Valid(*a) {
-			out[i].p, out[i].assumed = *a, false
+// ranking is the outcome of the score stage: the clusters that a deployment may use
+// with the order among them. Only the part that is asked for is worked out, as there
+// are many more clusters than a deployment needs.
+type ranking struct {
+	filtered
+	key uint64
+	// current are the usable clusters in which the deployment runs, best first.
+	current []scored
+	runs    map[int]bool
+}
+
+// score ranks the clusters for a deployment.
+func (f *filtered) score(spec *Spec, current []string) *ranking {
+	out := &ranking{filtered: *f, key: seed(spec.Key), runs: make(map[int]bool, len(current))}
+	for _, name := range current {
+		i, known := f.fleet.byName[name]
+		if !known || out.runs[i] {
+			continue
+		}
+		if one := f.find(i); one != nil {
+			out.runs[i] = true
+			out.current = append(out.current, out.valued(one))
 		}
 	}
+	out.sort(out.current)
 	return out
 }
 
-// rank orders the clusters, best first. The order is total, so it does not
-// depend on the order they came in.
-func rank(all []scored) {
-	slices.SortFunc(all, func(a, b scored) int {
-		return cmp.Or(
-			cmp.Compare(b.p, a.p),
-			compareBool(b.current, a.current),
-			cmp.Compare(a.preference, b.preference),
-			bytes.Compare(a.ticket[:], b.ticket[:]),
-			strings.Compare(a.cluster.Name, b.cluster.Name),
-		)
-	})
+// find gives a usable cluster, or nil.
+func (f *filtered) find(i int) *feasible {
+	if k := f.position[i]; k >= 0 {
+		return &f.passed[k]
+	}
+	for k := range f.exempt {
+		if f.exempt[k].leaf == i {
+			return &f.exempt[k]
+		}
+	}
+	return nil
 }
 
-func ticket(key, cluster string) (out [sha256.Size]byte) {
-	h := sha256.New()
-	writeField(h, key)
-	writeField(h, cluster)
-	h.Sum(out[:0])
+func (r *ranking) valued(one *feasible) scored {
+	return scored{feasible: *one, current: r.runs[one.leaf], p: r.fleet.up[one.leaf], assumed: r.fleet.assumed[one.leaf]}
+}
+
+func (r *ranking) sort(all []scored) {
+	slices.SortFunc(all, func(a, b scored) int { return r.fleet.compare(&a, &b, r.key) })
+}
+
+// others yields the usable clusters in which the deployment does not run, best first.
+func (r *ranking) others(yield func(cluster int) bool) {
+	f := r.fleet
+	for from := 0; from < len(r.passed); {
+		to := from + 1
+		for to < len(r.passed) && alike(f, &r.passed[from], &r.passed[to]) {
+			to++
+		}
+		for _, i := range r.drawn(r.passed[from:to]) {
+			if !r.runs[i] && !yield(i) {
+				return
+			}
+		}
+		from = to
+	}
+}
+
+// alike says whether only the lot decides between two clusters.
+func alike(f *Fleet, a, b *feasible) bool {
+	return f.up[a.leaf] == f.up[b.leaf] && a.preference == b.preference
+}
+
+// drawn orders equal clusters by their tickets.
+func (r *ranking) drawn(equal []feasible) []int {
+	out := make([]int, len(equal))
+	for i := range equal {
+		out[i] = equal[i].leaf
+	}
+	if len(out) > 1 {
+		slices.SortFunc(out, r.byTicket)
+	}
 	return out
 }
 
-func compareBool(a, b bool) int {
+func (r *ranking) byTicket(a, b int) int {
+	ta, tb := r.fleet.ticket(r.key, a), r.fleet.ticket(r.key, b)
 	switch {
-	case a == b:
-		return 0
-	case a:
+	case ta < tb:
+		return -1
+	case ta > tb:
 		return 1
 	default:
-		return -1
+		return a - b
 	}
+}
+
+// place counts the usable clusters that are up more often than p.
+func (f *filtered) place(p float64) int {
+	above, _ := slices.BinarySearchFunc(f.passed, p, func(one feasible, p float64) int {
+		if f.fleet.up[one.leaf] > p {
+			return -1
+		}
+		return 1
+	})
+	for i := range f.exempt {
+		if f.fleet.up[f.exempt[i].leaf] > p {
+			above++
+		}
+	}
+	return above
 }

@@ -1,7 +1,11 @@
 package scheduler
 
 import (
-	"oaas.io/control-plane/scheduler/availability"
+	"fmt"
+	"slices"
+	"strings"
+
+	"oaas.io/control-plane/scheduler/solver"
 )
 
 // slack absorbs the rounding of decimal input when a loss is compared with the
@@ -10,121 +14,414 @@ import (
 // years.
 const slack = 1e-15
 
-// selection is the chosen set.
+func permittedLoss(target float64) float64 {
+	return 1 - target + slack
+}
+
+// question is what the select stage is asked, apart from where the deployment runs.
+type question struct {
+	permitted float64
+	rule      solver.Rule
+	low, high int
+	priced    bool
+}
+
+// asked makes the question of a deployment that may use so many clusters; priced says
+// that the prices of all are known.
+func (s *Spec) asked(usable int, priced bool) question {
+	target, _ := s.target()
+	q := question{
+		permitted: min(permittedLoss(target), 1), rule: s.Kind.rule(), low: 1, high: min(s.limit(), usable),
+		priced: priced && s.Prefer != Fewest,
+	}
+	if q.rule == solver.Majority && q.high%2 == 0 {
+		q.high--
+	}
+	if s.Strong && q.high >= StrongMinimum {
+		q.low = StrongMinimum
+	}
+	return q
+}
+
+// choice is the best set wherever a deployment runs.
+type choice struct {
+	// set has the clusters, in the order of the pool.
+	set       []int
+	met       bool
+	proven    bool
+	loss      float64
+	cost      float64
+	evaluated int
+}
+
+// selection is the outcome of the select stage.
 type selection struct {
-	model *model
+	*ranking
+	q question
 	// chosen clusters, best first.
 	chosen []scored
-	// left over clusters, best first.
-	left []scored
 	// achieved and loss are complements, each exact in its small digits.
 	achieved float64
 	loss     float64
 	met      bool
-	// met by moving less than the best set would.
+	// sticky says that the set was chosen because the deployment runs there.
 	sticky bool
 	// limited is true when the limit on the number ended the search.
 	limited bool
 	// unproven is true when the search for a better set was given up.
 	unproven bool
+	// passedOver is the better set that was left in order not to move; nil when there
+	// is none.
+	passedOver *Alternative
+	// scratch is for what the later stages calculate.
+	scratch *scratch
 }
 
-// bounds of the number of clusters; both odd.
-type bounds struct {
-	low, high int
+// choose selects the clusters of a deployment that names none. In this order: where
+// it runs, if that does; as much of it as possible, and the best others; the best set.
+func (r *ranking) choose(spec *Spec, s *scratch) (*selection, error) {
+	out := &selection{ranking: r, q: spec.asked(r.usable(), r.priced()), scratch: s}
+	var best *choice
+	var err error
+	if len(r.passed) > 0 {
+		if best, err = r.best(spec.asked(len(r.passed), r.pool.priced)); err != nil {
+			return nil, err
+		}
+	}
+	kept, err := out.keep(best)
+	if err != nil {
+		return nil, err
+	}
+	if kept == nil {
+		set, err := out.place(best)
+		if err != nil {
+			return nil, err
+		}
+		return out.settle(set), nil
+	}
+	return out.weigh(kept, best, spec.Stability)
 }
 
-// sizes applies the deployment's wishes to the number of feasible clusters.
-func sizes(feasible int, spec Spec) bounds {
-	high := min(spec.limit(), feasible)
-	if high%2 == 0 {
-		high--
+// weigh holds what runs against what would be chosen if it did not.
+func (o *selection) weigh(kept []int, best *choice, stability Stability) (*selection, error) {
+	if best == nil || !best.met || o.value(best.set) >= o.value(kept) {
+		return o.settle(kept), nil
 	}
-	low := 1
-	if spec.Strong && high >= StrongMinimum {
-		low = StrongMinimum
+	set, err := o.place(best)
+	if err != nil {
+		return nil, err
 	}
-	return bounds{low: low, high: high}
+	a := o.alternative(kept, set)
+	if a == nil {
+		return o.settle(kept), nil
+	}
+	if stability == Rebalance && a.worthwhile() {
+		return o.settle(set), nil
+	}
+	o.passedOver = a
+	return o.settle(kept), nil
 }
 
-// choose takes the fewest clusters that meet the target, or the best set there
-// is when none does. ranked is not empty.
-//
-// The model has to be one of independent clusters. With them and equal votes the n best are the best set of size
-// n, and each of these sets contains the one before, so their distributions are
-// extended instead of computed anew.
-func (m *model) choose(ranked []scored, target float64, b bounds) selection {
-	permitted := permittedLoss(target)
-	d := availability.NewDistribution(b.high)
-	best, bestLoss := 0, 0.0
-	for n := 1; n <= b.high; n++ {
-		d.Add(ranked[n-1].p)
-		if n < b.low || n%2 == 0 {
-			continue
-		}
-		loss := d.Loss(availability.Majority(n))
-		if loss <= permitted {
-			return m.keepCurrent(ranked, n, permitted)
-		}
-		if best == 0 || loss < bestLoss-slack {
-			best, bestLoss = n, loss
+// keep gives the smallest part of what runs that meets the target, or the cheapest;
+// nil when none does.
+func (o *selection) keep(best *choice) ([]int, error) {
+	if len(o.current) < o.q.low {
+		return nil, nil
+	}
+	if all := leaves(o.current); !o.q.priced && o.fits(len(all)) && best != nil && len(all) <= len(best.set) {
+		loss, _ := o.scratch.chances(all, o.q.rule.Need(len(all)))
+		switch {
+		case loss <= o.q.permitted:
+			return all, nil
+		case len(o.exempt) == 0:
+			// No part of it does, as none is large enough.
+			return nil, nil
 		}
 	}
-	out := m.evaluate(ranked[:best], permitted)
-	out.left = ranked[best:]
-	out.limited = best == b.high && b.high+1 < len(ranked)
+	found, err := o.solve(o.current, true)
+	if err != nil || !found.met {
+		return nil, err
+	}
+	return found.set, nil
+}
+
+// place chooses as if the deployment might move. Where nothing meets the target, only
+// a better set is worth moving to.
+func (o *selection) place(best *choice) ([]int, error) {
+	if len(o.exempt) == 0 && best.met && !o.q.priced {
+		if set := o.repair(len(best.set)); set != nil {
+			return set, nil
+		}
+	}
+	if len(o.current) > 0 && (best == nil || best.met || len(o.exempt) > 0) {
+		var err error
+		if best, err = o.answers.get(o.question(), func() (*choice, error) { return o.solve(slices.Collect(o.valuedAll), false) }); err != nil {
+			return nil, err
+		}
+	}
+	o.unproven = !best.proven
+	if !best.met {
+		if all := leaves(o.current); o.fits(len(all)) {
+			if loss, _ := o.scratch.chances(all, o.q.rule.Need(len(all))); loss <= best.loss*(1+1e-9) {
+				return all, nil
+			}
+		}
+	}
+	return o.exchange(best.set), nil
+}
+
+// fits says whether a set may have that size.
+func (o *selection) fits(n int) bool {
+	return n >= o.q.low && n <= o.q.high && (o.q.rule == solver.Any || n%2 == 1)
+}
+
+// question names all that the answer of the solver depends on.
+func (o *selection) question() string {
+	var b strings.Builder
+	fmt.Fprint(&b, o.q)
+	names := make([]string, 0, len(o.current))
+	for i := range o.current {
+		names = append(names, o.current[i].cluster.Name)
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		fmt.Fprintf(&b, "%q", name)
+	}
+	return b.String()
+}
+
+func (o *selection) valuedAll(yield func(scored) bool) {
+	for one := range o.all {
+		if !yield(o.valued(one)) {
+			return
+		}
+	}
+}
+
+// repair tries n clusters, as many as possible of those in which the deployment runs
+// and the best others. What it gives needs no search: there is no smaller set, and
+// none that keeps more. It gives nil when only a search can tell.
+func (o *selection) repair(n int) []int {
+	for keep := min(n, len(o.current)); keep >= 0; keep-- {
+		if set := o.greedy(keep, n); set != nil {
+			if loss, _ := o.scratch.chances(set, o.q.rule.Need(n)); loss <= o.q.permitted {
+				return set
+			}
+		}
+		if o.fleet.placed {
+			// The best by themselves may be the worst together.
+			return nil
+		}
+	}
+	return nil
+}
+
+// greedy takes the best clusters by themselves, so many of which are current ones,
+// and never more of a domain than may go down with it.
+func (o *selection) greedy(keep, n int) []int {
+	o.capDomains(n)
+	out := make([]int, 0, n)
+	for i := range o.current {
+		if leaf := o.current[i].leaf; len(out) < keep && o.take(leaf) {
+			out = append(out, leaf)
+		}
+	}
+	if len(out) < keep {
+		return nil
+	}
+	for leaf := range o.others {
+		if len(out) == n {
+			break
+		}
+		if o.take(leaf) {
+			out = append(out, leaf)
+		}
+	}
+	if len(out) < n {
+		return nil
+	}
 	return out
 }
 
-// keepCurrent is the set of size n that meets the target and moves the
-// deployment the least; the best n meet it, so there is one. For a given number
-// of kept clusters the best of those and the best of the others are optimal.
-func (m *model) keepCurrent(ranked []scored, n int, permitted float64) selection {
-	running := 0
-	for i := range ranked {
-		if ranked[i].current {
-			running++
+// capDomains limits the votes of each domain that is down more often than permitted
+// to what can be lost with it.
+func (o *selection) capDomains(n int) {
+	s, t := o.scratch, o.fleet.tree
+	for d := range s.held {
+		s.held[d], s.caps[d] = 0, n
+		if 1-t.Reach(d) > o.q.permitted {
+			s.caps[d] = n - o.q.rule.Need(n)
 		}
 	}
-	top := 0
-	for i := range ranked[:n] {
-		if ranked[i].current {
+}
+
+func (o *selection) take(leaf int) bool {
+	s, t := o.scratch, o.fleet.tree
+	for d := t.DomainOf(leaf); d >= 0; d = t.Parent(d) {
+		if s.held[d] >= s.caps[d] {
+			return false
+		}
+	}
+	for d := t.DomainOf(leaf); d >= 0; d = t.Parent(d) {
+		s.held[d]++
+	}
+	return true
+}
+
+// best is the best set of the pool, worked out once for all deployments that ask the
+// same.
+func (p *pool) best(q question) (*choice, error) {
+	return p.choices.get(q, func() (*choice, error) {
+		candidates := make([]solver.Candidate, len(p.passed))
+		for i := range p.passed {
+			candidates[i] = p.candidate(&p.passed[i], q)
+		}
+		found, err := p.ask(q, candidates)
+		if err != nil {
+			return nil, err
+		}
+		for k, i := range found.set {
+			found.set[k] = p.passed[i].leaf
+		}
+		return found, nil
+	})
+}
+
+func (p *pool) candidate(one *feasible, q question) solver.Candidate {
+	out := solver.Candidate{Leaf: one.leaf}
+	if q.priced && one.cluster.Cost != nil {
+		out.Cost = *one.cluster.Cost
+	}
+	return out
+}
+
+// ask solves a problem; the set has indexes of candidates.
+func (p *pool) ask(q question, candidates []solver.Candidate) (*choice, error) {
+	found, err := solver.Solve(solver.Problem{
+		Tree: p.fleet.tree, Candidates: candidates, Permitted: q.permitted, Rule: q.rule, Least: q.low, Most: max(q.high, q.low),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("scheduler: %w", err)
+	}
+	return &choice{set: found.Chosen, met: found.Met, proven: found.Proven, loss: found.Loss, cost: found.Cost, evaluated: found.Evaluations}, nil
+}
+
+// solve finds the best set of some clusters, of equal ones those that keep most. In
+// what runs already, moving is no matter.
+func (o *selection) solve(among []scored, running bool) (*choice, error) {
+	candidates := make([]solver.Candidate, len(among))
+	for i := range among {
+		candidates[i] = o.candidate(&among[i].feasible, o.q)
+		candidates[i].Current = among[i].current && !running
+	}
+	q := o.q
+	q.high = min(q.high, len(among))
+	found, err := o.ask(q, candidates)
+	if err != nil {
+		return nil, err
+	}
+	for k, i := range found.set {
+		found.set[k] = among[i].leaf
+	}
+	return found, nil
+}
+
+// exchange replaces clusters of a set that is the same for all deployments by others
+// that are equal in everything, by lot: deployments are to be spread over them.
+func (o *selection) exchange(set []int) []int {
+	t, f := o.fleet.tree, o.fleet
+	out := make([]int, 0, len(set))
+	drawn := map[int]bool{} // chosen clusters whose equals were drawn
+	for _, i := range set {
+		k := o.position[i]
+		if k < 0 || o.runs[i] {
+			out = append(out, i)
+			continue
+		}
+		if drawn[i] {
+			continue
+		}
+		var equal []int
+		wanted := 0
+		for _, j := range o.alike(k) {
+			if o.runs[j] || t.CompareKind(i, j) != 0 || !sameCost(&f.clusters[i], &f.clusters[j]) {
+				continue
+			}
+			equal = append(equal, j)
+			if slices.Contains(set, j) {
+				drawn[j] = true
+				wanted++
+			}
+		}
+		slices.SortFunc(equal, o.byTicket)
+		out = append(out, equal[:wanted]...)
+	}
+	return out
+}
+
+// alike gives the clusters around a position of the pool between which only the lot
+// decides.
+func (f *filtered) alike(k int) []int {
+	from, to := k, k+1
+	for from > 0 && alike(f.fleet, &f.passed[from-1], &f.passed[k]) {
+		from--
+	}
+	for to < len(f.passed) && alike(f.fleet, &f.passed[k], &f.passed[to]) {
+		to++
+	}
+	out := make([]int, 0, to-from)
+	for i := from; i < to; i++ {
+		out = append(out, f.passed[i].leaf)
+	}
+	return out
+}
+
+func sameCost(a, b *Cluster) bool {
+	return (a.Cost == nil) == (b.Cost == nil) && (a.Cost == nil || *a.Cost == *b.Cost)
+}
+
+func leaves(all []scored) []int {
+	out := make([]int, len(all))
+	for i := range all {
+		out[i] = all[i].leaf
+	}
+	return out
+}
+
+// settle makes the set the chosen one.
+func (o *selection) settle(chosen []int) *selection {
+	o.chosen = make([]scored, 0, len(chosen))
+	for _, i := range chosen {
+		o.chosen = append(o.chosen, o.valued(o.find(i)))
+	}
+	o.sort(o.chosen)
+	n := len(o.chosen)
+	o.loss, o.achieved = o.scratch.chances(chosen, o.q.rule.Need(n))
+	o.met = o.loss <= o.q.permitted
+	o.limited = !o.met && n == o.q.high && o.q.high+1 < o.usable()
+	o.sticky = o.stuck()
+	return o
+}
+
+// stuck says whether more current clusters were chosen than are among the best.
+func (o *selection) stuck() bool {
+	kept, top := 0, 0
+	for i := range o.current {
+		// Of equal clusters the current ones come first, in their order.
+		before := o.filtered.place(o.current[i].p)
+		for j := range i {
+			if o.current[j].p == o.current[i].p {
+				before++
+			}
+		}
+		if before < len(o.chosen) {
 			top++
 		}
 	}
-	for keep := min(n, running); keep > top; keep-- {
-		chosen, left := split(ranked, keep, n-keep)
-		if len(chosen) < n {
-			continue
-		}
-		if out := m.evaluate(chosen, permitted); out.met {
-			out.left, out.sticky = left, true
-			return out
+	for i := range o.chosen {
+		if o.chosen[i].current {
+			kept++
 		}
 	}
-	out := m.evaluate(ranked[:n], permitted)
-	out.left = ranked[n:]
-	return out
-}
-
-// split takes the best of the current and of the other clusters and keeps the
-// ranked order in both parts.
-func split(ranked []scored, current, others int) (chosen, left []scored) {
-	for _, s := range ranked {
-		budget := &others
-		if s.current {
-			budget = &current
-		}
-		if *budget > 0 {
-			*budget--
-			chosen = append(chosen, s)
-		} else {
-			left = append(left, s)
-		}
-	}
-	return chosen, left
-}
-
-func permittedLoss(target float64) float64 {
-	return 1 - target + slack
+	return o.met && kept > top
 }

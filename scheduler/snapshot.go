@@ -116,8 +116,14 @@ type Spec struct {
 	AvailableEnvs []string
 	// AvailabilityTarget within 0..1; nil means DefaultTarget.
 	AvailabilityTarget *float64
+	// Kind is what it takes to be available.
+	Kind Kind
 	// Strong asks for at least StrongMinimum clusters.
 	Strong bool
+	// Stability is what becomes of it if there is a better place.
+	Stability Stability
+	// Prefer is which of the sets that meet the target is the best.
+	Prefer Preference
 	// MaxClusters bounds an automatic choice; 0 means DefaultMaxClusters.
 	MaxClusters int
 }
@@ -131,28 +137,13 @@ func (s Spec) Validate() error {
 	if s.MaxClusters < 0 {
 		return &InvalidInputError{Field: "max clusters", Problem: fmt.Sprintf("%d is negative", s.MaxClusters)}
 	}
+	if !s.Kind.valid() {
+		return &InvalidInputError{Field: "kind", Problem: fmt.Sprintf("%q is none", string(s.Kind))}
+	}
 	for _, name := range s.TargetEnvs {
 		if name == "" {
 			return &InvalidInputError{Field: "target envs", Problem: "has an empty name"}
 		}
-	}
-	return nil
-}
-
-// Validate reports the first cluster that contradicts the documentation, as
-// *InvalidInputError. A senseless availability is no error of the snapshot: it
-// is what one cluster said, and disqualifies that cluster only.
-func (s Snapshot) Validate() error {
-	seen := make(map[string]bool, len(s.Clusters))
-	for i := range s.Clusters {
-		name := s.Clusters[i].Name
-		if name == "" {
-			return &InvalidInputError{Field: "clusters", Problem: "one has no name"}
-		}
-		if seen[name] {
-			return &InvalidInputError{Field: "clusters", Problem: fmt.Sprintf("%q appears twice", name)}
-		}
-		seen[name] = true
 	}
 	return nil
 }
@@ -164,13 +155,13 @@ func (s Spec) target() (target float64, declared bool) {
 	return min(*s.AvailabilityTarget, MaxTarget), true
 }
 
-// limit is the largest odd number of clusters that may be chosen.
+// limit is the largest number of clusters that may be chosen; odd for a quorum.
 func (s Spec) limit() int {
 	n := s.MaxClusters
 	if n == 0 {
 		n = DefaultMaxClusters
 	}
-	if n%2 == 0 {
+	if n%2 == 0 && n > 1 && s.Kind == Quorum {
 		n--
 	}
 	return n

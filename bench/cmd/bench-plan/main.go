@@ -147,6 +147,10 @@ func replan(clusters, deployments int, bound time.Duration) ([]bench.Result, err
 
 // planAll plans every deployment from where it is, with all processors.
 func planAll(snap scheduler.Snapshot, placed [][]string) error {
+	fleet, err := scheduler.Prepare(snap.Clusters)
+	if err != nil {
+		return err
+	}
 	var next atomic.Int64
 	workers := runtime.GOMAXPROCS(0)
 	failures := make([]error, workers)
@@ -158,7 +162,7 @@ func planAll(snap scheduler.Snapshot, placed [][]string) error {
 				if i >= len(placed) {
 					return
 				}
-				p, err := scheduler.Decide(scheduler.Snapshot{Clusters: snap.Clusters, Current: placed[i]}, spec(i))
+				p, err := fleet.Decide(spec(i), placed[i])
 				if err != nil {
 					failures[w] = err
 					return
