@@ -143,7 +143,8 @@ func planOn(fleet scheduler.Snapshot, doc *model.OClassDeployment, cls *model.OC
 		TargetEnvs:         dedupe(doc.TargetEnvs),
 		AvailableEnvs:      doc.AvailableEnvs,
 		AvailabilityTarget: doc.NFRRequirements.Availability,
-		Strong:             cls.StateSpec != nil && cls.StateSpec.ConsistencyModel == model.ConsistencyStrong,
+		Strong:             strong(cls),
+		Kind:               kindOf(doc, cls),
 	}
 	p, err := scheduler.Decide(fleet, spec)
 	var (
@@ -164,6 +165,27 @@ func planOn(fleet scheduler.Snapshot, doc *model.OClassDeployment, cls *model.OC
 		return nil, fromStore(err)
 	}
 }
+
+func strong(cls *model.OClass) bool {
+	return cls.StateSpec != nil && cls.StateSpec.ConsistencyModel == model.ConsistencyStrong
+}
+
+// kindOf is what it takes for a deployment of the class to be available: a class
+// without state needs nothing but a place to run, and state is behind a majority if
+// its consistency or its shards ask for one.
+func kindOf(doc *model.OClassDeployment, cls *model.OClass) scheduler.Kind {
+	switch shards := doc.ODGM.ShardType; {
+	case strong(cls), shards != nil && *shards == shardTypeRaft:
+		return scheduler.Quorum
+	case cls.StateSpec == nil:
+		return scheduler.Stateless
+	default:
+		return scheduler.Eventual
+	}
+}
+
+// shardTypeRaft are shards whose replicas agree by majority.
+const shardTypeRaft = "raft"
 
 // view is the scheduler's picture of the fleet.
 func view(snap *fsm.Snapshot, uid string) scheduler.Snapshot {

@@ -36,9 +36,7 @@ func (o *selection) value(set []int) float64 {
 	}
 	sum := 0.0
 	for _, i := range set {
-		if c := o.fleet.clusters[i].Cost; c != nil {
-			sum += *c
-		}
+		sum += o.price(&o.fleet.clusters[i])
 	}
 	return sum
 }

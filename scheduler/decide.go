@@ -99,8 +99,8 @@ func assign(spec *Spec, mode Mode, current []string, picked *selection) *Plan {
 	return p
 }
 
-// ifIndependent is the availability of a majority of the clusters, if no two shared a
-// domain.
+// ifIndependent is the availability of a majority of the clusters if no two shared a
+// domain, whatever the kind of deployment: the contract's number.
 func ifIndependent(chosen []scored) float64 {
 	d := availability.NewDistribution(len(chosen))
 	for i := range chosen {

@@ -2,12 +2,9 @@ package scheduler_test
 
 import (
 	"encoding/json"
-	"errors"
 	"flag"
 	"fmt"
 	"math"
-	"math/bits"
-	"math/rand"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,10 +12,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"pgregory.net/rapid"
 
 	"oaas.io/control-plane/scheduler"
-	"oaas.io/control-plane/scheduler/availability"
 )
 
 var update = flag.Bool("update", false, "write the golden files")
@@ -152,6 +147,8 @@ func TestErrors(t *testing.T) {
 		{"negative limit", fleet(), scheduler.Spec{MaxClusters: -1}, &scheduler.InvalidInputError{}, "scheduler: max clusters: -1 is negative"},
 		{"empty target", fleet(), scheduler.Spec{TargetEnvs: []string{""}}, &scheduler.InvalidInputError{}, "scheduler: target envs: has an empty name"},
 		{"same cluster twice", append(fleet(), fleet()...), scheduler.Spec{}, &scheduler.InvalidInputError{}, `scheduler: clusters: "cloud-a" appears twice`},
+		{"price that is none", []scheduler.Cluster{{Name: "a", Cost: ptr(math.NaN())}}, scheduler.Spec{}, &scheduler.InvalidInputError{}, "scheduler: clusters: a: NaN is no price"},
+		{"kind that is none", fleet(), scheduler.Spec{Kind: "odd"}, &scheduler.InvalidInputError{}, `scheduler: kind: "odd" is none`},
 		{"cluster without a name", []scheduler.Cluster{{}}, scheduler.Spec{}, &scheduler.InvalidInputError{}, "scheduler: clusters: one has no name"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -169,7 +166,6 @@ func TestErrors(t *testing.T) {
 	}
 }
 
-// The whole plan as users get it, in the three situations that need words.
 // regional has three good clusters in one zone, and others elsewhere.
 func regional() []scheduler.Cluster {
 	at := func(name string, p float64, region, zone string) scheduler.Cluster {
@@ -260,6 +256,7 @@ func TestLimitingDomain(t *testing.T) {
 	}
 }
 
+// The whole plan as users get it, in the situations that need words.
 func TestGoldenPlans(t *testing.T) {
 	assumed := append(fleet(), scheduler.Cluster{Name: "new", Health: scheduler.Healthy},
 		scheduler.Cluster{Name: "lost", Health: scheduler.Unreachable, Availability: ptr(0.99)})
@@ -270,6 +267,7 @@ func TestGoldenPlans(t *testing.T) {
 		"chosen":      {scheduler.Snapshot{Clusters: assumed}, scheduler.Spec{Key: "shop", AvailabilityTarget: ptr(0.9996)}},
 		"unreachable": {scheduler.Snapshot{Clusters: assumed}, scheduler.Spec{Key: "shop", AvailabilityTarget: ptr(0.999999999)}},
 		"kept":        {scheduler.Snapshot{Clusters: fleet(), Current: []string{"cloud-a", "gone"}}, scheduler.Spec{Key: "shop"}},
+		"cheaper":     {scheduler.Snapshot{Clusters: priced(100, 60), Current: []string{"dear-1", "dear-2", "dear-3"}}, scheduler.Spec{Key: "shop", AvailabilityTarget: ptr(0.9999)}},
 		"domains":     {scheduler.Snapshot{Clusters: regional()}, scheduler.Spec{Key: "shop", AvailabilityTarget: ptr(0.9999)}},
 		"explicit":    {scheduler.Snapshot{Clusters: assumed}, scheduler.Spec{Key: "shop", TargetEnvs: []string{"lost", "new"}, Strong: true}},
 	} {
@@ -294,250 +292,6 @@ func TestGoldenPlans(t *testing.T) {
 			}
 		})
 	}
-}
-
-func clusters() *rapid.Generator[[]scheduler.Cluster] {
-	one := rapid.Custom(func(t *rapid.T) scheduler.Cluster {
-		c := scheduler.Cluster{
-			Name:   rapid.StringMatching(`[a-h][0-9]`).Draw(t, "name"),
-			Health: rapid.SampledFrom([]scheduler.Health{scheduler.Healthy, scheduler.Healthy, scheduler.Healthy, scheduler.Degraded, scheduler.Unreachable, scheduler.Unknown}).Draw(t, "health"),
-		}
-		if rapid.Bool().Draw(t, "declared") {
-			c.Availability = ptr(rapid.SampledFrom([]float64{0, 0.4, 0.9, 0.97, 0.99, 0.99, 0.999, 1, math.NaN(), 1.1}).Draw(t, "availability"))
-		}
-		return c
-	})
-	return rapid.Custom(func(t *rapid.T) []scheduler.Cluster {
-		out := rapid.SliceOfNDistinct(one, 0, 12, func(c scheduler.Cluster) string { return c.Name }).Draw(t, "clusters")
-		if rapid.Bool().Draw(t, "placed") {
-			for i := range out {
-				out[i].Region = rapid.SampledFrom([]string{"", "r1", "r2", "r3"}).Draw(t, "region")
-				out[i].Zone = rapid.SampledFrom([]string{"", "a", "b"}).Draw(t, "zone")
-			}
-		}
-		return out
-	})
-}
-
-func specs() *rapid.Generator[scheduler.Spec] {
-	return rapid.Custom(func(t *rapid.T) scheduler.Spec {
-		names := rapid.SliceOfN(rapid.StringMatching(`[a-h][0-9]`), 0, 8)
-		s := scheduler.Spec{
-			Key:         rapid.StringN(0, 4, 8).Draw(t, "key"),
-			Strong:      rapid.Bool().Draw(t, "strong"),
-			MaxClusters: rapid.IntRange(0, 9).Draw(t, "max"),
-		}
-		if rapid.Bool().Draw(t, "limited") {
-			s.AvailableEnvs = names.Draw(t, "available")
-		}
-		if rapid.Bool().Draw(t, "wish") {
-			s.AvailabilityTarget = ptr(rapid.SampledFrom([]float64{0, 0.5, 0.95, 0.99, 0.999, 0.9999, 0.999999, 1}).Draw(t, "target"))
-		}
-		return s
-	})
-}
-
-func TestPlanIsAFunctionOfTheSetOfClusters(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		snap := scheduler.Snapshot{Clusters: clusters().Draw(t, "clusters")}
-		spec := specs().Draw(t, "spec")
-		for _, c := range snap.Clusters {
-			if rapid.Bool().Draw(t, "current") {
-				snap.Current = append(snap.Current, c.Name)
-			}
-		}
-		rng := rand.New(rand.NewSource(rapid.Int64().Draw(t, "seed")))
-		other := scheduler.Snapshot{Clusters: slices.Clone(snap.Clusters), Current: slices.Clone(snap.Current)}
-		rng.Shuffle(len(other.Clusters), func(i, j int) { other.Clusters[i], other.Clusters[j] = other.Clusters[j], other.Clusters[i] })
-		rng.Shuffle(len(other.Current), func(i, j int) { other.Current[i], other.Current[j] = other.Current[j], other.Current[i] })
-
-		one, errOne := scheduler.Decide(snap, spec)
-		two, errTwo := scheduler.Decide(other, spec)
-		if fmt.Sprint(errOne) != fmt.Sprint(errTwo) {
-			t.Fatalf("errors differ:\n%v\n%v", errOne, errTwo)
-		}
-		if errOne != nil {
-			return
-		}
-		a, err := json.Marshal(one)
-		if err != nil {
-			t.Fatal(err)
-		}
-		b, err := json.Marshal(two)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if string(a) != string(b) {
-			t.Fatalf("plans differ:\n%s\n%s", a, b)
-		}
-	})
-}
-
-func TestPlanInvariants(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		snap := scheduler.Snapshot{Clusters: clusters().Draw(t, "clusters")}
-		spec := specs().Draw(t, "spec")
-		p, err := scheduler.Decide(snap, spec)
-		var none *scheduler.NoCandidatesError
-		if errors.As(err, &none) {
-			seen := map[string]bool{}
-			for _, r := range none.Rejected {
-				seen[r.Cluster] = true
-			}
-			for _, c := range snap.Clusters {
-				if !seen[c.Name] {
-					t.Fatalf("%s is not explained: %v", c.Name, none)
-				}
-			}
-			return
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		n := len(p.Clusters)
-		if n%2 == 0 || n > scheduler.DefaultMaxClusters || spec.MaxClusters > 0 && n > spec.MaxClusters {
-			t.Fatalf("%d clusters", n)
-		}
-		if p.Quorum != n/2+1 || math.Abs(p.Achieved+p.Loss-1) > 1e-12 {
-			t.Fatalf("quorum %d of %d, achieved %v, loss %v", p.Quorum, n, p.Achieved, p.Loss)
-		}
-		counted := 0
-		for _, k := range p.Explanation.Counts {
-			counted += k
-		}
-		if counted != len(p.Explanation.Candidates) || counted < len(snap.Clusters) {
-			t.Fatalf("%d counted, %d explained, %d clusters", counted, len(p.Explanation.Candidates), len(snap.Clusters))
-		}
-		for i, name := range p.Clusters {
-			if c := p.Explanation.Candidates[i]; c.Cluster != name || c.Verdict != scheduler.Selected {
-				t.Fatalf("candidate %d is %+v, want %s selected", i, c, name)
-			}
-		}
-		for _, r := range p.Explanation.Relaxations {
-			checkRelaxation(t, snap, spec, r)
-		}
-	})
-}
-
-// checkRelaxation does what the plan proposes and wants the target met.
-func checkRelaxation(t *rapid.T, snap scheduler.Snapshot, spec scheduler.Spec, r scheduler.Relaxation) {
-	switch r.Code {
-	case scheduler.CodeLowerTarget:
-		spec.AvailabilityTarget = &r.Value
-	case scheduler.CodeAddClusters:
-		best, placed := 0.0, false
-		p, err := scheduler.Decide(snap, spec)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, c := range p.Explanation.Candidates {
-			if c.Verdict != scheduler.Rejected {
-				best = max(best, *c.Availability)
-				for _, k := range snap.Clusters {
-					placed = placed || k.Name == c.Cluster && k.Region+k.Zone != ""
-				}
-			}
-		}
-		for i := range int(r.Value) {
-			name := fmt.Sprintf("extra-%d", i)
-			extra := healthy(name, best)
-			if placed {
-				extra.Region = name
-			}
-			snap.Clusters = append(slices.Clone(snap.Clusters), extra)
-			if len(spec.AvailableEnvs) > 0 {
-				spec.AvailableEnvs = append(slices.Clone(spec.AvailableEnvs), name)
-			}
-		}
-	default:
-		t.Fatalf("unknown relaxation %q", r.Code)
-	}
-	p, err := scheduler.Decide(snap, spec)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !p.TargetMet {
-		t.Fatalf("%q does not help: %s", r.Message, p.Summary)
-	}
-}
-
-// Every subset is tried, so that nothing rests on the argument that the best n
-// are the best set of size n.
-func TestFewestClustersAgainstBruteForce(t *testing.T) {
-	const instances = 10_000
-	rng := rand.New(rand.NewSource(1))
-	met := 0
-	for i := range instances {
-		n := 1 + rng.Intn(7)
-		ps := make([]float64, n)
-		snap := scheduler.Snapshot{}
-		for j := range ps {
-			ps[j] = 1 - math.Pow(10, -rng.Float64()*3.5)
-			snap.Clusters = append(snap.Clusters, healthy(fmt.Sprintf("c%d", j), ps[j]))
-			if rng.Intn(3) == 0 {
-				snap.Current = append(snap.Current, fmt.Sprintf("c%d", j))
-			}
-		}
-		target := 1 - math.Pow(10, -1-rng.Float64()*4)
-		p := decide(t, snap, scheduler.Spec{AvailabilityTarget: &target})
-		keepable, fewest, moves, best := bruteForce(ps, snap.Current, target)
-		switch {
-		case keepable > 0 && (len(p.Clusters) != keepable || len(p.Changes.Add) > 0):
-			t.Fatalf("instance %d: %v in %v target %v: planned %v, %d of the current ones do", i, ps, snap.Current, target, p.Clusters, keepable)
-		case keepable > 0:
-		case fewest == 0 && p.TargetMet, fewest > 0 && len(p.Clusters) != fewest:
-			t.Fatalf("instance %d: %v target %v: planned %v, the fewest are %d", i, ps, target, p.Clusters, fewest)
-		case fewest == 0 && math.Abs(p.Achieved-best) > 1e-12:
-			t.Fatalf("instance %d: %v: planned %v, the best possible is %v", i, ps, p.Achieved, best)
-		case fewest > 0 && len(p.Changes.Add) != moves:
-			t.Fatalf("instance %d: %v in %v: adds %v, %d would do", i, ps, snap.Current, p.Changes.Add, moves)
-		}
-		if p.TargetMet {
-			met++
-		}
-	}
-	if met == 0 || met == instances {
-		t.Fatalf("%d of %d instances met: the instances test one side only", met, instances)
-	}
-	t.Logf("%d instances, %d met their target, 0 mismatches", instances, met)
-}
-
-// bruteForce is the fewest of the current clusters that meet the target; the fewest
-// clusters of any odd set that does and the fewest new ones among such sets; and the
-// best availability of any odd set.
-func bruteForce(ps []float64, current []string, target float64) (keepable, fewest, moves int, best float64) {
-	for s := uint(1); s < 1<<len(ps); s++ {
-		n := bits.OnesCount(s)
-		if n%2 == 0 {
-			continue
-		}
-		var chosen []float64
-		added := 0
-		for j, p := range ps {
-			if s&(1<<j) != 0 {
-				chosen = append(chosen, p)
-				if !slices.Contains(current, fmt.Sprintf("c%d", j)) {
-					added++
-				}
-			}
-		}
-		d := availability.NewDistribution(len(chosen))
-		for _, p := range chosen {
-			d.Add(p)
-		}
-		a := d.AtLeast(availability.Majority(len(chosen)))
-		best = max(best, a)
-		if a < target {
-			continue
-		}
-		if added == 0 && (keepable == 0 || n < keepable) {
-			keepable = n
-		}
-		if fewest == 0 || n < fewest || n == fewest && added < moves {
-			fewest, moves = n, added
-		}
-	}
-	return keepable, fewest, moves, best
 }
 
 func TestLargeFleetIsExplainedWithinBounds(t *testing.T) {

@@ -33,8 +33,10 @@ type pool struct {
 	rejected []Candidate
 	// counts are the rejected clusters by code.
 	counts map[Code]int
-	// priced is true when the price of all that passed is known.
-	priced bool
+	// prices is the number of clusters that passed and have a price; dearest is the
+	// highest one. It stands for those that are not known.
+	prices  int
+	dearest float64
 
 	choices cache[question, *choice]
 	answers cache[string, *choice]
@@ -117,10 +119,11 @@ func (f *Fleet) newPool(spec *Spec) *pool {
 	slices.SortFunc(out.passed, func(a, b feasible) int {
 		return cmp.Or(cmp.Compare(f.up[b.leaf], f.up[a.leaf]), cmp.Compare(a.preference, b.preference), cmp.Compare(a.leaf, b.leaf))
 	})
-	out.priced = len(out.passed) > 0
 	for k := range out.passed {
 		out.position[out.passed[k].leaf] = k
-		out.priced = out.priced && out.passed[k].cluster.Cost != nil
+		if cost := out.passed[k].cluster.Cost; cost != nil {
+			out.prices, out.dearest = out.prices+1, max(out.dearest, *cost)
+		}
 	}
 	return out
 }
@@ -221,9 +224,31 @@ func (f *Fleet) filterExplicit(named []feasible) filtered {
 // usable is the number of clusters that may be used.
 func (f *filtered) usable() int { return len(f.passed) + len(f.exempt) }
 
-// priced says whether the prices of all usable clusters are known.
-func (f *filtered) priced() bool {
-	return f.pool.priced && !slices.ContainsFunc(f.exempt, func(e feasible) bool { return e.cluster.Cost == nil })
+// priced says whether the best set is the cheapest one. Where nothing costs anything,
+// it is the smallest.
+func (f *filtered) priced(prefer Preference) bool {
+	known := f.prices
+	for i := range f.exempt {
+		if f.exempt[i].cluster.Cost != nil {
+			known++
+		}
+	}
+	switch {
+	case prefer == Fewest || f.dearest == 0:
+		return false
+	case prefer == Cheapest:
+		return known > 0
+	default:
+		return known == f.usable()
+	}
+}
+
+// price is what a cluster costs; the dearest there is when it is not known.
+func (p *pool) price(c *Cluster) float64 {
+	if c.Cost == nil {
+		return p.dearest
+	}
+	return *c.Cost
 }
 
 // exempted says whether a cluster passes only because the deployment runs there.

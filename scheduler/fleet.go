@@ -3,6 +3,7 @@ package scheduler
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -50,6 +51,9 @@ func Prepare(clusters []Cluster) (*Fleet, error) {
 			return nil, &InvalidInputError{Field: "clusters", Problem: fmt.Sprintf("%q appears twice", c.Name)}
 		}
 		f.byName[c.Name] = i
+		if cost := c.Cost; cost != nil && !(*cost >= 0 && *cost <= math.MaxFloat64) {
+			return nil, &InvalidInputError{Field: "clusters", Problem: fmt.Sprintf("%s: %v is no price", c.Name, *cost)}
+		}
 		p, assumed := AssumedAvailability, true
 		if a := c.Availability; a != nil && availability.Valid(*a) {
 			p, assumed = *a, false

@@ -71,5 +71,6 @@ type Preference string
 const (
 	ByDefault Preference = ""
 	Fewest    Preference = "fewest"
-	Cheapest  Preference = "cheapest"
+	// Cheapest takes the dearest known price for those that are not known.
+	Cheapest Preference = "cheapest"
 )

@@ -16,9 +16,9 @@ type Plan struct {
 	// Loss is 1-Achieved without rounding away its digits.
 	Loss      float64 `json:"loss"`
 	TargetMet bool    `json:"target_met"`
-	// IfIndependent is what Achieved would be if no two clusters shared a domain. The
-	// original system calculates so, and its clients expect it in the status of a
-	// deployment.
+	// IfIndependent is the availability of a majority of the clusters if no two shared
+	// a domain. The original system calculates so for every kind of deployment, and its
+	// clients expect it in the status of a deployment.
 	IfIndependent float64 `json:"-"`
 	// DowntimeSeconds30d is the expected downtime within 30 days.
 	DowntimeSeconds30d float64 `json:"downtime_seconds_30d"`

@@ -27,12 +27,12 @@ type question struct {
 }
 
 // asked makes the question of a deployment that may use so many clusters; priced says
-// that the prices of all are known.
+// that the cheapest set is the best.
 func (s *Spec) asked(usable int, priced bool) question {
 	target, _ := s.target()
 	q := question{
 		permitted: min(permittedLoss(target), 1), rule: s.Kind.rule(), low: 1, high: min(s.limit(), usable),
-		priced: priced && s.Prefer != Fewest,
+		priced: priced,
 	}
 	if q.rule == solver.Majority && q.high%2 == 0 {
 		q.high--
@@ -80,11 +80,11 @@ type selection struct {
 // choose selects the clusters of a deployment that names none. In this order: where
 // it runs, if that does; as much of it as possible, and the best others; the best set.
 func (r *ranking) choose(spec *Spec, s *scratch) (*selection, error) {
-	out := &selection{ranking: r, q: spec.asked(r.usable(), r.priced()), scratch: s}
+	out := &selection{ranking: r, q: spec.asked(r.usable(), r.priced(spec.Prefer)), scratch: s}
 	var best *choice
 	var err error
 	if len(r.passed) > 0 {
-		if best, err = r.best(spec.asked(len(r.passed), r.pool.priced)); err != nil {
+		if best, err = r.best(spec.asked(len(r.passed), (&filtered{pool: r.pool}).priced(spec.Prefer))); err != nil {
 			return nil, err
 		}
 	}
@@ -289,8 +289,8 @@ func (p *pool) best(q question) (*choice, error) {
 
 func (p *pool) candidate(one *feasible, q question) solver.Candidate {
 	out := solver.Candidate{Leaf: one.leaf}
-	if q.priced && one.cluster.Cost != nil {
-		out.Cost = *one.cluster.Cost
+	if q.priced {
+		out.Cost = p.price(one.cluster)
 	}
 	return out
 }
@@ -399,7 +399,7 @@ func (o *selection) settle(chosen []int) *selection {
 	o.loss, o.achieved = o.scratch.chances(chosen, o.q.rule.Need(n))
 	o.met = o.loss <= o.q.permitted
 	o.limited = !o.met && n == o.q.high && o.q.high+1 < o.usable()
-	o.sticky = o.stuck()
+	o.sticky = o.passedOver != nil || o.stuck()
 	return o
 }
 
