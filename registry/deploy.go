@@ -94,7 +94,11 @@ func (r *Registry) decideDeployment(snap *fsm.Snapshot, dep *model.OClassDeploym
 	if err != nil {
 		return nil, err
 	}
-	plan, err := planOn(view(snap, uid), doc, cls)
+	fleet, err := r.fleetOf(snap)
+	if err != nil {
+		return nil, err
+	}
+	plan, err := planOn(fleet, running(snap, uid), doc, cls)
 	if err != nil {
 		return nil, err
 	}
@@ -137,7 +141,7 @@ func (w *wish) command() (*decision, error) {
 }
 
 // planOn asks the scheduler where in the fleet the deployment is to run.
-func planOn(fleet scheduler.Snapshot, doc *model.OClassDeployment, cls *model.OClass) (*scheduler.Plan, error) {
+func planOn(fleet *scheduler.Fleet, current []string, doc *model.OClassDeployment, cls *model.OClass) (*scheduler.Plan, error) {
 	spec := scheduler.Spec{
 		Key:                doc.Key,
 		TargetEnvs:         dedupe(doc.TargetEnvs),
@@ -146,7 +150,7 @@ func planOn(fleet scheduler.Snapshot, doc *model.OClassDeployment, cls *model.OC
 		Strong:             strong(cls),
 		Kind:               kindOf(doc, cls),
 	}
-	p, err := scheduler.Decide(fleet, spec)
+	p, err := fleet.Decide(spec, current)
 	var (
 		unknown *scheduler.UnknownClustersError
 		none    *scheduler.NoCandidatesError
@@ -186,36 +190,6 @@ func kindOf(doc *model.OClassDeployment, cls *model.OClass) scheduler.Kind {
 
 // shardTypeRaft are shards whose replicas agree by majority.
 const shardTypeRaft = "raft"
-
-// view is the scheduler's picture of the fleet.
-func view(snap *fsm.Snapshot, uid string) scheduler.Snapshot {
-	var out scheduler.Snapshot
-	for _, c := range snap.Clusters() {
-		out.Clusters = append(out.Clusters, scheduler.Cluster{
-			Name:         c.GetName(),
-			Region:       c.GetRegion(),
-			Zone:         c.GetZone(),
-			Labels:       c.GetLabels(),
-			Capabilities: c.GetCapabilities(),
-			Health:       healthNames[c.GetHealth()],
-			Availability: c.Availability,
-			NodeCount:    int(c.GetNodeCount()),
-			ReadyNodes:   int(c.GetReadyNodes()),
-		})
-	}
-	for _, u := range snap.UnitsByDeployment(uid) {
-		if !u.GetTombstone() {
-			out.Current = append(out.Current, u.GetEnv())
-		}
-	}
-	return out
-}
-
-var healthNames = map[pmpb.ClusterHealth]scheduler.Health{
-	pmpb.ClusterHealth_CLUSTER_HEALTH_HEALTHY:     scheduler.Healthy,
-	pmpb.ClusterHealth_CLUSTER_HEALTH_DEGRADED:    scheduler.Degraded,
-	pmpb.ClusterHealth_CLUSTER_HEALTH_UNREACHABLE: scheduler.Unreachable,
-}
 
 // settle writes the plan into the deployment as the contract shows it to
 // clients. What the user set himself stays: replica_count and node ids.

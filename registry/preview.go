@@ -145,8 +145,12 @@ func (r *Registry) Simulate(snap *fsm.Snapshot, s Scenario) (*Simulation, error)
 			out.Lost = append(out.Lost, c.GetName())
 		}
 	}
+	fleet, err := prepare(snap, lost)
+	if err != nil {
+		return nil, err
+	}
 	for _, key := range keys[:min(len(keys), s.Limit)] {
-		if one, ok := simulate(snap, key, s, lost); ok {
+		if one, ok := simulate(snap, fleet, key, s, lost); ok {
 			out.Deployments = append(out.Deployments, one)
 		}
 	}
@@ -217,7 +221,7 @@ func concerned(snap *fsm.Snapshot, s Scenario, lost map[string]bool) ([]string, 
 }
 
 // simulate plans one deployment; ok is false when it has gone meanwhile.
-func simulate(snap *fsm.Snapshot, key string, s Scenario, lost map[string]bool) (out Simulated, ok bool) {
+func simulate(snap *fsm.Snapshot, fleet *scheduler.Fleet, key string, s Scenario, lost map[string]bool) (out Simulated, ok bool) {
 	have := snap.Deployment(key)
 	if have == nil {
 		return out, false
@@ -249,9 +253,7 @@ func simulate(snap *fsm.Snapshot, key string, s Scenario, lost map[string]bool) 
 		out.Err = errorf(InvalidArgument, "all environments that the deployment names are lost")
 		return out, true
 	}
-	fleet := view(snap, have.UID)
-	fleet.Clusters = slices.DeleteFunc(fleet.Clusters, func(c scheduler.Cluster) bool { return lost[c.Name] })
-	out.Plan, out.Err = planOn(fleet, doc, cls)
+	out.Plan, out.Err = planOn(fleet, running(snap, have.UID), doc, cls)
 	return out, true
 }
 

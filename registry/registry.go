@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -61,6 +62,8 @@ func (o *Options) Validate() error {
 // Registry offers the operations. It keeps no state of its own and is safe for
 // concurrent use.
 type Registry struct {
+	// prepared is the fleet of the latest index that was planned on.
+	prepared atomic.Pointer[preparedFleet]
 	store       Store
 	log         hclog.Logger
 	newUID      func() string
