@@ -63,7 +63,7 @@ func (o *Options) Validate() error {
 // concurrent use.
 type Registry struct {
 	// prepared is the fleet of the latest index that was planned on.
-	prepared atomic.Pointer[preparedFleet]
+	prepared    atomic.Pointer[preparedFleet]
 	store       Store
 	log         hclog.Logger
 	newUID      func() string
