@@ -73,10 +73,22 @@ func Instance(seed uint64) (solver.Problem, error) {
 	for range r.IntN(2) * p.Tree.Domains() {
 		p.Limits = append(p.Limits, solver.Limit{Domain: r.IntN(p.Tree.Domains()), Most: r.IntN(3)})
 	}
+	for range max(0, r.IntN(4)-1) {
+		p.Spreads = append(p.Spreads, spread(r, len(p.Candidates)))
+	}
 	return p, nil
 }
 
-// permitted says whether the limits let the set in.
+// spread draws how sets are to be spread over so many candidates.
+func spread(r *rand.Rand, candidates int) solver.Spread {
+	out := solver.Spread{Most: r.IntN(4), Least: r.IntN(4)}
+	for range candidates {
+		out.Part = append(out.Part, r.IntN(min(5, candidates+1))-1)
+	}
+	return out
+}
+
+// permitted says whether the limits and spreads let the set in.
 func permitted(p *solver.Problem, set []int) bool {
 	for _, l := range p.Limits {
 		held := 0
@@ -88,6 +100,22 @@ func permitted(p *solver.Problem, set []int) bool {
 			}
 		}
 		if held > l.Most {
+			return false
+		}
+	}
+	for _, s := range p.Spreads {
+		held := map[int]int{}
+		for _, i := range set {
+			if part := s.Part[i]; part >= 0 {
+				held[part]++
+			}
+		}
+		for _, n := range held {
+			if s.Most > 0 && n > s.Most {
+				return false
+			}
+		}
+		if len(held) < s.Least {
 			return false
 		}
 	}

@@ -49,6 +49,7 @@ type Problem struct {
 	// Least and Most bound the size of the set.
 	Least, Most int
 	Limits      []Limit
+	Spreads     []Spread
 	// Budget bounds the evaluations of sets; those of many clusters count more. Default
 	// 50,000, which is some tens of milliseconds.
 	Budget int
@@ -107,6 +108,16 @@ func (p *Problem) Validate() error {
 	for _, l := range p.Limits {
 		if l.Domain < 0 || l.Domain >= p.Tree.Domains() || l.Most < 0 {
 			return bad("a limit of %d in the domain %d of %d", l.Most, l.Domain, p.Tree.Domains())
+		}
+	}
+	for _, r := range p.Spreads {
+		if len(r.Part) != len(p.Candidates) || r.Most < 0 || r.Least < 0 {
+			return bad("a spread of %d candidates with %d of a part in %d parts", len(r.Part), r.Most, r.Least)
+		}
+		for i, part := range r.Part {
+			if part < -1 || part >= len(p.Candidates) {
+				return bad("candidate %d is in the part %d", i, part)
+			}
 		}
 	}
 	return nil

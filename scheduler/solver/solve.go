@@ -33,6 +33,8 @@ type option struct {
 	leaf      int
 	cost      float64
 	current   bool
+	// parts are those of the spreads.
+	parts []int
 	// up and marginal are the probabilities of being up: while its domains are, and
 	// altogether.
 	up, marginal float64
@@ -76,6 +78,7 @@ type search struct {
 	groups  int
 	priced  bool
 	limits  []int // by domain
+	spreads []spreading
 
 	budget, spent, evaluations int
 	over                       bool // the budget
@@ -119,6 +122,9 @@ func newSearch(p *Problem) *search {
 	for _, l := range p.Limits {
 		s.limits[l.Domain] = min(s.limits[l.Domain], l.Most)
 	}
+	for _, r := range p.Spreads {
+		s.spreads = append(s.spreads, newSpreading(r))
+	}
 	s.caps, s.held = make([]int, len(s.limits)), make([]int, len(s.limits))
 	s.addOptions()
 	s.passed = make([]float64, s.groups)
@@ -142,16 +148,16 @@ func (s *search) addOptions() {
 	for i := range s.p.Candidates {
 		c := &s.p.Candidates[i]
 		s.priced = s.priced || c.Cost > 0
-		all[i] = option{candidate: i, leaf: c.Leaf, cost: c.Cost, current: c.Current, up: s.p.Tree.Up(c.Leaf), marginal: s.p.Tree.Marginal(c.Leaf)}
+		all[i] = option{candidate: i, leaf: c.Leaf, cost: c.Cost, current: c.Current, parts: s.p.partsOf(i), up: s.p.Tree.Up(c.Leaf), marginal: s.p.Tree.Marginal(c.Leaf)}
 	}
 	slices.SortFunc(all, func(a, b option) int {
-		return cmp.Or(s.p.Tree.CompareKind(a.leaf, b.leaf), compareBool(b.current, a.current),
+		return cmp.Or(s.compareKind(&a, &b),
 			cmp.Compare(b.up, a.up), cmp.Compare(a.cost, b.cost), cmp.Compare(a.candidate, b.candidate))
 	})
 	group, begin := -1, 0
 	for i := range all {
 		o := &all[i]
-		if i == 0 || s.p.Tree.CompareKind(all[i-1].leaf, o.leaf) != 0 || all[i-1].current != o.current {
+		if i == 0 || s.compareKind(&all[i-1], o) != 0 {
 			group, begin = group+1, len(s.options)
 		}
 		better := 0
@@ -405,6 +411,11 @@ func (s *search) fits(i int) bool {
 			return false
 		}
 	}
+	for k := range s.spreads {
+		if !s.spreads[k].admits(o.parts[k], s.n-len(s.chosen)-1) {
+			return false
+		}
+	}
 	return true
 }
 
@@ -418,6 +429,9 @@ func (s *search) take(i int) {
 	}
 	for d := s.p.Tree.DomainOf(o.leaf); d >= 0; d = s.p.Tree.Parent(d) {
 		s.held[d]++
+	}
+	for k := range s.spreads {
+		s.spreads[k].add(o.parts[k])
 	}
 }
 
@@ -435,6 +449,9 @@ func (s *search) drop() {
 	}
 	for d := s.p.Tree.DomainOf(o.leaf); d >= 0; d = s.p.Tree.Parent(d) {
 		s.held[d]--
+	}
+	for k := range s.spreads {
+		s.spreads[k].remove(o.parts[k])
 	}
 }
 
