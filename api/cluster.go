@@ -8,6 +8,7 @@ import (
 
 	"oaas.io/control-plane/fsm"
 	"oaas.io/control-plane/model"
+	"oaas.io/control-plane/proto/pmpb"
 	"oaas.io/control-plane/raftstore"
 	"oaas.io/control-plane/registry"
 )
@@ -26,6 +27,7 @@ type Registry interface {
 	// Preview and Simulate work on what was read, on every node.
 	Preview(snap *fsm.Snapshot, dep *model.OClassDeployment, pre registry.Precondition) (*registry.Preview, error)
 	Simulate(snap *fsm.Snapshot, s registry.Scenario) (*registry.Simulation, error)
+	PutClusterPolicy(ctx context.Context, ri registry.RequestInfo, name string, policy *pmpb.ClusterPolicy) (uint64, error)
 	RemoveCluster(ctx context.Context, ri registry.RequestInfo, name string) (uint64, error)
 }
 

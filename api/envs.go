@@ -20,6 +20,10 @@ type clusterInfo struct {
 	Labels            map[string]string `json:"labels,omitempty"`
 	Capabilities      []string          `json:"capabilities,omitempty"`
 	KubernetesVersion string            `json:"kubernetes_version,omitempty"`
+	// Policy is what operators said; absent when they said nothing.
+	Policy *ClusterPolicy `json:"policy,omitempty"`
+	// Availability is what is known beside the report in health; absent when that is all.
+	Availability *availabilityView `json:"availability,omitempty"`
 }
 
 type clusterHealth struct {
@@ -41,18 +45,27 @@ func (s *Server) listEnvs(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	list := []clusterInfo{}
+	known := registry.Availabilities(snap)
 	for _, c := range snap.Clusters() {
-		list = append(list, s.newClusterInfo(c))
+		info := s.newClusterInfo(c)
+		if a := known[c.GetName()]; a.Declared != nil || a.Measured != nil {
+			info.Availability = tellAvailability(a)
+		}
+		list = append(list, info)
 	}
 	return writeJSON(w, http.StatusOK, list)
 }
 
 func (s *Server) newClusterInfo(c *pmpb.Cluster) clusterInfo {
-	return clusterInfo{
+	out := clusterInfo{
 		Name: c.GetName(), Health: s.healthOf(c), Source: sourceName(c.GetSource()), Address: c.GetAddress(), Namespace: c.GetNamespace(),
 		Region: c.GetRegion(), Zone: c.GetZone(), Labels: c.GetLabels(), Capabilities: c.GetCapabilities(),
 		KubernetesVersion: c.GetKubernetesVersion(),
 	}
+	if c.GetPolicy() != nil {
+		out.Policy = tellPolicy(c.GetPolicy())
+	}
+	return out
 }
 
 func (s *Server) listEnvHealth(w http.ResponseWriter, r *http.Request) error {

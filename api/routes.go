@@ -74,6 +74,7 @@ func (s *Server) routes() []route {
 		{path: "/api/v1/envs/health", methods: methods{http.MethodGet: s.listEnvHealth}},
 		{path: "/api/v1/envs/{name}", methods: methods{http.MethodDelete: s.removeEnv}},
 		{path: "/api/v1/envs/{name}/health", methods: methods{http.MethodGet: s.getEnvHealth}},
+		{path: "/api/v1/envs/{name}/policy", methods: methods{http.MethodGet: s.getPolicy, http.MethodPut: s.putPolicy}},
 		{path: "/api/v1/watch", at: onNode, stream: true, methods: methods{http.MethodGet: s.watch}},
 		{path: "/api/v1/topology", methods: methods{http.MethodGet: s.topology}},
 		{path: "/api/v1/members", methods: methods{http.MethodGet: s.listMembers}},

@@ -62,14 +62,23 @@ func (l *lane) judge(ctx context.Context, snap *fsm.Snapshot, now time.Time) {
 		return
 	}
 	news := errors.Is(l.health.cause, errOtherCluster) && row.GetHealthMessage() != message
-	if row.GetHealth() == verdict && !news {
+	keeping := snap.FeatureLevel() >= fsm.PlannerFrom
+	// A cluster that was healthy before its outages were kept is observed from now on.
+	unobserved := keeping && verdict == pmpb.ClusterHealth_CLUSTER_HEALTH_HEALTHY && row.GetObservedSince() == nil
+	if row.GetHealth() == verdict && !news && !unobserved {
 		return
 	}
 	err := l.opts.Registry.PutCluster(ctx, l.term, l.name, func(row *pmpb.Cluster) error {
 		if row.GetAddress() != l.address {
 			return fmt.Errorf("cluster %s moved to %s", l.name, row.GetAddress())
 		}
-		row.Health, row.HealthMessage, row.HealthSince = verdict, message, timestamppb.New(now)
+		if keeping {
+			fsm.NoteHealth(row, verdict, l.health.heard, now)
+		}
+		if row.GetHealth() != verdict || news {
+			row.HealthSince = timestamppb.New(now)
+		}
+		row.Health, row.HealthMessage = verdict, message
 		if !l.health.heard.IsZero() {
 			row.LastSeen = timestamppb.New(l.health.heard)
 		}

@@ -11,7 +11,7 @@ import (
 // Level is the highest feature level that this build knows. A command of a level
 // is only proposed when every server of the cluster knows that level: a build
 // refuses what it does not know, and states would differ if another one did not.
-const Level = 3
+const Level = 4
 
 // handler is one operation on the state.
 type handler struct {

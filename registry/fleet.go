@@ -2,6 +2,7 @@ package registry
 
 import (
 	"errors"
+	"maps"
 
 	"oaas.io/control-plane/fsm"
 	"oaas.io/control-plane/proto/pmpb"
@@ -31,10 +32,17 @@ func (r *Registry) fleetOf(snap *fsm.Snapshot) (*scheduler.Fleet, error) {
 // prepare makes the fleet of the clusters that are not lost.
 func prepare(snap *fsm.Snapshot, lost map[string]bool) (*scheduler.Fleet, error) {
 	var all []scheduler.Cluster
+	known := Availabilities(snap)
 	for _, c := range snap.Clusters() {
-		if !lost[c.GetName()] {
-			all = append(all, view(c))
+		if lost[c.GetName()] {
+			continue
 		}
+		one := view(c, known[c.GetName()])
+		if one.MaxUnits > 0 {
+			// Only where it matters: there may be very many units.
+			one.Units = unitsIn(snap, one.Name)
+		}
+		all = append(all, one)
 	}
 	fleet, err := scheduler.Prepare(all)
 	var input *scheduler.InvalidInputError
@@ -44,19 +52,71 @@ func prepare(snap *fsm.Snapshot, lost map[string]bool) (*scheduler.Fleet, error)
 	return fleet, err
 }
 
-// view is the scheduler's picture of a cluster.
-func view(c *pmpb.Cluster) scheduler.Cluster {
-	return scheduler.Cluster{
+// view is the scheduler's picture of a cluster: what it reports, and what operators say.
+func view(c *pmpb.Cluster, known Availability) scheduler.Cluster {
+	p := c.GetPolicy()
+	out := scheduler.Cluster{
 		Name:         c.GetName(),
 		Region:       c.GetRegion(),
 		Zone:         c.GetZone(),
-		Labels:       c.GetLabels(),
+		Provider:     p.GetProvider(),
+		Labels:       LabelsOf(c),
 		Capabilities: c.GetCapabilities(),
 		Health:       healthNames[c.GetHealth()],
-		Availability: c.Availability,
+		Availability: known.Used,
+		Source:       known.Source,
 		NodeCount:    int(c.GetNodeCount()),
 		ReadyNodes:   int(c.GetReadyNodes()),
+		Cordoned:     p.GetCordoned(),
+		CordonReason: p.GetCordonReason(),
+		MaxUnits:     int(min(p.GetMaxUnits(), maxUnitsOfAll)),
 	}
+	if p != nil {
+		out.Cost = p.Cost
+		if p.Region != nil {
+			out.Region = p.GetRegion()
+		}
+		if p.Zone != nil {
+			out.Zone = p.GetZone()
+		}
+	}
+	if r := c.GetResources(); r != nil {
+		out.Resources = scheduler.Resources{
+			AllocatableMillicores: r.AllocatableMillicores, AllocatableBytes: r.AllocatableBytes,
+			FreeMillicores: r.FreeMillicores, FreeBytes: r.FreeBytes,
+		}
+	}
+	for _, t := range p.GetTaints() {
+		out.Taints = append(out.Taints, scheduler.Taint{
+			Key: t.GetKey(), Value: t.GetValue(), Prefer: t.GetEffect() == pmpb.Taint_EFFECT_PREFER_NO_SELECT,
+		})
+	}
+	return out
+}
+
+// LabelsOf gives the labels that a cluster reports and those of operators, which hold
+// where both have one.
+func LabelsOf(c *pmpb.Cluster) map[string]string {
+	if len(c.GetPolicy().GetLabels()) == 0 {
+		return c.GetLabels()
+	}
+	out := maps.Clone(c.GetLabels())
+	if out == nil {
+		out = map[string]string{}
+	}
+	maps.Copy(out, c.GetPolicy().GetLabels())
+	return out
+}
+
+// unitsIn counts the units that a cluster is to run.
+func unitsIn(snap *fsm.Snapshot, env string) int {
+	n := 0
+	for _, u := range snap.UnitsByEnv(env) {
+		if !u.GetTombstone() {
+			n++
+		}
+	}
+	return n
 }
 
 var healthNames = map[pmpb.ClusterHealth]scheduler.Health{

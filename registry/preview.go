@@ -182,13 +182,13 @@ func matching(snap *fsm.Snapshot, selectors []string) (map[string]bool, error) {
 func fieldOf(c *pmpb.Cluster, field string) string {
 	switch field {
 	case "region":
-		return c.GetRegion()
+		return view(c, Availability{}).Region
 	case "zone":
-		return c.GetZone()
+		return view(c, Availability{}).Zone
 	case "env", "cluster":
 		return c.GetName()
 	default:
-		return c.GetLabels()[field]
+		return LabelsOf(c)[field]
 	}
 }
 

@@ -25,6 +25,7 @@ func (a *app) operatorCommands() []*cobra.Command {
 		a.chainCommand(), a.alarmsCommand(), a.featureCommand(), a.upgradeCommand(), a.auditCommand(), a.logsCommand(), a.doctorCommand(), a.debugCommand(),
 		a.recoverCommand(),
 	}
+	commands = append(commands, a.policyCommands()...)
 	for _, c := range commands {
 		c.GroupID = operatorGroup
 	}

@@ -1,0 +1,59 @@
+package api
+
+import (
+	"context"
+	"net/http"
+	"strings"
+	"testing"
+
+	"oaas.io/control-plane/fsm"
+	"oaas.io/control-plane/proto/pmpb"
+)
+
+func TestPolicyOfAnEnvironment(t *testing.T) {
+	h := newHarness(t)
+	h.cluster("oaas-1", pmpb.ClusterHealth_CLUSTER_HEALTH_HEALTHY)
+	const path = "/api/v1/envs/oaas-1/policy"
+	const wish = `{"labels":{"tier":"gold"},"taints":[{"key":"gpu","value":"true","effect":"NoSelect"}],"cordoned":true,"cordon_reason":"new disks","cost":0,"availability":0.9995}`
+
+	if w := h.do(http.MethodPut, path, wish); w.Code != http.StatusConflict || !strings.Contains(w.Body.String(), "feature level 4") {
+		t.Errorf("with servers that know no policies: %d %s", w.Code, w.Body)
+	}
+	raise := &pmpb.Command{Op: &pmpb.Command_RaiseFeatureLevel{RaiseFeatureLevel: &pmpb.RaiseFeatureLevel{Level: fsm.PlannerFrom}}}
+	if _, err := h.store.Apply(context.Background(), raise); err != nil {
+		t.Fatal(err)
+	}
+	empty := h.must(http.StatusOK, http.MethodGet, path, "")
+	if strings.TrimSpace(empty.Body.String()) != "{}" || empty.Header().Get("ETag") == "" {
+		t.Errorf("nothing said: %s", empty.Body)
+	}
+	written := h.must(http.StatusOK, http.MethodPut, path, wish, "If-Match: "+empty.Header().Get("ETag"))
+	read := h.must(http.StatusOK, http.MethodGet, path, "")
+	if got := strings.TrimSpace(read.Body.String()); got != wish || strings.TrimSpace(written.Body.String()) != wish {
+		t.Errorf("read %s\nwritten %s", read.Body, written.Body)
+	}
+	if tag := read.Header().Get("ETag"); tag == empty.Header().Get("ETag") || tag != written.Header().Get("ETag") {
+		t.Errorf("tags: %s, %s, %s", empty.Header().Get("ETag"), written.Header().Get("ETag"), tag)
+	}
+	list := h.must(http.StatusOK, http.MethodGet, "/api/v1/envs", "").Body.String()
+	for _, part := range []string{`"policy":` + wish, `"availability":{"used":0.9995,"source":"declared","declared":0.9995,"reported":0.99}`} {
+		if !strings.Contains(list, part) {
+			t.Errorf("%s is missing in %s", part, list)
+		}
+	}
+	for body, status := range map[string]int{
+		`{}`:                       http.StatusPreconditionFailed, // with the old tag
+		``:                         http.StatusUnprocessableEntity,
+		`{"color":"red"}`:          http.StatusUnprocessableEntity,
+		`{"availability":2}`:       http.StatusUnprocessableEntity,
+		`{"taints":[{"key":"a"}]}`: http.StatusUnprocessableEntity,
+		`{`:                        http.StatusBadRequest,
+	} {
+		if w := h.do(http.MethodPut, path, body, "If-Match: "+empty.Header().Get("ETag")); w.Code != status {
+			t.Errorf("%q: %d %s", body, w.Code, w.Body)
+		}
+	}
+	if w := h.do(http.MethodGet, "/api/v1/envs/mars/policy", ""); w.Code != http.StatusNotFound {
+		t.Errorf("of an unknown environment: %d", w.Code)
+	}
+}
