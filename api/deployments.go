@@ -239,9 +239,6 @@ func (s *Server) getPlan(w http.ResponseWriter, r *http.Request) error {
 	if plan == nil {
 		return fail(registry.NotFound, "Plan not found: %s", dep.Doc.Key)
 	}
-	w.Header().Set("ETag", etag(plan.DeploymentUID, plan.ModifyIndex))
-	w.Header().Set("PM-Deployment-UID", plan.DeploymentUID)
-	w.Header().Set("PM-Deployment-Generation", formatIndex(plan.Generation))
-	writeRaw(w, http.StatusOK, plan.Document)
+	sendPlan(w, plan)
 	return nil
 }

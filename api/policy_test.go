@@ -2,6 +2,8 @@ package api
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -55,5 +57,37 @@ func TestPolicyOfAnEnvironment(t *testing.T) {
 	}
 	if w := h.do(http.MethodGet, "/api/v1/envs/mars/policy", ""); w.Code != http.StatusNotFound {
 		t.Errorf("of an unknown environment: %d", w.Code)
+	}
+}
+
+// Earlier plans can be read again.
+func TestPastPlans(t *testing.T) {
+	h := newHarness(t)
+	raise := &pmpb.Command{Op: &pmpb.Command_RaiseFeatureLevel{RaiseFeatureLevel: &pmpb.RaiseFeatureLevel{Level: fsm.PlannerFrom}}}
+	if _, err := h.store.Apply(context.Background(), raise); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"oaas-1", "oaas-2"} {
+		h.cluster(name, pmpb.ClusterHealth_CLUSTER_HEALTH_HEALTHY)
+	}
+	h.must(http.StatusCreated, http.MethodPost, "/api/v1/packages", `{"name":"p","classes":[{"key":"C"}]}`)
+	for _, env := range []string{"oaas-1", "oaas-2"} {
+		h.must(http.StatusOK, http.MethodPost, "/api/v1/deployments", `{"key":"p.C","package_name":"p","class_key":"C","target_envs":["`+env+`"]}`)
+	}
+	var list []planEntry
+	if err := json.Unmarshal(h.must(http.StatusOK, http.MethodGet, "/api/v1/deployments/p.C/plans", "").Body.Bytes(), &list); err != nil {
+		t.Fatal(err)
+	}
+	if len(list) != 2 || !list[0].Present || list[1].Present || list[0].Clusters[0] != "oaas-2" || list[1].Clusters[0] != "oaas-1" || list[1].Summary == "" {
+		t.Fatalf("%+v", list)
+	}
+	past := h.must(http.StatusOK, http.MethodGet, fmt.Sprint("/api/v1/deployments/p.C/plans/", list[1].Index), "")
+	if !strings.Contains(past.Body.String(), `"clusters":["oaas-1"]`) {
+		t.Errorf("%s", past.Body)
+	}
+	for path, status := range map[string]int{"/plans/1": http.StatusNotFound, "/plans/last": http.StatusBadRequest} {
+		if w := h.do(http.MethodGet, "/api/v1/deployments/p.C"+path, ""); w.Code != status {
+			t.Errorf("%s: %d", path, w.Code)
+		}
 	}
 }

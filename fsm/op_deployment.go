@@ -32,6 +32,7 @@ func commitDeployment(c *call, op *pmpb.CommitDeployment) error {
 		return err
 	}
 	c.put(atDeployments, row)
+	c.keepPlan(doc.Key, op.GetPlan())
 	c.put(atPlans, &Plan{
 		DeploymentKey: doc.Key, DeploymentUID: row.UID, Generation: row.Generation,
 		Document: op.GetPlan(), ModifyIndex: c.index,
@@ -218,6 +219,7 @@ func deleteDeployment(c *call, op *pmpb.DeleteDeployment) error {
 	if plan := c.view.Plan(op.GetKey()); plan != nil {
 		c.drop(atPlans, plan)
 	}
+	c.dropPastPlans(op.GetKey())
 	units := c.view.UnitsByDeployment(have.UID)
 	if len(units) == 0 {
 		return nil

@@ -179,7 +179,9 @@ func (r *restoration) run() {
 	r.settleUnits()
 	deletions := r.settleDeletions()
 	clusters := r.settleClusters()
-	r.clear(atPackages, atDeployments, atPlans, atUnits, atClusters, atDeletions, atReplies, atStaged)
+	// Past plans are about a log that is no longer the history of this state.
+	r.clear(atPackages, atDeployments, atPlans, atUnits, atClusters, atDeletions, atReplies, atStaged, atPastPlans)
+	r.meta.past = 0
 	r.putDocuments()
 	for _, id := range sortedKeys(r.units) {
 		r.put(atUnits, r.units[id])

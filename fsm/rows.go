@@ -49,6 +49,8 @@ type metaRow struct {
 	replies replySums
 	// audited counts the entries of the audit log, for the same reason.
 	audited auditSums
+	// past is the size of all past plans.
+	past int
 	// floor is the highest index that this process has published. A restore of
 	// an older snapshot must not make the index that readers see go back.
 	floor uint64

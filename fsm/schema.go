@@ -24,12 +24,13 @@ const (
 	TableAlarms      = "alarms"
 	TableStaged      = "staged"
 	TableAudit       = "audit"
+	TablePastPlans   = "past_plans"
 )
 
 var tables = [...]string{
 	TableMeta, TablePackages, TableDeployments, TablePlans, TableUnits,
 	TableClusters, TableMembers, TableDeletions, TableReplies,
-	TableAutopilot, TableAlarms, TableStaged, TableAudit,
+	TableAutopilot, TableAlarms, TableStaged, TableAudit, TablePastPlans,
 }
 
 // The positions of the tables in that list.
@@ -47,6 +48,7 @@ const (
 	atAlarms
 	atStaged
 	atAudit
+	atPastPlans
 )
 
 // The orders of a table beside that of its primary key.
@@ -63,6 +65,8 @@ const (
 const repliesByAge = 1
 
 const auditByClass = 1
+
+const pastPlansByAge = 1
 
 // The primary keys of the single rows in TableMeta and TableAutopilot.
 const (
@@ -114,6 +118,13 @@ func newStore() *store {
 			func(a, b *pmpb.AuditEntry) int {
 				return cmp.Or(compareBool(a.GetNote().GetOperator(), b.GetNote().GetOperator()), cmp.Compare(a.GetIndex(), b.GetIndex()))
 			}),
+		atPastPlans: newTable(
+			func(a, b *Plan) int {
+				return cmp.Or(strings.Compare(a.DeploymentKey, b.DeploymentKey), cmp.Compare(a.ModifyIndex, b.ModifyIndex))
+			},
+			func(a, b *Plan) int {
+				return cmp.Or(cmp.Compare(a.ModifyIndex, b.ModifyIndex), strings.Compare(a.DeploymentKey, b.DeploymentKey))
+			}),
 	}
 	return s
 }
@@ -150,4 +161,5 @@ func (s *store) autopilot() *table[*pmpb.Autopilot] {
 }
 func (s *store) alarms() *table[*pmpb.Alarm]       { return rowsIn[*pmpb.Alarm](s, atAlarms) }
 func (s *store) staged() *table[*pmpb.StagedPiece] { return rowsIn[*pmpb.StagedPiece](s, atStaged) }
+func (s *store) pastPlans() *table[*Plan]          { return rowsIn[*Plan](s, atPastPlans) }
 func (s *store) audit() *table[*pmpb.AuditEntry]   { return rowsIn[*pmpb.AuditEntry](s, atAudit) }

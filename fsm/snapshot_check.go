@@ -14,7 +14,7 @@ func (c *contents) check() error {
 		contents: c, applied: c.meta.pb.GetAppliedIndex(),
 		uids: map[string]string{}, tombstones: map[string]int{}, deletions: map[string]bool{}, orders: map[uint64]bool{},
 	}
-	for _, step := range []func() error{k.deployments, k.plans, k.deletionRows, k.units, k.deletionsHaveTombstones, k.others, k.replies, k.staged, k.audit} {
+	for _, step := range []func() error{k.deployments, k.plans, k.deletionRows, k.units, k.deletionsHaveTombstones, k.others, k.replies, k.staged, k.audit, k.pastPlans} {
 		if err := step(); err != nil {
 			return err
 		}

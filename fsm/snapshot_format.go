@@ -6,8 +6,8 @@ import (
 	"oaas.io/control-plane/proto/pmpb"
 )
 
-// The snapshot format, versions 1 to 3. They differ in the tables: version 1 has
-// those up to replies, version 2 those up to staged. A state is written in the
+// The snapshot format, versions 1 to 4. They differ in the tables: version 1 has
+// those up to replies, version 2 those up to staged, version 3 those up to audit. A state is written in the
 // version of its feature level, so that every server of its cluster can read it;
 // all are read.
 //
@@ -30,7 +30,7 @@ import (
 // same state have the same digest. Compressed bytes may differ between builds.
 const (
 	snapshotMagic   = "OAASPMFS"
-	snapshotVersion = 3
+	snapshotVersion = 4
 	headerBytes     = len(snapshotMagic) + 4
 )
 
@@ -45,6 +45,8 @@ func tablesIn(version uint32) int {
 		return atAutopilot
 	case 2:
 		return atAudit
+	case 3:
+		return atPastPlans
 	default:
 		return len(tables)
 	}
@@ -99,6 +101,8 @@ func recordKey(r *pmpb.SnapshotRecord) string {
 		return stagedKey(v.StagedPiece)
 	case *pmpb.SnapshotRecord_AuditEntry:
 		return auditKey(v.AuditEntry.GetIndex())
+	case *pmpb.SnapshotRecord_PastPlan:
+		return pastPlanKey(v.PastPlan.GetDeploymentKey(), v.PastPlan.GetModifyIndex())
 	default:
 		return ""
 	}

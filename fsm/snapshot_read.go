@@ -249,6 +249,8 @@ func rowOf(rec *pmpb.SnapshotRecord) (any, error) {
 		return v.StagedPiece, nil
 	case *pmpb.SnapshotRecord_AuditEntry:
 		return v.AuditEntry, nil
+	case *pmpb.SnapshotRecord_PastPlan:
+		return planRow(v.PastPlan), nil
 	default:
 		return nil, errors.New("unknown kind of record")
 	}

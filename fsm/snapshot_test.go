@@ -313,7 +313,7 @@ func TestCorruptSnapshots(t *testing.T) {
 	}{
 		{"nothing", "header", "cannot be read", nil},
 		{"something else", "header", "no snapshot", []byte("PK\x03\x04 and so on, and so on")},
-		{"newer format", "header", "version 4", append(binary.BigEndian.AppendUint32([]byte("OAASPMFS"), 4), pack(t, good)[headerBytes:]...)},
+		{"newer format", "header", "version 5", append(binary.BigEndian.AppendUint32([]byte("OAASPMFS"), 5), pack(t, good)[headerBytes:]...)},
 		{"header alone", "meta", "no length", header()},
 		{"no zstd", "meta", "no length", append(header(), "plain bytes"...)},
 		{"no records", "trailer", "no record", repack(t, nil)},

@@ -81,8 +81,11 @@ func (s *Snapshot) eachRecord(yield func(*pmpb.SnapshotRecord, error) bool) {
 	ok = ok && records(s.store.staged().each(), yield, func(p *pmpb.StagedPiece) (*pmpb.SnapshotRecord, error) {
 		return &pmpb.SnapshotRecord{Record: &pmpb.SnapshotRecord_StagedPiece{StagedPiece: p}}, nil
 	})
-	_ = ok && records(s.store.audit().each(), yield, func(e *pmpb.AuditEntry) (*pmpb.SnapshotRecord, error) {
+	ok = ok && records(s.store.audit().each(), yield, func(e *pmpb.AuditEntry) (*pmpb.SnapshotRecord, error) {
 		return &pmpb.SnapshotRecord{Record: &pmpb.SnapshotRecord_AuditEntry{AuditEntry: e}}, nil
+	})
+	_ = ok && records(s.store.pastPlans().each(), yield, func(p *Plan) (*pmpb.SnapshotRecord, error) {
+		return &pmpb.SnapshotRecord{Record: &pmpb.SnapshotRecord_PastPlan{PastPlan: planRecord(p)}}, nil
 	})
 }
 

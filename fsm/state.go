@@ -88,7 +88,7 @@ func (s *State) applyOne(t *txn, e Entry) Result {
 	if e.Index <= old.pb.GetAppliedIndex() {
 		return Result{Index: e.Index, Err: fmt.Errorf("%w: entry %d, state %d", ErrIndexOrder, e.Index, old.pb.GetAppliedIndex())}
 	}
-	c.meta = &metaRow{pb: advance(old.pb, e), replies: old.replies, audited: old.audited, floor: old.floor}
+	c.meta = &metaRow{pb: advance(old.pb, e), replies: old.replies, audited: old.audited, past: old.past, floor: old.floor}
 	reply, err := s.decide(c, e.Data)
 	if err != nil {
 		c.changes = nil // a handler may find out late

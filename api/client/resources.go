@@ -108,6 +108,26 @@ func (c *Client) Plan(ctx context.Context, key string) (json.RawMessage, error) 
 	return get[json.RawMessage](ctx, c, path("deployments", key)+"/plan", nil)
 }
 
+// PlanEntry is one of the last plans of a deployment in short. Index names it.
+type PlanEntry struct {
+	Index      uint64   `json:"index"`
+	Generation uint64   `json:"generation"`
+	Present    bool     `json:"present"`
+	Clusters   []string `json:"clusters"`
+	TargetMet  bool     `json:"target_met"`
+	Summary    string   `json:"summary"`
+}
+
+// Plans lists the last plans of a deployment, the newest first.
+func (c *Client) Plans(ctx context.Context, key string) ([]PlanEntry, error) {
+	return get[[]PlanEntry](ctx, c, path("deployments", key)+"/plans", nil)
+}
+
+// PastPlan gives one of the last plans with its explanation.
+func (c *Client) PastPlan(ctx context.Context, key string, index uint64) (json.RawMessage, error) {
+	return get[json.RawMessage](ctx, c, path("deployments", key)+"/plans/"+strconv.FormatUint(index, 10), nil)
+}
+
 // Preview tells what Deploy would do. It is a read, and any node answers.
 func (c *Client) Preview(ctx context.Context, dep *model.OClassDeployment) (json.RawMessage, error) {
 	var out json.RawMessage

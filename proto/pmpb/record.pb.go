@@ -251,6 +251,7 @@ type SnapshotRecord struct {
 	//	*SnapshotRecord_Alarm
 	//	*SnapshotRecord_StagedPiece
 	//	*SnapshotRecord_AuditEntry
+	//	*SnapshotRecord_PastPlan
 	Record        isSnapshotRecord_Record `protobuf_oneof:"record"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -410,6 +411,15 @@ func (x *SnapshotRecord) GetAuditEntry() *AuditEntry {
 	return nil
 }
 
+func (x *SnapshotRecord) GetPastPlan() *Plan {
+	if x != nil {
+		if x, ok := x.Record.(*SnapshotRecord_PastPlan); ok {
+			return x.PastPlan
+		}
+	}
+	return nil
+}
+
 type isSnapshotRecord_Record interface {
 	isSnapshotRecord_Record()
 }
@@ -468,6 +478,11 @@ type SnapshotRecord_AuditEntry struct {
 	AuditEntry *AuditEntry `protobuf:"bytes,13,opt,name=audit_entry,json=auditEntry,proto3,oneof"`
 }
 
+type SnapshotRecord_PastPlan struct {
+	// From here on: snapshot format 4.
+	PastPlan *Plan `protobuf:"bytes,14,opt,name=past_plan,json=pastPlan,proto3,oneof"`
+}
+
 func (*SnapshotRecord_Meta) isSnapshotRecord_Record() {}
 
 func (*SnapshotRecord_Package) isSnapshotRecord_Record() {}
@@ -493,6 +508,8 @@ func (*SnapshotRecord_Alarm) isSnapshotRecord_Record() {}
 func (*SnapshotRecord_StagedPiece) isSnapshotRecord_Record() {}
 
 func (*SnapshotRecord_AuditEntry) isSnapshotRecord_Record() {}
+
+func (*SnapshotRecord_PastPlan) isSnapshotRecord_Record() {}
 
 // Meta is the state's single row about itself.
 type Meta struct {
@@ -2862,7 +2879,7 @@ var File_oaas_pm_v1_record_proto protoreflect.FileDescriptor
 const file_oaas_pm_v1_record_proto_rawDesc = "" +
 	"\n" +
 	"\x17oaas/pm/v1/record.proto\x12\n" +
-	"oaas.pm.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1aoaas/runtime/runtime.proto\"\x96\x05\n" +
+	"oaas.pm.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1aoaas/runtime/runtime.proto\"\xc7\x05\n" +
 	"\x0eSnapshotRecord\x12&\n" +
 	"\x04meta\x18\x01 \x01(\v2\x10.oaas.pm.v1.MetaH\x00R\x04meta\x12/\n" +
 	"\apackage\x18\x02 \x01(\v2\x13.oaas.pm.v1.PackageH\x00R\apackage\x128\n" +
@@ -2880,7 +2897,8 @@ const file_oaas_pm_v1_record_proto_rawDesc = "" +
 	"\x05alarm\x18\v \x01(\v2\x11.oaas.pm.v1.AlarmH\x00R\x05alarm\x12<\n" +
 	"\fstaged_piece\x18\f \x01(\v2\x17.oaas.pm.v1.StagedPieceH\x00R\vstagedPiece\x129\n" +
 	"\vaudit_entry\x18\r \x01(\v2\x16.oaas.pm.v1.AuditEntryH\x00R\n" +
-	"auditEntryB\b\n" +
+	"auditEntry\x12/\n" +
+	"\tpast_plan\x18\x0e \x01(\v2\x10.oaas.pm.v1.PlanH\x00R\bpastPlanB\b\n" +
 	"\x06record\"\xbd\x02\n" +
 	"\x04Meta\x12\x1d\n" +
 	"\n" +
@@ -3211,49 +3229,50 @@ var file_oaas_pm_v1_record_proto_depIdxs = []int32{
 	24, // 10: oaas.pm.v1.SnapshotRecord.alarm:type_name -> oaas.pm.v1.Alarm
 	25, // 11: oaas.pm.v1.SnapshotRecord.staged_piece:type_name -> oaas.pm.v1.StagedPiece
 	27, // 12: oaas.pm.v1.SnapshotRecord.audit_entry:type_name -> oaas.pm.v1.AuditEntry
-	34, // 13: oaas.pm.v1.Meta.time:type_name -> google.protobuf.Timestamp
-	34, // 14: oaas.pm.v1.Unit.created_at:type_name -> google.protobuf.Timestamp
-	10, // 15: oaas.pm.v1.Unit.ack:type_name -> oaas.pm.v1.Ack
-	35, // 16: oaas.pm.v1.Unit.runtime:type_name -> oaas.runtime.ClassRuntimeSummary
-	11, // 17: oaas.pm.v1.Unit.waiting:type_name -> oaas.pm.v1.Waiting
-	34, // 18: oaas.pm.v1.Ack.time:type_name -> google.protobuf.Timestamp
-	34, // 19: oaas.pm.v1.Waiting.since:type_name -> google.protobuf.Timestamp
-	0,  // 20: oaas.pm.v1.Cluster.source:type_name -> oaas.pm.v1.ClusterSource
-	28, // 21: oaas.pm.v1.Cluster.labels:type_name -> oaas.pm.v1.Cluster.LabelsEntry
-	1,  // 22: oaas.pm.v1.Cluster.health:type_name -> oaas.pm.v1.ClusterHealth
-	34, // 23: oaas.pm.v1.Cluster.health_since:type_name -> google.protobuf.Timestamp
-	34, // 24: oaas.pm.v1.Cluster.last_seen:type_name -> google.protobuf.Timestamp
-	13, // 25: oaas.pm.v1.Cluster.policy:type_name -> oaas.pm.v1.ClusterPolicy
-	15, // 26: oaas.pm.v1.Cluster.outages:type_name -> oaas.pm.v1.Outage
-	16, // 27: oaas.pm.v1.Cluster.totals:type_name -> oaas.pm.v1.OutageTotals
-	34, // 28: oaas.pm.v1.Cluster.observed_since:type_name -> google.protobuf.Timestamp
-	17, // 29: oaas.pm.v1.Cluster.resources:type_name -> oaas.pm.v1.NodeResources
-	29, // 30: oaas.pm.v1.ClusterPolicy.labels:type_name -> oaas.pm.v1.ClusterPolicy.LabelsEntry
-	14, // 31: oaas.pm.v1.ClusterPolicy.taints:type_name -> oaas.pm.v1.Taint
-	2,  // 32: oaas.pm.v1.Taint.effect:type_name -> oaas.pm.v1.Taint.Effect
-	34, // 33: oaas.pm.v1.Outage.start:type_name -> google.protobuf.Timestamp
-	34, // 34: oaas.pm.v1.Outage.end:type_name -> google.protobuf.Timestamp
-	34, // 35: oaas.pm.v1.OutageTotals.since:type_name -> google.protobuf.Timestamp
-	30, // 36: oaas.pm.v1.PlannerConfig.domains:type_name -> oaas.pm.v1.PlannerConfig.Domain
-	31, // 37: oaas.pm.v1.PlannerConfig.latencies:type_name -> oaas.pm.v1.PlannerConfig.Latency
-	33, // 38: oaas.pm.v1.PlannerConfig.quotas:type_name -> oaas.pm.v1.PlannerConfig.QuotasEntry
-	34, // 39: oaas.pm.v1.Deletion.deleted_at:type_name -> google.protobuf.Timestamp
-	34, // 40: oaas.pm.v1.Reply.time:type_name -> google.protobuf.Timestamp
-	36, // 41: oaas.pm.v1.Autopilot.dead_server_grace:type_name -> google.protobuf.Duration
-	36, // 42: oaas.pm.v1.Autopilot.last_contact_threshold:type_name -> google.protobuf.Duration
-	36, // 43: oaas.pm.v1.Autopilot.server_stabilization:type_name -> google.protobuf.Duration
-	3,  // 44: oaas.pm.v1.AlarmKey.kind:type_name -> oaas.pm.v1.AlarmKey.Kind
-	23, // 45: oaas.pm.v1.Alarm.key:type_name -> oaas.pm.v1.AlarmKey
-	34, // 46: oaas.pm.v1.Alarm.since:type_name -> google.protobuf.Timestamp
-	34, // 47: oaas.pm.v1.StagedPiece.time:type_name -> google.protobuf.Timestamp
-	34, // 48: oaas.pm.v1.AuditEntry.time:type_name -> google.protobuf.Timestamp
-	26, // 49: oaas.pm.v1.AuditEntry.note:type_name -> oaas.pm.v1.AuditNote
-	32, // 50: oaas.pm.v1.PlannerConfig.QuotasEntry.value:type_name -> oaas.pm.v1.PlannerConfig.Quota
-	51, // [51:51] is the sub-list for method output_type
-	51, // [51:51] is the sub-list for method input_type
-	51, // [51:51] is the sub-list for extension type_name
-	51, // [51:51] is the sub-list for extension extendee
-	0,  // [0:51] is the sub-list for field type_name
+	8,  // 13: oaas.pm.v1.SnapshotRecord.past_plan:type_name -> oaas.pm.v1.Plan
+	34, // 14: oaas.pm.v1.Meta.time:type_name -> google.protobuf.Timestamp
+	34, // 15: oaas.pm.v1.Unit.created_at:type_name -> google.protobuf.Timestamp
+	10, // 16: oaas.pm.v1.Unit.ack:type_name -> oaas.pm.v1.Ack
+	35, // 17: oaas.pm.v1.Unit.runtime:type_name -> oaas.runtime.ClassRuntimeSummary
+	11, // 18: oaas.pm.v1.Unit.waiting:type_name -> oaas.pm.v1.Waiting
+	34, // 19: oaas.pm.v1.Ack.time:type_name -> google.protobuf.Timestamp
+	34, // 20: oaas.pm.v1.Waiting.since:type_name -> google.protobuf.Timestamp
+	0,  // 21: oaas.pm.v1.Cluster.source:type_name -> oaas.pm.v1.ClusterSource
+	28, // 22: oaas.pm.v1.Cluster.labels:type_name -> oaas.pm.v1.Cluster.LabelsEntry
+	1,  // 23: oaas.pm.v1.Cluster.health:type_name -> oaas.pm.v1.ClusterHealth
+	34, // 24: oaas.pm.v1.Cluster.health_since:type_name -> google.protobuf.Timestamp
+	34, // 25: oaas.pm.v1.Cluster.last_seen:type_name -> google.protobuf.Timestamp
+	13, // 26: oaas.pm.v1.Cluster.policy:type_name -> oaas.pm.v1.ClusterPolicy
+	15, // 27: oaas.pm.v1.Cluster.outages:type_name -> oaas.pm.v1.Outage
+	16, // 28: oaas.pm.v1.Cluster.totals:type_name -> oaas.pm.v1.OutageTotals
+	34, // 29: oaas.pm.v1.Cluster.observed_since:type_name -> google.protobuf.Timestamp
+	17, // 30: oaas.pm.v1.Cluster.resources:type_name -> oaas.pm.v1.NodeResources
+	29, // 31: oaas.pm.v1.ClusterPolicy.labels:type_name -> oaas.pm.v1.ClusterPolicy.LabelsEntry
+	14, // 32: oaas.pm.v1.ClusterPolicy.taints:type_name -> oaas.pm.v1.Taint
+	2,  // 33: oaas.pm.v1.Taint.effect:type_name -> oaas.pm.v1.Taint.Effect
+	34, // 34: oaas.pm.v1.Outage.start:type_name -> google.protobuf.Timestamp
+	34, // 35: oaas.pm.v1.Outage.end:type_name -> google.protobuf.Timestamp
+	34, // 36: oaas.pm.v1.OutageTotals.since:type_name -> google.protobuf.Timestamp
+	30, // 37: oaas.pm.v1.PlannerConfig.domains:type_name -> oaas.pm.v1.PlannerConfig.Domain
+	31, // 38: oaas.pm.v1.PlannerConfig.latencies:type_name -> oaas.pm.v1.PlannerConfig.Latency
+	33, // 39: oaas.pm.v1.PlannerConfig.quotas:type_name -> oaas.pm.v1.PlannerConfig.QuotasEntry
+	34, // 40: oaas.pm.v1.Deletion.deleted_at:type_name -> google.protobuf.Timestamp
+	34, // 41: oaas.pm.v1.Reply.time:type_name -> google.protobuf.Timestamp
+	36, // 42: oaas.pm.v1.Autopilot.dead_server_grace:type_name -> google.protobuf.Duration
+	36, // 43: oaas.pm.v1.Autopilot.last_contact_threshold:type_name -> google.protobuf.Duration
+	36, // 44: oaas.pm.v1.Autopilot.server_stabilization:type_name -> google.protobuf.Duration
+	3,  // 45: oaas.pm.v1.AlarmKey.kind:type_name -> oaas.pm.v1.AlarmKey.Kind
+	23, // 46: oaas.pm.v1.Alarm.key:type_name -> oaas.pm.v1.AlarmKey
+	34, // 47: oaas.pm.v1.Alarm.since:type_name -> google.protobuf.Timestamp
+	34, // 48: oaas.pm.v1.StagedPiece.time:type_name -> google.protobuf.Timestamp
+	34, // 49: oaas.pm.v1.AuditEntry.time:type_name -> google.protobuf.Timestamp
+	26, // 50: oaas.pm.v1.AuditEntry.note:type_name -> oaas.pm.v1.AuditNote
+	32, // 51: oaas.pm.v1.PlannerConfig.QuotasEntry.value:type_name -> oaas.pm.v1.PlannerConfig.Quota
+	52, // [52:52] is the sub-list for method output_type
+	52, // [52:52] is the sub-list for method input_type
+	52, // [52:52] is the sub-list for extension type_name
+	52, // [52:52] is the sub-list for extension extendee
+	0,  // [0:52] is the sub-list for field type_name
 }
 
 func init() { file_oaas_pm_v1_record_proto_init() }
@@ -3275,6 +3294,7 @@ func file_oaas_pm_v1_record_proto_init() {
 		(*SnapshotRecord_Alarm)(nil),
 		(*SnapshotRecord_StagedPiece)(nil),
 		(*SnapshotRecord_AuditEntry)(nil),
+		(*SnapshotRecord_PastPlan)(nil),
 	}
 	file_oaas_pm_v1_record_proto_msgTypes[8].OneofWrappers = []any{}
 	file_oaas_pm_v1_record_proto_msgTypes[9].OneofWrappers = []any{}

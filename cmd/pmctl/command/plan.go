@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"strconv"
 	"strings"
 
@@ -148,11 +149,12 @@ func (a *app) plan(ctx context.Context, files []string, format string) (changed 
 
 func (a *app) explainCommand() *cobra.Command {
 	var format string
+	var index uint64
 	cmd := &cobra.Command{
 		Use:               "explain KEY",
 		Short:             "Show why a deployment runs where it does",
-		Long:              "Show the last plan of a deployment: what was chosen, what not, and why.",
-		Example:           "  pmctl explain shop.Cart",
+		Long:              "Show the last plan of a deployment: what was chosen, what not, and why. Earlier\nones are listed by 'pmctl plans KEY'.",
+		Example:           "  pmctl explain shop.Cart\n  pmctl explain shop.Cart --index 17",
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.completeDeployments,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -163,7 +165,13 @@ func (a *app) explainCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			raw, err := c.Plan(cmd.Context(), strings.TrimPrefix(args[0], "deployment/"))
+			key := strings.TrimPrefix(args[0], "deployment/")
+			var raw json.RawMessage
+			if index > 0 {
+				raw, err = c.PastPlan(cmd.Context(), key, index)
+			} else {
+				raw, err = c.Plan(cmd.Context(), key)
+			}
 			if err != nil {
 				return err
 			}
@@ -180,6 +188,26 @@ func (a *app) explainCommand() *cobra.Command {
 		},
 	}
 	planFormatFlag(cmd, &format)
+	cmd.Flags().Uint64Var(&index, "index", 0, "an earlier plan, by its index")
+	return cmd
+}
+
+func (a *app) plansCommand() *cobra.Command {
+	var format string
+	cmd := &cobra.Command{
+		Use: "plans KEY", Short: "List the last plans of a deployment", Args: arguments("KEY"),
+		ValidArgsFunction: a.completeDeployments,
+	}
+	cmd.RunE = asked(a, &format, func(ctx context.Context, c *client.Client, args []string) ([]client.PlanEntry, error) {
+		return c.Plans(ctx, strings.TrimPrefix(args[0], "deployment/"))
+	}, func(w io.Writer, list []client.PlanEntry) error {
+		t := table{header: []string{"INDEX", "GENERATION", "ENVIRONMENTS", "MET", "SUMMARY"}}
+		for _, p := range list {
+			t.add(strconv.FormatUint(p.Index, 10), strconv.FormatUint(p.Generation, 10), strings.Join(p.Clusters, ","), strconv.FormatBool(p.TargetMet), p.Summary)
+		}
+		return t.write(w)
+	})
+	reportFlag(cmd, &format)
 	return cmd
 }
 

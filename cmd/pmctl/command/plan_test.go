@@ -38,6 +38,8 @@ func TestPlanning(t *testing.T) {
 		{"plan_no_file", "", 200, 2, []string{"plan"}},
 		{"plan_format", "", 200, 2, []string{"plan", "-f", "-", "-o", "yaml"}},
 		{"explain", madePlan, 200, 0, []string{"explain", "deployment/shop.Cart"}},
+		{"explain_past", madePlan, 200, 0, []string{"explain", "shop.Cart", "--index", "17"}},
+		{"plans", `[{"index":41,"generation":2,"present":true,"clusters":["a","b"],"target_met":true,"summary":"both"},{"index":17,"generation":1,"clusters":["a"],"summary":"one"}]`, 200, 0, []string{"plans", "shop.Cart"}},
 		{"explain_unknown", "", 404, 3, []string{"explain", "gone"}},
 		{"simulate_change", simulated(`"affected":3,"changed":1,"missed":0,"failed":0`, moves), 200, 1, []string{"simulate", "--lose", "region=eu-1", "--limit", "1"}},
 		{"simulate_same", simulated(`"affected":0,"changed":0,"missed":0,"failed":0`, ""), 200, 0, []string{"simulate", "--lose", "region=eu-1"}},
