@@ -19,6 +19,11 @@ var enumValues = map[reflect.Type][]string{
 	reflect.TypeFor[DeploymentCondition](): {"PENDING", "DEPLOYING", "RUNNING", "DOWN", "DELETED"},
 	reflect.TypeFor[AccessModifier]():      {"PUBLIC", "INTERNAL", "PRIVATE"},
 	reflect.TypeFor[ConsistencyModel]():    {"NONE", "READ_YOUR_WRITE", "BOUNDED_STALENESS", "STRONG"},
+	reflect.TypeFor[TolerationOperator]():  {"Equal", "Exists"},
+	reflect.TypeFor[PlacementPreference](): {"fewest", "cheapest"},
+	reflect.TypeFor[PlacementStability]():  {"keep", "rebalance"},
+	reflect.TypeFor[TemplateName]():        {"dev", "edge", "k8s_deployment", "knative"},
+	reflect.TypeFor[Weekday]():             {"mon", "tue", "wed", "thu", "fri", "sat", "sun"},
 }
 
 // fill sets every exported field of v. With full, nothing stays empty. It goes by

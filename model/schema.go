@@ -107,6 +107,7 @@ var deploymentTable = object(
 	def("target_envs", texts, func(d *OClassDeployment) *[]string { return &d.TargetEnvs }).omit(),
 	def("available_envs", texts, func(d *OClassDeployment) *[]string { return &d.AvailableEnvs }).omit(),
 	def("nfr_requirements", nfrTable, func(d *OClassDeployment) *NFRRequirements { return &d.NFRRequirements }),
+	nul("placement", placementTable, func(d *OClassDeployment) **Placement { return &d.Placement }).omit(),
 	def("env_templates", textMap, func(d *OClassDeployment) *map[string]string { return &d.EnvTemplates }).omit(),
 	def("functions", list(functionSpecTable), func(d *OClassDeployment) *[]FunctionDeploymentSpec { return &d.Functions }),
 	def("condition", condition, func(d *OClassDeployment) *DeploymentCondition { return &d.Condition }),

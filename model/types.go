@@ -99,6 +99,7 @@ type OClassDeployment struct {
 	TargetEnvs      []string
 	AvailableEnvs   []string
 	NFRRequirements NFRRequirements
+	Placement       *Placement
 	EnvTemplates    map[string]string
 	Functions       []FunctionDeploymentSpec
 	Condition       DeploymentCondition

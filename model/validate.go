@@ -103,6 +103,7 @@ func (d *OClassDeployment) Validate() error {
 	c.envs("target_envs", d.TargetEnvs)
 	c.envs("available_envs", d.AvailableEnvs)
 	c.nfr(&d.NFRRequirements)
+	c.placement(d)
 	for _, env := range sortedKeys(d.EnvTemplates) {
 		at := "env_templates" + keyStep(env)
 		c.name(at, env, maxName)
