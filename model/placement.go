@@ -22,7 +22,9 @@ type Placement struct {
 	AntiAffinity *AntiAffinity
 	// MaxCost is the most that one environment may cost for 30 days, in the unit of
 	// the fleet; nil means no limit.
-	MaxCost    *float64
+	MaxCost *float64
+	// Prefer is empty for the cheapest set where all prices are known, and the
+	// smallest one else.
 	Prefer     PlacementPreference
 	Stability  PlacementStability
 	Disruption *DisruptionLimit
@@ -112,7 +114,7 @@ type PlacementPreference string
 
 // The preferences.
 const (
-	PreferFewest   PlacementPreference = "fewest" // the default
+	PreferFewest   PlacementPreference = "fewest"
 	PreferCheapest PlacementPreference = "cheapest"
 )
 

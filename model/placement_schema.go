@@ -4,7 +4,7 @@ package model
 
 var (
 	tolerationOperator = enum(TolerationEqual, TolerationExists).firstIsDefault()
-	preference         = enum(PreferFewest, PreferCheapest).firstIsDefault()
+	preference         = enum(PreferFewest, PreferCheapest)
 	stability          = enum(StabilityKeep, StabilityRebalance).firstIsDefault()
 	templateName       = enum(TemplateDev, TemplateEdge, TemplateK8sDeployment, TemplateKnative)
 	weekday            = enum(Monday, Tuesday, Wednesday, Thursday, Friday, Saturday, Sunday)
@@ -22,7 +22,7 @@ var placementTable = object(
 	def("spread", list(spreadTable), func(p *Placement) *[]SpreadRule { return &p.Spread }).omit(),
 	nul("anti_affinity", antiAffinityTable, func(p *Placement) **AntiAffinity { return &p.AntiAffinity }).omit(),
 	nul("max_cost", fraction, func(p *Placement) **float64 { return &p.MaxCost }).omit(),
-	def("prefer", preference, func(p *Placement) *PlacementPreference { return &p.Prefer }),
+	def("prefer", preference, func(p *Placement) *PlacementPreference { return &p.Prefer }).omit(),
 	def("stability", stability, func(p *Placement) *PlacementStability { return &p.Stability }),
 	nul("disruption", disruptionTable, func(p *Placement) **DisruptionLimit { return &p.Disruption }).omit(),
 	def("windows", list(windowTable), func(p *Placement) *[]MaintenanceWindow { return &p.Windows }).omit(),

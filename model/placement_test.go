@@ -65,8 +65,8 @@ func TestPlacementIsLeftOut(t *testing.T) {
 	for in, want := range map[string]string{
 		``:                  ``,
 		`,"placement":null`: ``,
-		`,"placement":{}`:   `"placement":{"prefer":"fewest","stability":"keep"},`,
-		`,"placement":{"allow":[],"match_labels":{},"selector":"","requires":{},"resources":{"cpu_millis":0},"disruption":{},"windows":[]}`: `"placement":{"requires":{},"resources":{},"prefer":"fewest","stability":"keep","disruption":{"max_moves":0}},`,
+		`,"placement":{}`:   `"placement":{"stability":"keep"},`,
+		`,"placement":{"allow":[],"match_labels":{},"selector":"","requires":{},"resources":{"cpu_millis":0},"disruption":{},"windows":[]}`: `"placement":{"requires":{},"resources":{},"stability":"keep","disruption":{"max_moves":0}},`,
 	} {
 		d, err := DecodeDeployment([]byte(`{"key":"k","package_name":"p","class_key":"c"` + in + `}`))
 		if err != nil {

@@ -49,6 +49,32 @@ const (
 	CodeHealthUnknown Code = "HealthUnknown"
 	// CodeAvailabilityInvalid: the availability is not a number within 0..1.
 	CodeAvailabilityInvalid Code = "AvailabilityInvalid"
+	// CodeNotAllowed: the placement names the clusters that are allowed, and it is
+	// none of them.
+	CodeNotAllowed Code = "NotAllowed"
+	// CodeDenied: the placement denies the cluster.
+	CodeDenied Code = "Denied"
+	// CodeLabelMismatch: its labels are not those that the placement asks for.
+	CodeLabelMismatch Code = "LabelMismatch"
+	// CodeExpressionFalse: the expression of the placement is not true of it.
+	CodeExpressionFalse Code = "ExpressionFalse"
+	// CodeExpressionError: the expression has no answer for it, for example because
+	// it asks for a label that the cluster does not have.
+	CodeExpressionError Code = "ExpressionError"
+	// CodeTaintNotTolerated: it has a taint that the placement does not tolerate.
+	CodeTaintNotTolerated Code = "TaintNotTolerated"
+	// CodeCordoned: it is given nothing new. A finding only about a cluster in which
+	// the deployment runs.
+	CodeCordoned Code = "Cordoned"
+	// CodeCapabilityMissing: it cannot do, or is not, what the placement requires.
+	CodeCapabilityMissing Code = "CapabilityMissing"
+	// CodeOutOfCapacity: it has less room than the placement needs.
+	CodeOutOfCapacity Code = "OutOfCapacity"
+	// CodeQuotaExceeded: it has as many units as it may be given.
+	CodeQuotaExceeded Code = "QuotaExceeded"
+	// CodeTooExpensive: it costs more than the placement permits, or nobody said what
+	// it costs.
+	CodeTooExpensive Code = "TooExpensive"
 )
 
 // Findings and warnings.
@@ -57,6 +83,12 @@ const (
 	CodeAvailabilityAssumed Code = "AvailabilityAssumed"
 	// CodeDomainUnknown: others say their region, the cluster does not.
 	CodeDomainUnknown Code = "DomainUnknown"
+	// CodeTaintPreferred: it has a taint that the placement does not tolerate, but
+	// which only says that others are better.
+	CodeTaintPreferred Code = "TaintPreferred"
+	// CodeCapacityUnknown: nobody said how much room there is, so that it may be too
+	// little.
+	CodeCapacityUnknown Code = "CapacityUnknown"
 	// CodeDomainsAssumed: the part of outages that clusters of a domain share is
 	// an assumption.
 	CodeDomainsAssumed Code = "DomainsAssumed"

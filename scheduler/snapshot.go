@@ -126,6 +126,8 @@ type Spec struct {
 	Prefer Preference
 	// MaxClusters bounds an automatic choice; 0 means DefaultMaxClusters.
 	MaxClusters int
+	// Placement is what it wishes of the clusters; nil means nothing.
+	Placement *Placement
 }
 
 // Validate reports the first field that contradicts its documentation, as
@@ -145,7 +147,7 @@ func (s Spec) Validate() error {
 			return &InvalidInputError{Field: "target envs", Problem: "has an empty name"}
 		}
 	}
-	return nil
+	return s.Placement.Validate()
 }
 
 func (s Spec) target() (target float64, declared bool) {
