@@ -72,6 +72,12 @@ const (
 	CodeOutOfCapacity Code = "OutOfCapacity"
 	// CodeQuotaExceeded: it has as many units as it may be given.
 	CodeQuotaExceeded Code = "QuotaExceeded"
+	// CodeTopologyUnknown: the deployment is to be spread over something that the
+	// cluster does not say.
+	CodeTopologyUnknown Code = "TopologyUnknown"
+	// CodeTooNear: another deployment, from which it is to be apart, runs in the same
+	// domain.
+	CodeTooNear Code = "TooNear"
 	// CodeTooExpensive: it costs more than the placement permits, or nobody said what
 	// it costs.
 	CodeTooExpensive Code = "TooExpensive"
@@ -96,6 +102,12 @@ const (
 	CodeSearchEnded Code = "SearchEnded"
 	// CodeLimitingDomain: the set cannot be up more often than that domain.
 	CodeLimitingDomain Code = "LimitingDomain"
+	// CodeDiscouraged: the cluster could be used, but its operators prefer others, and
+	// these do.
+	CodeDiscouraged Code = "Discouraged"
+	// CodeMovesHeld: what would be better takes more clusters away than the placement
+	// permits now.
+	CodeMovesHeld Code = "MovesHeld"
 	// CodeKeptDespite: there is a better set, which was passed over in order not to
 	// move what runs.
 	CodeKeptDespite Code = "KeptDespite"

@@ -60,6 +60,15 @@ func (e *NoCandidatesError) Error() string {
 	return strings.Join(reasons, "; ")
 }
 
+// UnsatisfiableError means that no set of clusters keeps a rule of the deployment.
+type UnsatisfiableError struct {
+	// Constraint names the rule.
+	Constraint string
+	Problem    string
+}
+
+func (e *UnsatisfiableError) Error() string { return e.Constraint + ": " + e.Problem }
+
 // UnreachableTargetError means that no permitted set of clusters meets the
 // target. Decide does not return it: it plans the best set there is and lets
 // the caller ask for this error with [Plan.Unreachable].

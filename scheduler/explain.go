@@ -74,9 +74,16 @@ func (o *selection) countLeft(counts map[Code]int) {
 	}
 	switch {
 	case o.met:
-		crowded := o.betterLeft(o.worst())
-		if !o.fleet.placed {
-			crowded = 0
+		crowded, spared := 0, 0
+		if o.fleet.placed {
+			crowded = o.betterLeft(o.worst())
+		}
+		if o.spared {
+			spared = o.discouragedLeft(&crowded)
+		}
+		if spared > 0 {
+			counts[CodeDiscouraged] += spared
+			left -= spared
 		}
 		if crowded > 0 {
 			counts[CodeSharedDomain] += crowded
@@ -89,6 +96,22 @@ func (o *selection) countLeft(counts map[Code]int) {
 	default:
 		counts[CodeNotHelpful] += left
 	}
+}
+
+// discouragedLeft counts the discouraged clusters that were not chosen, and takes those
+// of them that are up more often than the worst chosen one out of crowded.
+func (o *selection) discouragedLeft(crowded *int) int {
+	n, worst := 0, o.worst()
+	for one := range o.all {
+		if !one.discouraged || o.has(one.leaf) {
+			continue
+		}
+		n++
+		if o.fleet.placed && o.fleet.up[one.leaf] > worst {
+			*crowded--
+		}
+	}
+	return n
 }
 
 // betterLeft counts the clusters that are up more often than p and were not chosen.
@@ -155,6 +178,8 @@ func explainChosen(mode Mode, picked *selection, i int) Candidate {
 // leftCode is why a cluster that could be used was not.
 func leftCode(picked *selection, s *scored) Code {
 	switch {
+	case picked.met && picked.spared && s.discouraged:
+		return CodeDiscouraged
 	case picked.met && picked.fleet.placed && s.p > picked.worst():
 		return CodeSharedDomain
 	case picked.met:
@@ -179,6 +204,8 @@ func explainLeft(picked *selection, s scored) Candidate {
 		} else if domain, with := picked.sharedWith(&s); domain != "" {
 			c.Message = usable + "would go down with " + with + " when " + domain + " does"
 		}
+	case CodeDiscouraged:
+		c.Message = usable + "its operators prefer others, and these meet the target"
 	case CodeNotNeeded:
 		c.Message = usable + strconv.Itoa(n) + " already " + meets(n) + " the target"
 	case CodeOverLimit:
@@ -223,6 +250,9 @@ func warnings(spec *Spec, mode Mode, picked *selection, p *Plan) []Warning {
 	}
 	if picked.unproven {
 		out = append(out, Warning{StageSelect, CodeSearchEnded, "the search for a better set was given up"})
+	}
+	if picked.held != "" {
+		out = append(out, Warning{StageSelect, CodeMovesHeld, picked.held})
 	}
 	if a := picked.passedOver; a != nil {
 		out = append(out, Warning{StageSelect, CodeKeptDespite, a.Message})

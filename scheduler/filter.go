@@ -18,6 +18,8 @@ type feasible struct {
 	// last.
 	preference int
 	findings   []Finding
+	// discouraged clusters are used where the others do not do.
+	discouraged bool
 }
 
 // pool is the outcome of the filter stage for all deployments that ask for the same,
@@ -37,6 +39,11 @@ type pool struct {
 	// highest one. It stands for those that are not known.
 	prices  int
 	dearest float64
+	// spreads are how a set has to be spread, by clusters of the fleet.
+	spreads []spreading
+	// discouraged is the number of clusters that passed, but of which their operators
+	// say that others are better.
+	discouraged int
 
 	choices cache[question, *choice]
 	answers cache[string, *choice]
@@ -53,18 +60,23 @@ type filtered struct {
 // sane availability. Every filter sees every cluster, so that a user does not learn
 // his obstacles one by one.
 func (f *Fleet) filterAutomatic(spec *Spec, current []string) (filtered, error) {
-	p, err := f.pools.get(spec.constraints(), func() (*pool, error) { return f.newPool(spec), nil })
+	p, err := f.pools.get(spec.constraints(), func() (*pool, error) { return f.newPool(spec) })
 	if err != nil {
 		return filtered{}, err
 	}
 	out := filtered{pool: p}
-	preference := preferences(spec)
+	var filters *filters
 	for _, name := range current {
 		i, known := f.byName[name]
 		if !known || p.position[i] >= 0 {
 			continue
 		}
-		if one, wrong := f.examine(i, preference, true); len(wrong) == 0 {
+		if filters == nil {
+			if filters, err = f.filtersOf(spec); err != nil {
+				return filtered{}, err
+			}
+		}
+		if one, wrong := filters.examine(i, true); len(wrong) == 0 {
 			out.exempt = append(out.exempt, one)
 		}
 	}
@@ -74,10 +86,12 @@ func (f *Fleet) filterAutomatic(spec *Spec, current []string) (filtered, error) 
 
 // constraints are what the filters look at, in a form that is equal for equal ones.
 func (s *Spec) constraints() string {
-	if len(s.AvailableEnvs) == 0 {
+	if len(s.AvailableEnvs) == 0 && s.Placement == nil {
 		return ""
 	}
 	var b strings.Builder
+	b.WriteString(s.Placement.filterKey())
+	s.Placement.writeTopologies(&b)
 	for _, name := range s.AvailableEnvs {
 		fmt.Fprintf(&b, "%q", name)
 	}
@@ -95,11 +109,30 @@ func preferences(spec *Spec) map[string]int {
 	return out
 }
 
-func (f *Fleet) newPool(spec *Spec) *pool {
+// filters are the filters of a deployment.
+type filters struct {
+	fleet       *Fleet
+	preference  map[string]int
+	constraints *constraints
+	topologies  *topologies
+}
+
+func (f *Fleet) filtersOf(spec *Spec) (*filters, error) {
+	compiled, err := spec.Placement.compile()
+	if err != nil {
+		return nil, err
+	}
+	return &filters{fleet: f, preference: preferences(spec), constraints: compiled, topologies: f.topologiesOf(spec.Placement)}, nil
+}
+
+func (f *Fleet) newPool(spec *Spec) (*pool, error) {
+	filters, err := f.filtersOf(spec)
+	if err != nil {
+		return nil, err
+	}
 	out := &pool{fleet: f, position: make([]int, len(f.clusters)), counts: map[Code]int{}}
-	preference := preferences(spec)
 	for i := range f.clusters {
-		one, wrong := f.examine(i, preference, false)
+		one, wrong := filters.examine(i, false)
 		if len(wrong) > 0 {
 			out.rejected = append(out.rejected, rejected(one.cluster, wrong))
 			out.position[i] = -1
@@ -107,7 +140,7 @@ func (f *Fleet) newPool(spec *Spec) *pool {
 		}
 		out.passed = append(out.passed, one)
 	}
-	for name := range preference {
+	for name := range filters.preference {
 		if _, known := f.byName[name]; !known {
 			out.rejected = append(out.rejected, rejected(&Cluster{Name: name}, []Finding{{CodeUnknownCluster, name + ": no such environment is known"}}))
 		}
@@ -117,19 +150,24 @@ func (f *Fleet) newPool(spec *Spec) *pool {
 		out.counts[out.rejected[i].Code]++
 	}
 	slices.SortFunc(out.passed, func(a, b feasible) int {
-		return cmp.Or(cmp.Compare(f.up[b.leaf], f.up[a.leaf]), cmp.Compare(a.preference, b.preference), cmp.Compare(a.leaf, b.leaf))
+		return cmp.Or(cmp.Compare(f.up[b.leaf], f.up[a.leaf]), compareBool(a.discouraged, b.discouraged), cmp.Compare(a.preference, b.preference), cmp.Compare(a.leaf, b.leaf))
 	})
 	for k := range out.passed {
 		out.position[out.passed[k].leaf] = k
 		if cost := out.passed[k].cluster.Cost; cost != nil {
 			out.prices, out.dearest = out.prices+1, max(out.dearest, *cost)
 		}
+		if out.passed[k].discouraged {
+			out.discouraged++
+		}
 	}
-	return out
+	out.spreads = f.spreadsOf(spec.Placement)
+	return out, nil
 }
 
 // examine runs all filters on one cluster. It must not be used if anything is wrong.
-func (f *Fleet) examine(i int, preference map[string]int, current bool) (feasible, []Finding) {
+func (k *filters) examine(i int, current bool) (feasible, []Finding) {
+	f, preference := k.fleet, k.preference
 	c := &f.clusters[i]
 	var wrong, noted []Finding
 	place, listed := preference[c.Name]
@@ -153,7 +191,12 @@ func (f *Fleet) examine(i int, preference map[string]int, current bool) (feasibl
 	} else if found.Code != "" {
 		noted = append(noted, found)
 	}
-	return feasible{cluster: c, leaf: i, preference: place, findings: f.noteDomain(c, noted)}, wrong
+	refused, remarks := k.constraints.check(c, current)
+	wrong, noted = append(append(wrong, refused...), k.topologies.check(c)...), append(noted, remarks...)
+	return feasible{
+		cluster: c, leaf: i, preference: place, findings: f.noteDomain(c, noted),
+		discouraged: slices.ContainsFunc(remarks, func(r Finding) bool { return r.Code == CodeTaintPreferred }),
+	}, wrong
 }
 
 // noteDomain adds that the cluster says no region, where others do.
@@ -167,6 +210,10 @@ func (f *Fleet) noteDomain(c *Cluster, noted []Finding) []Finding {
 // named gives exactly the clusters that the user named, in his order, with what is
 // unusual about them.
 func (f *Fleet) named(spec *Spec) ([]feasible, error) {
+	compiled, err := spec.Placement.compile()
+	if err != nil {
+		return nil, err
+	}
 	var out []feasible
 	var unknown []string
 	seen := make(map[string]bool, len(spec.TargetEnvs))
@@ -188,6 +235,8 @@ func (f *Fleet) named(spec *Spec) ([]feasible, error) {
 		if found, ok := availabilityFinding(c); !ok || found.Code != "" {
 			noted = append(noted, found)
 		}
+		refused, remarks := compiled.check(c, true)
+		noted = append(append(noted, refused...), remarks...)
 		out = append(out, feasible{cluster: c, leaf: i, preference: len(out), findings: f.noteDomain(c, noted)})
 	}
 	if len(unknown) > 0 {

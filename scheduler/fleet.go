@@ -125,6 +125,7 @@ func (f *Fleet) compare(a, b *scored, key uint64) int {
 	return cmp.Or(
 		cmp.Compare(b.p, a.p),
 		compareBool(b.current, a.current),
+		compareBool(a.discouraged, b.discouraged),
 		cmp.Compare(a.preference, b.preference),
 		cmp.Compare(f.ticket(key, a.leaf), f.ticket(key, b.leaf)),
 		cmp.Compare(a.leaf, b.leaf),

@@ -26,6 +26,9 @@ func clusters() *rapid.Generator[[]scheduler.Cluster] {
 		if rapid.Bool().Draw(t, "declared") {
 			c.Availability = ptr(rapid.SampledFrom([]float64{0, 0.4, 0.9, 0.97, 0.99, 0.99, 0.999, 1, math.NaN(), 1.1}).Draw(t, "availability"))
 		}
+		if rapid.IntRange(0, 3).Draw(t, "racked") > 0 {
+			c.Labels = map[string]string{"rack": rapid.SampledFrom([]string{"1", "2", "3"}).Draw(t, "rack")}
+		}
 		if rapid.Bool().Draw(t, "priced") {
 			c.Cost = ptr(float64(rapid.IntRange(0, 5).Draw(t, "cost")))
 		}
@@ -54,6 +57,11 @@ func specs() *rapid.Generator[scheduler.Spec] {
 		s.Kind = rapid.SampledFrom([]scheduler.Kind{scheduler.Quorum, scheduler.Eventual, scheduler.Stateless}).Draw(t, "kind")
 		s.Stability = rapid.SampledFrom([]scheduler.Stability{scheduler.Keep, scheduler.Rebalance}).Draw(t, "stability")
 		s.Prefer = rapid.SampledFrom([]scheduler.Preference{scheduler.ByDefault, scheduler.Fewest, scheduler.Cheapest}).Draw(t, "prefer")
+		if rapid.IntRange(0, 2).Draw(t, "spread") == 0 {
+			s.Placement = &scheduler.Placement{Spread: []scheduler.Spread{{
+				Topology: "rack", Max: rapid.IntRange(1, 3).Draw(t, "most"), Least: rapid.IntRange(0, 3).Draw(t, "least"),
+			}}}
+		}
 		if rapid.Bool().Draw(t, "limited") {
 			s.AvailableEnvs = names.Draw(t, "available")
 		}
@@ -106,6 +114,10 @@ func TestPlanInvariants(t *testing.T) {
 		spec := specs().Draw(t, "spec")
 		p, err := scheduler.Decide(snap, spec)
 		var none *scheduler.NoCandidatesError
+		var never *scheduler.UnsatisfiableError
+		if errors.As(err, &never) && spec.Placement != nil {
+			return
+		}
 		if errors.As(err, &none) {
 			seen := map[string]bool{}
 			for _, r := range none.Rejected {
@@ -148,6 +160,9 @@ func TestPlanInvariants(t *testing.T) {
 
 // checkRelaxation does what the plan proposes and wants the target met.
 func checkRelaxation(t *rapid.T, snap scheduler.Snapshot, spec scheduler.Spec, r scheduler.Relaxation) {
+	if spec.Placement != nil && r.Code == scheduler.CodeAddClusters {
+		return // where they would have to be is not told
+	}
 	switch r.Code {
 	case scheduler.CodeLowerTarget:
 		spec.AvailabilityTarget = &r.Value
@@ -327,11 +342,20 @@ func TestBestSetAgainstBruteForce(t *testing.T) {
 			}
 		}
 		p, err := scheduler.Decide(scheduler.Snapshot{Clusters: all, Current: current}, spec)
+		var never *scheduler.UnsatisfiableError
+		var none *scheduler.NoCandidatesError
+		if errors.As(err, &never) || errors.As(err, &none) {
+			if want := bestOf(t, all, current, spec); want.loss < 2 {
+				t.Fatalf("%v, but there is a set that loses %v", err, want.loss)
+			}
+			return
+		}
 		if err != nil {
 			t.Fatal(err)
 		}
 		want := bestOf(t, all, current, spec)
-		worth := worthOf(all, spec)
+		// What cannot be used has no say in whether all prices are known.
+		worth := worthOf(usable(all, spec.Placement), spec)
 		switch got := worth(p.Clusters); {
 		case p.TargetMet != want.met:
 			t.Fatalf("met %v, want %v: %s", p.TargetMet, want.met, p.Summary)
@@ -423,7 +447,7 @@ func bestOf(t *rapid.T, all []scheduler.Cluster, current []string, spec schedule
 	if spec.AvailabilityTarget != nil {
 		target = min(*spec.AvailabilityTarget, scheduler.MaxTarget)
 	}
-	out, worth, e := optimum{loss: 2, worth: math.Inf(1), stays: -1}, worthOf(all, spec), tree.Evaluator()
+	out, worth, e := optimum{loss: 2, worth: math.Inf(1), stays: -1}, worthOf(usable(all, spec.Placement), spec), tree.Evaluator()
 	for s := uint(1); s < 1<<len(all); s++ {
 		n := bits.OnesCount(s)
 		if n%2 == 0 && spec.Kind == scheduler.Quorum {
@@ -440,6 +464,9 @@ func bestOf(t *rapid.T, all []scheduler.Cluster, current []string, spec schedule
 				}
 			}
 		}
+		if !spread(all, names, spec.Placement) {
+			continue
+		}
 		loss := e.Loss(votes, need(spec.Kind, n))
 		out.loss = min(out.loss, loss)
 		if loss > 1-target+1e-15 {
@@ -454,4 +481,30 @@ func bestOf(t *rapid.T, all []scheduler.Cluster, current []string, spec schedule
 		}
 	}
 	return out
+}
+
+// usable are the clusters that say what they are to be spread over.
+func usable(all []scheduler.Cluster, p *scheduler.Placement) []scheduler.Cluster {
+	return slices.DeleteFunc(slices.Clone(all), func(c scheduler.Cluster) bool { return p != nil && c.Labels["rack"] == "" })
+}
+
+// spread says whether the set keeps the rules of the placement.
+func spread(all []scheduler.Cluster, set []string, p *scheduler.Placement) bool {
+	if p == nil {
+		return true
+	}
+	racks := map[string]int{}
+	for _, c := range all {
+		if !slices.Contains(set, c.Name) {
+			continue
+		}
+		rack, ok := c.Labels["rack"]
+		if !ok {
+			return false
+		}
+		if racks[rack]++; racks[rack] > p.Spread[0].Max {
+			return false
+		}
+	}
+	return len(racks) >= p.Spread[0].Least
 }

@@ -22,6 +22,8 @@ type ranking struct {
 	// current are the usable clusters in which the deployment runs, best first.
 	current []scored
 	runs    map[int]bool
+	// spared says that discouraged clusters are not needed.
+	spared bool
 }
 
 // score ranks the clusters for a deployment.
@@ -71,7 +73,7 @@ func (r *ranking) others(yield func(cluster int) bool) {
 			to++
 		}
 		for _, i := range r.drawn(r.passed[from:to]) {
-			if !r.runs[i] && !yield(i) {
+			if skip := r.runs[i] || r.spared && r.passed[from].discouraged; !skip && !yield(i) {
 				return
 			}
 		}
@@ -81,7 +83,7 @@ func (r *ranking) others(yield func(cluster int) bool) {
 
 // alike says whether only the lot decides between two clusters.
 func alike(f *Fleet, a, b *feasible) bool {
-	return f.up[a.leaf] == f.up[b.leaf] && a.preference == b.preference
+	return f.up[a.leaf] == f.up[b.leaf] && a.preference == b.preference && a.discouraged == b.discouraged
 }
 
 // drawn orders equal clusters by their tickets.

@@ -52,6 +52,8 @@ type choice struct {
 	loss      float64
 	cost      float64
 	evaluated int
+	// spared says that no discouraged cluster was needed.
+	spared bool
 }
 
 // selection is the outcome of the select stage.
@@ -73,6 +75,9 @@ type selection struct {
 	// passedOver is the better set that was left in order not to move; nil when there
 	// is none.
 	passedOver *Alternative
+	// held says why what would be planned is not, when the placement does not permit so
+	// many moves; empty else.
+	held string
 	// scratch is for what the later stages calculate.
 	scratch *scratch
 }
@@ -87,6 +92,9 @@ func (r *ranking) choose(spec *Spec, s *scratch) (*selection, error) {
 		if best, err = r.best(spec.asked(len(r.passed), (&filtered{pool: r.pool}).priced(spec.Prefer))); err != nil {
 			return nil, err
 		}
+		if len(best.set) == 0 && len(r.exempt) == 0 {
+			return nil, r.impossible(out.q.high)
+		}
 	}
 	kept, err := out.keep(best)
 	if err != nil {
@@ -97,13 +105,17 @@ func (r *ranking) choose(spec *Spec, s *scratch) (*selection, error) {
 		if err != nil {
 			return nil, err
 		}
-		return out.settle(set), nil
+		if len(set) == 0 {
+			return nil, r.impossible(out.q.high)
+		}
+		return out.settle(out.permitted(set, spec.Placement)), nil
 	}
-	return out.weigh(kept, best, spec.Stability)
+	return out.weigh(kept, best, spec)
 }
 
 // weigh holds what runs against what would be chosen if it did not.
-func (o *selection) weigh(kept []int, best *choice, stability Stability) (*selection, error) {
+func (o *selection) weigh(kept []int, best *choice, spec *Spec) (*selection, error) {
+	kept = o.permitted(kept, spec.Placement)
 	if best == nil || !best.met || o.value(best.set) >= o.value(kept) {
 		return o.settle(kept), nil
 	}
@@ -115,8 +127,8 @@ func (o *selection) weigh(kept []int, best *choice, stability Stability) (*selec
 	if a == nil {
 		return o.settle(kept), nil
 	}
-	if stability == Rebalance && a.worthwhile() {
-		return o.settle(set), nil
+	if spec.Stability == Rebalance && a.worthwhile() {
+		return o.settle(o.permitted(set, spec.Placement)), nil
 	}
 	o.passedOver = a
 	return o.settle(kept), nil
@@ -128,7 +140,7 @@ func (o *selection) keep(best *choice) ([]int, error) {
 	if len(o.current) < o.q.low {
 		return nil, nil
 	}
-	if all := leaves(o.current); !o.q.priced && o.fits(len(all)) && best != nil && len(all) <= len(best.set) {
+	if all := leaves(o.current); !o.q.priced && o.fits(all) && best != nil && len(all) <= len(best.set) {
 		loss, _ := o.scratch.chances(all, o.q.rule.Need(len(all)))
 		switch {
 		case loss <= o.q.permitted:
@@ -148,6 +160,7 @@ func (o *selection) keep(best *choice) ([]int, error) {
 // place chooses as if the deployment might move. Where nothing meets the target, only
 // a better set is worth moving to.
 func (o *selection) place(best *choice) ([]int, error) {
+	o.spared = best != nil && best.spared
 	if len(o.exempt) == 0 && best.met && !o.q.priced {
 		if set := o.repair(len(best.set)); set != nil {
 			return set, nil
@@ -161,7 +174,7 @@ func (o *selection) place(best *choice) ([]int, error) {
 	}
 	o.unproven = !best.proven
 	if !best.met {
-		if all := leaves(o.current); o.fits(len(all)) {
+		if all := leaves(o.current); o.fits(all) {
 			if loss, _ := o.scratch.chances(all, o.q.rule.Need(len(all))); loss <= best.loss*(1+1e-9) {
 				return all, nil
 			}
@@ -170,9 +183,10 @@ func (o *selection) place(best *choice) ([]int, error) {
 	return o.exchange(best.set), nil
 }
 
-// fits says whether a set may have that size.
-func (o *selection) fits(n int) bool {
-	return n >= o.q.low && n <= o.q.high && (o.q.rule == solver.Any || n%2 == 1)
+// fits says whether a set has a size that it may have, and is spread as it has to be.
+func (o *selection) fits(set []int) bool {
+	n := len(set)
+	return n >= o.q.low && n <= o.q.high && (o.q.rule == solver.Any || n%2 == 1) && o.spread(set)
 }
 
 // question names all that the answer of the solver depends on.
@@ -192,6 +206,9 @@ func (o *selection) question() string {
 
 func (o *selection) valuedAll(yield func(scored) bool) {
 	for one := range o.all {
+		if o.spared && one.discouraged && !o.runs[one.leaf] {
+			continue
+		}
 		if !yield(o.valued(one)) {
 			return
 		}
@@ -208,7 +225,7 @@ func (o *selection) repair(n int) []int {
 				return set
 			}
 		}
-		if o.fleet.placed {
+		if o.fleet.placed || len(o.spreads) > 0 {
 			// The best by themselves may be the worst together.
 			return nil
 		}
@@ -222,7 +239,7 @@ func (o *selection) greedy(keep, n int) []int {
 	o.capDomains(n)
 	out := make([]int, 0, n)
 	for i := range o.current {
-		if leaf := o.current[i].leaf; len(out) < keep && o.take(leaf) {
+		if leaf := o.current[i].leaf; len(out) < keep && o.admits(out, leaf, n) && o.take(leaf) {
 			out = append(out, leaf)
 		}
 	}
@@ -233,7 +250,7 @@ func (o *selection) greedy(keep, n int) []int {
 		if len(out) == n {
 			break
 		}
-		if o.take(leaf) {
+		if o.admits(out, leaf, n) && o.take(leaf) {
 			out = append(out, leaf)
 		}
 	}
@@ -241,6 +258,16 @@ func (o *selection) greedy(keep, n int) []int {
 		return nil
 	}
 	return out
+}
+
+// admits says whether the spreads let a cluster into a set of n.
+func (o *selection) admits(set []int, next, n int) bool {
+	for k := range o.spreads {
+		if !o.spreads[k].admits(set, next, n) {
+			return false
+		}
+	}
+	return true
 }
 
 // capDomains limits the votes of each domain that is down more often than permitted
@@ -272,19 +299,33 @@ func (o *selection) take(leaf int) bool {
 // same.
 func (p *pool) best(q question) (*choice, error) {
 	return p.choices.get(q, func() (*choice, error) {
-		candidates := make([]solver.Candidate, len(p.passed))
-		for i := range p.passed {
-			candidates[i] = p.candidate(&p.passed[i], q)
+		if p.discouraged > 0 && p.discouraged < len(p.passed) {
+			// Those of which their operators say so are used where the others do not do.
+			found, err := p.bestOf(q, false)
+			if err != nil || found.met {
+				return found, err
+			}
 		}
-		found, err := p.ask(q, candidates)
-		if err != nil {
-			return nil, err
-		}
-		for k, i := range found.set {
-			found.set[k] = p.passed[i].leaf
-		}
-		return found, nil
+		return p.bestOf(q, true)
 	})
+}
+
+func (p *pool) bestOf(q question, discouraged bool) (*choice, error) {
+	var candidates []solver.Candidate
+	for i := range p.passed {
+		if one := &p.passed[i]; discouraged || !one.discouraged {
+			candidates = append(candidates, p.candidate(one, q))
+		}
+	}
+	found, err := p.ask(q, candidates)
+	if err != nil {
+		return nil, err
+	}
+	for k, i := range found.set {
+		found.set[k] = candidates[i].Leaf
+	}
+	found.spared = p.discouraged > 0 && !discouraged
+	return found, nil
 }
 
 func (p *pool) candidate(one *feasible, q question) solver.Candidate {
@@ -297,9 +338,13 @@ func (p *pool) candidate(one *feasible, q question) solver.Candidate {
 
 // ask solves a problem; the set has indexes of candidates.
 func (p *pool) ask(q question, candidates []solver.Candidate) (*choice, error) {
-	found, err := solver.Solve(solver.Problem{
+	problem := solver.Problem{
 		Tree: p.fleet.tree, Candidates: candidates, Permitted: q.permitted, Rule: q.rule, Least: q.low, Most: max(q.high, q.low),
-	})
+	}
+	for k := range p.spreads {
+		problem.Spreads = append(problem.Spreads, p.spreads[k].problem(candidates))
+	}
+	found, err := solver.Solve(problem)
 	if err != nil {
 		return nil, fmt.Errorf("scheduler: %w", err)
 	}
@@ -344,7 +389,7 @@ func (o *selection) exchange(set []int) []int {
 		var equal []int
 		wanted := 0
 		for _, j := range o.alike(k) {
-			if o.runs[j] || t.CompareKind(i, j) != 0 || !sameCost(&f.clusters[i], &f.clusters[j]) {
+			if o.runs[j] || t.CompareKind(i, j) != 0 || !o.samePart(i, j) || !sameCost(&f.clusters[i], &f.clusters[j]) {
 				continue
 			}
 			equal = append(equal, j)
@@ -374,6 +419,11 @@ func (f *filtered) alike(k int) []int {
 		out = append(out, f.passed[i].leaf)
 	}
 	return out
+}
+
+// samePart says whether two clusters are the same to all spreads.
+func (p *pool) samePart(a, b int) bool {
+	return !slices.ContainsFunc(p.spreads, func(s spreading) bool { return s.part[a] != s.part[b] })
 }
 
 func sameCost(a, b *Cluster) bool {
