@@ -6,6 +6,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"time"
 
 	"oaas.io/control-plane/fsm"
 	"oaas.io/control-plane/model"
@@ -98,7 +99,10 @@ func (r *Registry) decideDeployment(snap *fsm.Snapshot, dep *model.OClassDeploym
 	if err != nil {
 		return nil, err
 	}
-	plan, err := planOn(fleet, running(snap, uid), doc, cls)
+	if err := checkPlacementLevel(snap, doc.Placement); err != nil {
+		return nil, err
+	}
+	plan, err := planOn(snap, fleet, uid, doc, cls, r.now())
 	if err != nil {
 		return nil, err
 	}
@@ -140,8 +144,12 @@ func (w *wish) command() (*decision, error) {
 	}}, nil
 }
 
-// planOn asks the scheduler where in the fleet the deployment is to run.
-func planOn(fleet *scheduler.Fleet, current []string, doc *model.OClassDeployment, cls *model.OClass) (*scheduler.Plan, error) {
+// planOn asks the scheduler where in the fleet the deployment is to run, now.
+func planOn(snap *fsm.Snapshot, fleet *scheduler.Fleet, uid string, doc *model.OClassDeployment, cls *model.OClass, now time.Time) (*scheduler.Plan, error) {
+	wishes, err := placementOf(snap, doc.Placement, now)
+	if err != nil {
+		return nil, err
+	}
 	spec := scheduler.Spec{
 		Key:                doc.Key,
 		TargetEnvs:         dedupe(doc.TargetEnvs),
@@ -149,12 +157,15 @@ func planOn(fleet *scheduler.Fleet, current []string, doc *model.OClassDeploymen
 		AvailabilityTarget: doc.NFRRequirements.Availability,
 		Strong:             strong(cls),
 		Kind:               kindOf(doc, cls),
+		Placement:          wishes,
 	}
-	p, err := fleet.Decide(spec, current)
+	wishesOf(&spec, doc.Placement)
+	p, err := fleet.Decide(spec, running(snap, uid))
 	var (
 		unknown *scheduler.UnknownClustersError
 		none    *scheduler.NoCandidatesError
 		input   *scheduler.InvalidInputError
+		never   *scheduler.UnsatisfiableError
 	)
 	switch {
 	case err == nil:
@@ -163,6 +174,8 @@ func planOn(fleet *scheduler.Fleet, current []string, doc *model.OClassDeploymen
 		return nil, errorf(InvalidArgument, "Invalid target envs: %v", unknown)
 	case errors.As(err, &none):
 		return nil, errorf(InvalidArgument, "Invalid target envs: no environment can take the deployment: %v", none)
+	case errors.As(err, &never):
+		return nil, errorf(Unprocessable, "The deployment cannot be planned: %v", never)
 	case errors.As(err, &input):
 		return nil, errorf(Unprocessable, "The deployment cannot be planned: %v", input)
 	default:

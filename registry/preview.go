@@ -150,7 +150,7 @@ func (r *Registry) Simulate(snap *fsm.Snapshot, s Scenario) (*Simulation, error)
 		return nil, err
 	}
 	for _, key := range keys[:min(len(keys), s.Limit)] {
-		if one, ok := simulate(snap, fleet, key, s, lost); ok {
+		if one, ok := r.simulate(snap, fleet, key, s, lost); ok {
 			out.Deployments = append(out.Deployments, one)
 		}
 	}
@@ -221,7 +221,7 @@ func concerned(snap *fsm.Snapshot, s Scenario, lost map[string]bool) ([]string, 
 }
 
 // simulate plans one deployment; ok is false when it has gone meanwhile.
-func simulate(snap *fsm.Snapshot, fleet *scheduler.Fleet, key string, s Scenario, lost map[string]bool) (out Simulated, ok bool) {
+func (r *Registry) simulate(snap *fsm.Snapshot, fleet *scheduler.Fleet, key string, s Scenario, lost map[string]bool) (out Simulated, ok bool) {
 	have := snap.Deployment(key)
 	if have == nil {
 		return out, false
@@ -253,7 +253,7 @@ func simulate(snap *fsm.Snapshot, fleet *scheduler.Fleet, key string, s Scenario
 		out.Err = errorf(InvalidArgument, "all environments that the deployment names are lost")
 		return out, true
 	}
-	out.Plan, out.Err = planOn(fleet, running(snap, have.UID), doc, cls)
+	out.Plan, out.Err = planOn(snap, fleet, have.UID, doc, cls, r.now())
 	return out, true
 }
 

@@ -19,18 +19,33 @@ func (o *selection) permitted(set []int, p *Placement) []int {
 	}
 	o.held = fmt.Sprintf("a better set would leave %d of the environments, and %s", moves, why)
 	running := len(o.current)
+	// A part of what runs comes before anything with new clusters.
 	for keep := max(running-limit, 1); keep <= running; keep++ {
-		for n := max(keep, o.q.low); n <= o.q.high; n++ {
-			other := o.greedy(keep, n)
-			if other == nil || !o.fits(other) || o.movesTo(other) > limit {
-				continue
-			}
-			if loss, _ := o.scratch.chances(other, o.q.rule.Need(n)); loss <= o.q.permitted {
+		if other := o.within(keep, keep, limit); other != nil {
+			return other
+		}
+	}
+	for keep := max(running-limit, 1); keep <= running; keep++ {
+		for n := keep + 1; n <= o.q.high; n++ {
+			if other := o.within(keep, n, limit); other != nil {
 				return other
 			}
 		}
 	}
 	return leaves(o.current)
+}
+
+// within gives n clusters, of which so many are current ones, if they meet the target
+// without more moves than the limit; else nil.
+func (o *selection) within(keep, n, limit int) []int {
+	set := o.greedy(keep, n)
+	if set == nil || !o.fits(set) || o.movesTo(set) > limit {
+		return nil
+	}
+	if loss, _ := o.scratch.chances(set, o.q.rule.Need(n)); loss > o.q.permitted {
+		return nil
+	}
+	return set
 }
 
 // movesTo counts the clusters that the deployment would leave for a set.

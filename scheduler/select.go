@@ -116,7 +116,7 @@ func (r *ranking) choose(spec *Spec, s *scratch) (*selection, error) {
 // weigh holds what runs against what would be chosen if it did not.
 func (o *selection) weigh(kept []int, best *choice, spec *Spec) (*selection, error) {
 	kept = o.permitted(kept, spec.Placement)
-	if best == nil || !best.met || o.value(best.set) >= o.value(kept) {
+	if o.held != "" || best == nil || !best.met || o.value(best.set) >= o.value(kept) {
 		return o.settle(kept), nil
 	}
 	set, err := o.place(best)

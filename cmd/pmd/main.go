@@ -2,6 +2,8 @@ package main
 
 import (
 	"os"
+	// Time zones of maintenance windows, also where the system has none.
+	_ "time/tzdata"
 
 	"github.com/spf13/cobra"
 
