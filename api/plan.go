@@ -46,6 +46,7 @@ func (s *Server) previewDeployment(w http.ResponseWriter, r *http.Request, dep *
 // scenario is the body of a simulation.
 type scenario struct {
 	Lose        []string `json:"lose"`
+	Drain       []string `json:"drain"`
 	Target      *float64 `json:"target"`
 	Deployments []string `json:"deployments"`
 	Limit       *int     `json:"limit"`
@@ -54,6 +55,8 @@ type scenario struct {
 type simulation struct {
 	// Lost environments by name.
 	Lost []string `json:"lost"`
+	// Drained environments by name, without those that are lost.
+	Drained []string `json:"drained"`
 	// Affected deployments, those beyond the limit included.
 	Affected int `json:"affected"`
 	// Changed, Missed and Failed count the deployments below: those that would move,
@@ -78,17 +81,17 @@ func (s *Server) simulate(w http.ResponseWriter, r *http.Request) error {
 	if _, err := readWish(w, r, &in); err != nil {
 		return err
 	}
-	want := registry.Scenario{Lose: in.Lose, Target: in.Target, Keys: in.Deployments, Limit: defaultSimulated}
+	want := registry.Scenario{Lose: in.Lose, Drain: in.Drain, Target: in.Target, Keys: in.Deployments, Limit: defaultSimulated}
 	if in.Limit != nil {
 		want.Limit = *in.Limit
 	}
 	switch {
 	case want.Limit < 1 || want.Limit > maxSimulated:
 		return fail(registry.InvalidArgument, "limit is within 1..%d", maxSimulated)
-	case len(want.Lose) > maxSelectors || len(want.Keys) > maxSelectors:
+	case len(want.Lose) > maxSelectors || len(want.Drain) > maxSelectors || len(want.Keys) > maxSelectors:
 		return fail(registry.InvalidArgument, "At most %d selectors and %d deployments at a time", maxSelectors, maxSelectors)
-	case len(want.Lose) == 0 && want.Target == nil && len(want.Keys) == 0:
-		return fail(registry.InvalidArgument, "The scenario is empty: say what is lost, another target, or which deployments to plan again")
+	case len(want.Lose)+len(want.Drain) == 0 && want.Target == nil && len(want.Keys) == 0:
+		return fail(registry.InvalidArgument, "The scenario is empty: say what is lost or drained, another target, or which deployments to plan again")
 	}
 	snap, err := s.read(w, r)
 	if err != nil {
@@ -98,7 +101,7 @@ func (s *Server) simulate(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	out := simulation{Lost: got.Lost, Affected: got.Affected, Deployments: []simulated{}}
+	out := simulation{Lost: got.Lost, Drained: got.Drained, Affected: got.Affected, Deployments: []simulated{}}
 	for _, d := range got.Deployments {
 		one := simulated{Key: d.Key, Before: d.Before, Plan: d.Plan}
 		switch {

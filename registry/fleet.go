@@ -21,7 +21,7 @@ func (r *Registry) fleetOf(snap *fsm.Snapshot) (*scheduler.Fleet, error) {
 	if have := r.prepared.Load(); have != nil && have.index == snap.Index() {
 		return have.fleet, nil
 	}
-	fleet, err := prepare(snap, nil)
+	fleet, err := prepare(snap, nil, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -29,8 +29,9 @@ func (r *Registry) fleetOf(snap *fsm.Snapshot) (*scheduler.Fleet, error) {
 	return fleet, nil
 }
 
-// prepare makes the fleet of the clusters that are not lost.
-func prepare(snap *fsm.Snapshot, lost map[string]bool) (*scheduler.Fleet, error) {
+// prepare makes the fleet of the clusters that are not lost, some of which are to be
+// left.
+func prepare(snap *fsm.Snapshot, lost, drained map[string]bool) (*scheduler.Fleet, error) {
 	var all []scheduler.Cluster
 	known := Availabilities(snap)
 	for _, c := range snap.Clusters() {
@@ -38,6 +39,7 @@ func prepare(snap *fsm.Snapshot, lost map[string]bool) (*scheduler.Fleet, error)
 			continue
 		}
 		one := view(c, known[c.GetName()])
+		one.Draining = drained[one.Name]
 		if one.MaxUnits > 0 {
 			// Only where it matters: there may be very many units.
 			one.Units = unitsIn(snap, one.Name)

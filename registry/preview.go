@@ -3,6 +3,7 @@ package registry
 import (
 	"cmp"
 	"encoding/json"
+	"maps"
 	"slices"
 	"strings"
 
@@ -98,6 +99,9 @@ type Scenario struct {
 	// Lose names the environments that are lost, as region=NAME, zone=NAME,
 	// env=NAME or LABEL=VALUE.
 	Lose []string
+	// Drain names, in the same way, those that are to be left: they still run, so that
+	// the way to the plan can be told.
+	Drain []string
 	// Target, when not nil, is the availability that all deployments are to have.
 	Target *float64
 	// Keys limits the scenario to these deployments; empty means all that it affects.
@@ -110,6 +114,8 @@ type Scenario struct {
 type Simulation struct {
 	// Lost environments by name.
 	Lost []string
+	// Drained environments by name, without those that are lost.
+	Drained []string
 	// Affected counts the deployments that the scenario concerns; only the first of
 	// them, by key, are in Deployments when there are more than the limit.
 	Affected    int
@@ -131,26 +137,35 @@ func (r *Registry) Simulate(snap *fsm.Snapshot, s Scenario) (*Simulation, error)
 	if t := s.Target; t != nil && !availability.Valid(*t) {
 		return nil, errorf(Unprocessable, "target: %v is not within 0..1", *t)
 	}
-	lost, err := matching(snap, s.Lose)
+	lost, err := matching(snap, "lose", s.Lose)
 	if err != nil {
 		return nil, err
 	}
-	keys, err := concerned(snap, s, lost)
+	drained, err := matching(snap, "drain", s.Drain)
 	if err != nil {
 		return nil, err
 	}
-	out := &Simulation{Lost: []string{}, Affected: len(keys), Deployments: []Simulated{}}
+	left := maps.Clone(lost)
+	maps.Copy(left, drained)
+	keys, err := concerned(snap, s, left)
+	if err != nil {
+		return nil, err
+	}
+	out := &Simulation{Lost: []string{}, Drained: []string{}, Affected: len(keys), Deployments: []Simulated{}}
 	for _, c := range snap.Clusters() {
-		if lost[c.GetName()] {
-			out.Lost = append(out.Lost, c.GetName())
+		switch name := c.GetName(); {
+		case lost[name]:
+			out.Lost = append(out.Lost, name)
+		case drained[name]:
+			out.Drained = append(out.Drained, name)
 		}
 	}
-	fleet, err := prepare(snap, lost)
+	fleet, err := prepare(snap, lost, drained)
 	if err != nil {
 		return nil, err
 	}
 	for _, key := range keys[:min(len(keys), s.Limit)] {
-		if one, ok := r.simulate(snap, fleet, key, s, lost); ok {
+		if one, ok := r.simulate(snap, fleet, key, s, left); ok {
 			out.Deployments = append(out.Deployments, one)
 		}
 	}
@@ -159,12 +174,12 @@ func (r *Registry) Simulate(snap *fsm.Snapshot, s Scenario) (*Simulation, error)
 
 // matching gives the environments that the selectors name. One that names none is
 // most likely a mistake, and is refused.
-func matching(snap *fsm.Snapshot, selectors []string) (map[string]bool, error) {
+func matching(snap *fsm.Snapshot, what string, selectors []string) (map[string]bool, error) {
 	out := map[string]bool{}
 	for _, selector := range selectors {
 		field, value, ok := strings.Cut(selector, "=")
 		if !ok || field == "" {
-			return nil, errorf(InvalidArgument, "lose: %q is not of the form region=NAME, zone=NAME, env=NAME or LABEL=VALUE", selector)
+			return nil, errorf(InvalidArgument, "%s: %q is not of the form region=NAME, zone=NAME, env=NAME or LABEL=VALUE", what, selector)
 		}
 		found := false
 		for _, c := range snap.Clusters() {
@@ -173,7 +188,7 @@ func matching(snap *fsm.Snapshot, selectors []string) (map[string]bool, error) {
 			}
 		}
 		if !found {
-			return nil, errorf(InvalidArgument, "lose: no environment has %s", selector)
+			return nil, errorf(InvalidArgument, "%s: no environment has %s", what, selector)
 		}
 	}
 	return out, nil
@@ -221,7 +236,7 @@ func concerned(snap *fsm.Snapshot, s Scenario, lost map[string]bool) ([]string, 
 }
 
 // simulate plans one deployment; ok is false when it has gone meanwhile.
-func (r *Registry) simulate(snap *fsm.Snapshot, fleet *scheduler.Fleet, key string, s Scenario, lost map[string]bool) (out Simulated, ok bool) {
+func (r *Registry) simulate(snap *fsm.Snapshot, fleet *scheduler.Fleet, key string, s Scenario, left map[string]bool) (out Simulated, ok bool) {
 	have := snap.Deployment(key)
 	if have == nil {
 		return out, false
@@ -242,15 +257,15 @@ func (r *Registry) simulate(snap *fsm.Snapshot, fleet *scheduler.Fleet, key stri
 		// They are what the planner chose, and it may choose again.
 		doc.TargetEnvs = nil
 	}
-	doc.TargetEnvs = slices.DeleteFunc(doc.TargetEnvs, func(env string) bool { return lost[env] })
-	doc.AvailableEnvs = slices.DeleteFunc(doc.AvailableEnvs, func(env string) bool { return lost[env] })
+	doc.TargetEnvs = slices.DeleteFunc(doc.TargetEnvs, func(env string) bool { return left[env] })
+	doc.AvailableEnvs = slices.DeleteFunc(doc.AvailableEnvs, func(env string) bool { return left[env] })
 	if s.Target != nil {
 		doc.NFRRequirements.Availability = s.Target
 	}
 	// An empty list of available environments would mean all of them. It does not
 	// matter where the user insists on others.
 	if insists && len(doc.TargetEnvs) == 0 || !insists && len(have.Doc.AvailableEnvs) > 0 && len(doc.AvailableEnvs) == 0 {
-		out.Err = errorf(InvalidArgument, "all environments that the deployment names are lost")
+		out.Err = errorf(InvalidArgument, "all environments that the deployment names are lost or drained")
 		return out, true
 	}
 	out.Plan, out.Err = planOn(snap, fleet, have.UID, doc, cls, r.now())

@@ -99,6 +99,9 @@ func TestSimulate(t *testing.T) {
 			map[string]string{"free": "oaas-3", "us": "oaas-3", "eu": string(registry.InvalidArgument), "shop.Cart": string(registry.InvalidArgument)}},
 		{"half of what was named", registry.Scenario{Lose: []string{"env=oaas-1"}, Keys: []string{"shop.Cart"}}, map[string]string{"shop.Cart": "oaas-2"}},
 		{"what was available is lost, what was named is not", registry.Scenario{Lose: []string{"region=eu"}, Keys: []string{"both"}}, map[string]string{"both": "oaas-3"}},
+		{"drained", registry.Scenario{Drain: []string{"region=eu"}, Keys: []string{"free", "shop.Cart"}}, map[string]string{"free": "oaas-3", "shop.Cart": string(registry.InvalidArgument)}},
+		{"drained where it runs", registry.Scenario{Drain: []string{"env=oaas-1"}, Keys: []string{"shop.Cart"}}, map[string]string{"shop.Cart": "oaas-2"}},
+		{"one lost and one drained", registry.Scenario{Lose: []string{"env=oaas-1"}, Drain: []string{"env=oaas-2"}, Keys: []string{"free"}}, map[string]string{"free": "oaas-3"}},
 		{"nothing", registry.Scenario{}, map[string]string{}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -123,6 +126,7 @@ func TestSimulate(t *testing.T) {
 		{registry.Scenario{Lose: []string{"region"}}, registry.InvalidArgument},
 		{registry.Scenario{Lose: []string{"region=mars"}}, registry.InvalidArgument},
 		{registry.Scenario{Lose: []string{"tier="}}, registry.InvalidArgument},
+		{registry.Scenario{Drain: []string{"tier=gold"}}, registry.InvalidArgument},
 		{registry.Scenario{Keys: []string{"gone"}}, registry.NotFound},
 		{registry.Scenario{Target: &none}, registry.Unprocessable},
 	} {

@@ -66,6 +66,8 @@ const (
 	// CodeCordoned: it is given nothing new. A finding only about a cluster in which
 	// the deployment runs.
 	CodeCordoned Code = "Cordoned"
+	// CodeDraining: what runs there is to leave it.
+	CodeDraining Code = "Draining"
 	// CodeCapabilityMissing: it cannot do, or is not, what the placement requires.
 	CodeCapabilityMissing Code = "CapabilityMissing"
 	// CodeOutOfCapacity: it has less room than the placement needs.

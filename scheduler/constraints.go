@@ -206,6 +206,9 @@ func (k *checking) taints(p *Placement) {
 // admission is what the operators of the cluster say about anything new.
 func (k *checking) admission() {
 	c := k.cluster
+	if c.Draining {
+		k.found(&k.wrong, CodeDraining, "is being drained, so that nothing may run there")
+	}
 	if c.Cordoned {
 		in, reason := &k.wrong, ""
 		if k.current {

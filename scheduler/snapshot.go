@@ -64,6 +64,8 @@ type Cluster struct {
 	// Cordoned clusters are given nothing new.
 	Cordoned     bool
 	CordonReason string
+	// Draining clusters are to be left by what runs there.
+	Draining bool
 	// Cost for 30 days, in the unit of the fleet; nil when nobody said.
 	Cost *float64
 	// Units that it has been given, of all deployments, and the most that it may

@@ -138,7 +138,9 @@ func (c *Client) Preview(ctx context.Context, dep *model.OClassDeployment) (json
 type Scenario struct {
 	// Lose are selectors of the environments that are lost: region=NAME, zone=NAME,
 	// env=NAME or LABEL=VALUE.
-	Lose        []string `json:"lose,omitempty"`
+	Lose []string `json:"lose,omitempty"`
+	// Drain are those of the environments that are to be left.
+	Drain       []string `json:"drain,omitempty"`
 	Target      *float64 `json:"target,omitempty"`
 	Deployments []string `json:"deployments,omitempty"`
 	Limit       int      `json:"limit,omitempty"`

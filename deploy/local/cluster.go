@@ -170,7 +170,7 @@ func (c *Cluster) start(ctx context.Context, options Options, reserve func(int) 
 			return err
 		}
 	}
-	if err := c.runKubelet(); err != nil {
+	if err := c.runKubelet(); err != nil { //nolint:contextcheck // the context limits the start, and kwok is kept for longer
 		return err
 	}
 	group, groupCtx := errgroup.WithContext(ctx)

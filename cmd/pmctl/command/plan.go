@@ -237,13 +237,14 @@ func (a *app) simulateCommand() *cobra.Command {
 	var target, format string
 	cmd := &cobra.Command{
 		Use:   "simulate [KEY...]",
-		Short: "Show what would become of deployments if environments were lost or the target were another",
+		Short: "Show what would become of deployments if environments were lost or drained, or the target were another",
 		Long: `Plan deployments as if something had happened, and change nothing. Without keys
-those are planned that run in what is lost, or all for another target.
+those are planned that run in what is lost or drained, or all for another target.
 
 Exit codes: 0 no change, 1 change, 2 error, or a deployment that could not be planned.`,
 		Example: `  pmctl simulate --lose region=eu-1
   pmctl simulate --lose env=edge-7 --lose env=edge-8 shop.Cart
+  pmctl simulate --drain env=edge-7
   pmctl simulate --target 0.9999 shop.Cart`,
 		ValidArgsFunction: a.completeDeployments,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -260,14 +261,15 @@ Exit codes: 0 no change, 1 change, 2 error, or a deployment that could not be pl
 				}
 				s.Target = &p
 			}
-			if len(s.Lose) == 0 && s.Target == nil && len(args) == 0 {
-				return usagef("say what is lost with --lose, another --target, or which deployments to plan again")
+			if len(s.Lose)+len(s.Drain) == 0 && s.Target == nil && len(args) == 0 {
+				return usagef("say what is lost with --lose or left with --drain, another --target, or which deployments to plan again")
 			}
 			changed, err := a.simulate(cmd.Context(), s, format)
 			return outcome(changed, err)
 		},
 	}
 	cmd.Flags().StringSliceVar(&s.Lose, "lose", nil, "environments that are lost: region=NAME, zone=NAME, env=NAME or LABEL=VALUE")
+	cmd.Flags().StringSliceVar(&s.Drain, "drain", nil, "environments that are to be left, as with --lose")
 	cmd.Flags().StringVar(&target, "target", "", "availability that the deployments are to have, within 0..1")
 	cmd.Flags().IntVar(&s.Limit, "limit", 100, "deployments to plan at most")
 	planFormatFlag(cmd, &format)
@@ -284,7 +286,7 @@ func (a *app) simulate(ctx context.Context, s client.Scenario, format string) (c
 		return false, err
 	}
 	var got struct {
-		Lost                              []string
+		Lost, Drained                     []string
 		Affected, Changed, Missed, Failed int
 		Deployments                       []struct {
 			Key, Error string
@@ -300,6 +302,9 @@ func (a *app) simulate(ctx context.Context, s client.Scenario, format string) (c
 	} else {
 		if len(got.Lost) > 0 {
 			a.printf("lost: %s\n", strings.Join(got.Lost, ", "))
+		}
+		if len(got.Drained) > 0 {
+			a.printf("drained: %s\n", strings.Join(got.Drained, ", "))
 		}
 		for _, d := range got.Deployments {
 			if d.Plan == nil {
