@@ -275,11 +275,29 @@ func (n *Node) handOver(ctx context.Context) {
 	for n.IsLeader() && n.hasOtherVoter() {
 		_, err := n.TransferTo(ctx, "")
 		if err == nil {
+			n.awaitSuccessor(ctx)
 			return
 		}
 		n.log.Info("leadership could not be handed over yet", "error", err)
 		if !pause(ctx, n.timing.Heartbeat/4) {
 			n.log.Warn("the leader stops without a successor", "error", err)
+			return
+		}
+	}
+}
+
+// awaitSuccessor waits until another server leads. A leader steps down when its
+// successor asks for votes, before that one has won. If it went at that moment, the
+// others would find it dead, one of them might ask for votes as well, and the votes
+// would be split until the next election.
+func (n *Node) awaitSuccessor(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, n.timing.Election)
+	defer cancel()
+	for {
+		if _, id := n.raft.LeaderWithID(); id != "" && string(id) != n.serverID {
+			return
+		}
+		if !pause(ctx, n.timing.Heartbeat/100) {
 			return
 		}
 	}
