@@ -115,6 +115,11 @@ func (r *Registry) decideDeployment(snap *fsm.Snapshot, dep *model.OClassDeploym
 	}
 	w := &wish{uid: uid, doc: doc, plan: plan}
 	w.guards = append(w.guards, guard(pmpb.Guard_TABLE_PACKAGE, dep.PackageName, pkg.ModifyIndex))
+	if p := doc.Placement; p != nil && p.AntiAffinity != nil {
+		for _, key := range p.AntiAffinity.Deployments {
+			w.guards = append(w.guards, guard(pmpb.Guard_TABLE_DEPLOYMENT, key, deploymentIndex(snap.Deployment(key))))
+		}
+	}
 	for _, env := range plan.Clusters {
 		w.guards = append(w.guards, guard(pmpb.Guard_TABLE_CLUSTER, env, snap.Cluster(env).GetModifyIndex()))
 		unit := buildUnit(uid, env, doc, cls)
@@ -146,7 +151,7 @@ func (w *wish) command() (*decision, error) {
 
 // planOn asks the scheduler where in the fleet the deployment is to run, now.
 func planOn(snap *fsm.Snapshot, fleet *scheduler.Fleet, uid string, doc *model.OClassDeployment, cls *model.OClass, now time.Time) (*scheduler.Plan, error) {
-	wishes, err := placementOf(snap, doc.Placement, now)
+	placement, err := placementOf(snap, doc, now)
 	if err != nil {
 		return nil, err
 	}
@@ -157,9 +162,10 @@ func planOn(snap *fsm.Snapshot, fleet *scheduler.Fleet, uid string, doc *model.O
 		AvailabilityTarget: doc.NFRRequirements.Availability,
 		Strong:             strong(cls),
 		Kind:               kindOf(doc, cls),
-		Placement:          wishes,
+		Placement:          placement,
+		Prefer:             preferenceOf(doc.Placement),
+		Stability:          stabilityOf(doc.Placement),
 	}
-	wishesOf(&spec, doc.Placement)
 	p, err := fleet.Decide(spec, running(snap, uid))
 	var (
 		unknown *scheduler.UnknownClustersError

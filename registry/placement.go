@@ -2,6 +2,7 @@ package registry
 
 import (
 	"errors"
+	"fmt"
 	"time"
 
 	"oaas.io/control-plane/fsm"
@@ -10,14 +11,20 @@ import (
 	"oaas.io/control-plane/scheduler/window"
 )
 
-// placementOf is the placement of a deployment in the scheduler's terms, at a moment:
-// whether a window is open, and where the others run. The error is an *Error.
-func placementOf(snap *fsm.Snapshot, p *model.Placement, now time.Time) (*scheduler.Placement, error) {
+// capabilityKnative is what clusters report that can render the template of that name.
+const capabilityKnative = "knative"
+
+// placementOf translates the wishes of a deployment for a plan that is made now. Where
+// the deployments of its anti-affinity run is as the snapshot says. It is nil when
+// there are no wishes. Errors are *Error and name the field.
+func placementOf(snap *fsm.Snapshot, doc *model.OClassDeployment, now time.Time) (*scheduler.Placement, error) {
+	p := doc.Placement
 	if p == nil {
 		return nil, nil
 	}
 	out := &scheduler.Placement{
-		Allow: p.Allow, Deny: p.Deny, MatchLabels: p.MatchLabels, Selector: p.Selector, Expression: p.Expression, MaxCost: p.MaxCost,
+		Allow: p.Allow, Deny: p.Deny, MatchLabels: p.MatchLabels, Selector: p.Selector, Expression: p.Expression,
+		MaxCost: p.MaxCost, Apart: apartOf(snap, p.AntiAffinity),
 	}
 	for _, t := range p.Tolerations {
 		out.Tolerations = append(out.Tolerations, scheduler.Toleration{Key: t.Key, Value: t.Value, Exists: t.Operator == model.TolerationExists})
@@ -26,95 +33,30 @@ func placementOf(snap *fsm.Snapshot, p *model.Placement, now time.Time) (*schedu
 		out.Architecture = r.Architecture
 		out.Capabilities = append(out.Capabilities, r.Capabilities...)
 		if r.Template == model.TemplateKnative {
-			out.Capabilities = append(out.Capabilities, string(model.TemplateKnative))
+			// The other templates need nothing but a plain cluster.
+			out.Capabilities = append(out.Capabilities, capabilityKnative)
 		}
 	}
 	if r := p.Resources; r != nil {
 		out.Need = scheduler.Need{Millicores: r.CPUMillis, Bytes: r.MemoryBytes}
 	}
 	for _, s := range p.Spread {
-		out.Spread = append(out.Spread, scheduler.Spread{Topology: s.Topology, Max: count(s.MaxPerDomain), Least: count(s.MinDomains)})
-	}
-	if a := p.AntiAffinity; a != nil {
-		out.Apart = apart(snap, a)
+		out.Spread = append(out.Spread, scheduler.Spread{Topology: s.Topology, Max: number(s.MaxPerDomain), Least: number(s.MinDomains)})
 	}
 	if d := p.Disruption; d != nil {
-		out.MaxMoves = int(d.MaxMoves)
+		out.MaxMoves = number(&d.MaxMoves)
 	}
-	frozen, err := frozen(p.Windows, now)
+	schedule, err := scheduleOf(p.Windows)
 	if err != nil {
 		return nil, err
 	}
-	out.Frozen = frozen
+	open, _ := schedule.Open(now)
+	out.Frozen = !open
+	var input *scheduler.InvalidInputError
+	if err := out.Validate(); errors.As(err, &input) {
+		return nil, misplaced(input.Field, input.Problem)
+	}
 	return out, nil
-}
-
-func count(n *uint32) int {
-	if n == nil {
-		return 0
-	}
-	return int(*n)
-}
-
-// apart finds where the others run. One that does not exist keeps nothing out.
-func apart(snap *fsm.Snapshot, a *model.AntiAffinity) *scheduler.Apart {
-	out := &scheduler.Apart{Topology: a.Topology}
-	if out.Topology == "" {
-		out.Topology = scheduler.TopologyCluster
-	}
-	for _, key := range a.Deployments {
-		if other := snap.Deployment(key); other != nil {
-			out.From = append(out.From, scheduler.Neighbour{Key: key, Clusters: running(snap, other.UID)})
-		}
-	}
-	return out
-}
-
-// frozen says whether there are windows and all are closed.
-func frozen(windows []model.MaintenanceWindow, now time.Time) (bool, error) {
-	if len(windows) == 0 {
-		return false, nil
-	}
-	var all []window.Window
-	for i, w := range windows {
-		// The form of the duration was checked with the document.
-		length, err := time.ParseDuration(w.Duration)
-		if err != nil {
-			return false, errorf(Unprocessable, "placement.windows[%d].duration: %v", i, err)
-		}
-		one := window.Window{Start: w.Start, Duration: length, Zone: w.Zone}
-		for _, day := range w.Days {
-			one.Days = append(one.Days, weekdays[day])
-		}
-		all = append(all, one)
-	}
-	open, _, err := window.Open(all, now)
-	var invalid *window.InvalidError
-	if errors.As(err, &invalid) {
-		return false, errorf(Unprocessable, "placement.windows: %v", invalid)
-	}
-	return !open, err
-}
-
-var weekdays = map[model.Weekday]time.Weekday{
-	model.Monday: time.Monday, model.Tuesday: time.Tuesday, model.Wednesday: time.Wednesday, model.Thursday: time.Thursday,
-	model.Friday: time.Friday, model.Saturday: time.Saturday, model.Sunday: time.Sunday,
-}
-
-// wishesOf fills in what the placement says beside the constraints.
-func wishesOf(spec *scheduler.Spec, p *model.Placement) {
-	if p == nil {
-		return
-	}
-	if p.Stability == model.StabilityRebalance {
-		spec.Stability = scheduler.Rebalance
-	}
-	switch p.Prefer {
-	case model.PreferFewest:
-		spec.Prefer = scheduler.Fewest
-	case model.PreferCheapest:
-		spec.Prefer = scheduler.Cheapest
-	}
 }
 
 // checkPlacementLevel refuses a placement while there are servers that cannot read it:
@@ -124,4 +66,93 @@ func checkPlacementLevel(snap *fsm.Snapshot, p *model.Placement) error {
 		return errorf(FailedPrecondition, "placement needs feature level %d, the cluster is at %d: upgrade all servers first", fsm.PlannerFrom, level)
 	}
 	return nil
+}
+
+// number reads an optional count; 0 when there is none.
+func number(n *uint32) int {
+	if n == nil {
+		return 0
+	}
+	return int(*n)
+}
+
+// apartOf finds the environments of the deployments to stay away from. Those that do
+// not exist are nowhere.
+func apartOf(snap *fsm.Snapshot, a *model.AntiAffinity) *scheduler.Apart {
+	if a == nil {
+		return nil
+	}
+	out := &scheduler.Apart{Topology: a.Topology}
+	if out.Topology == "" {
+		out.Topology = scheduler.TopologyCluster
+	}
+	for _, key := range a.Deployments {
+		if have := snap.Deployment(key); have != nil {
+			out.From = append(out.From, scheduler.Neighbour{Key: key, Clusters: running(snap, have.UID)})
+		}
+	}
+	return out
+}
+
+var weekdays = map[model.Weekday]time.Weekday{
+	model.Monday: time.Monday, model.Tuesday: time.Tuesday, model.Wednesday: time.Wednesday, model.Thursday: time.Thursday,
+	model.Friday: time.Friday, model.Saturday: time.Saturday, model.Sunday: time.Sunday,
+}
+
+// scheduleOf reads the maintenance windows.
+func scheduleOf(windows []model.MaintenanceWindow) (window.Schedule, error) {
+	all := make([]window.Window, len(windows))
+	for i, w := range windows {
+		at := fmt.Sprintf("placement.windows[%d]", i)
+		length, err := time.ParseDuration(w.Duration)
+		if err != nil {
+			return window.Schedule{}, misplaced(at+".duration", fmt.Sprintf("%q is not a duration such as 4h", w.Duration))
+		}
+		all[i] = window.Window{Start: w.Start, Duration: length, Zone: w.Zone}
+		for _, day := range w.Days {
+			opens, ok := weekdays[day]
+			if !ok {
+				return window.Schedule{}, misplaced(at+".days", fmt.Sprintf("%q is no day of the week", string(day)))
+			}
+			all[i].Days = append(all[i].Days, opens)
+		}
+	}
+	out, err := window.New(all)
+	var wrong *window.InvalidError
+	switch {
+	case !errors.As(err, &wrong):
+		return out, err
+	case wrong.Window < 0:
+		return out, misplaced("placement.windows", wrong.Problem)
+	default:
+		return out, misplaced(fmt.Sprintf("placement.windows[%d].%s", wrong.Window, wrong.Field), wrong.Problem)
+	}
+}
+
+// misplaced is a refusal that names the field, as those of the model do.
+func misplaced(field, problem string) *Error {
+	e := errorf(Unprocessable, "Invalid deployment: %s: %s", field, problem)
+	e.Problems = []model.Problem{{Path: field, Message: problem}}
+	return e
+}
+
+// preferenceOf and stabilityOf are the planner's words for the model's.
+func preferenceOf(p *model.Placement) scheduler.Preference {
+	switch {
+	case p == nil:
+		return scheduler.ByDefault
+	case p.Prefer == model.PreferFewest:
+		return scheduler.Fewest
+	case p.Prefer == model.PreferCheapest:
+		return scheduler.Cheapest
+	default:
+		return scheduler.ByDefault
+	}
+}
+
+func stabilityOf(p *model.Placement) scheduler.Stability {
+	if p != nil && p.Stability == model.StabilityRebalance {
+		return scheduler.Rebalance
+	}
+	return scheduler.Keep
 }

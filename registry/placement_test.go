@@ -1,77 +1,77 @@
-package registry_test
+package registry
 
 import (
-	"context"
-	"slices"
-	"strings"
+	"errors"
+	"os"
 	"testing"
 	"time"
+	_ "time/tzdata"
 
-	"oaas.io/control-plane/fsm"
-	"oaas.io/control-plane/proto/pmpb"
-	"oaas.io/control-plane/registry"
-	"oaas.io/control-plane/registry/registrytest"
+	"github.com/google/go-cmp/cmp"
+
+	"oaas.io/control-plane/model"
+	"oaas.io/control-plane/scheduler"
 )
 
-func raised(t *testing.T, store *registrytest.Store) {
-	t.Helper()
-	if _, err := store.Apply(context.Background(), &pmpb.Command{Op: &pmpb.Command_RaiseFeatureLevel{RaiseFeatureLevel: &pmpb.RaiseFeatureLevel{Level: fsm.PlannerFrom}}}); err != nil {
+// Every wish of the documented example arrives at the planner.
+func TestPlacementIsTranslated(t *testing.T) {
+	text, err := os.ReadFile("../model/testdata/placement.yaml")
+	if err != nil {
 		t.Fatal(err)
 	}
-}
-
-// Documents with a placement are planned by it.
-func TestDeployWithAPlacement(t *testing.T) {
-	ctx := context.Background()
-	r, store := withShop(t, "oaas-1", "oaas-2", "oaas-3")
-	deploy := func(placement string) (*registry.DeployOutcome, error) {
-		out, _, err := r.Deploy(ctx, registry.RequestInfo{}, decodeDeployment(t, `{"key":"shop.Cart","package_name":"shop","class_key":"Cart","placement":`+placement+`}`))
-		return out, err
+	docs, err := model.DecodeManifest(text)
+	if err != nil {
+		t.Fatal(err)
 	}
-	if _, err := deploy(`{"allow":["oaas-2"]}`); registry.CodeOf(err) != registry.FailedPrecondition || !strings.Contains(err.Error(), "feature level") {
-		t.Fatalf("with servers that do not know placements: %v", err)
+	doc := docs[0].Deployment
+	doc.Placement.AntiAffinity = nil
+	doc.Placement.Requires.Template = model.TemplateKnative
+	want := &scheduler.Placement{
+		Allow: []string{"eu-1", "eu-2", "eu-3", "us-1"}, Deny: []string{"eu-9"}, MatchLabels: map[string]string{"tier": "gold"},
+		Selector: "!legacy,generation in (g7,g8)", Expression: "cluster.availability >= 0.99 && cluster.node_count >= 3",
+		Tolerations:  []scheduler.Toleration{{Key: "dedicated", Value: "shop"}, {Key: "spot", Exists: true}},
+		Capabilities: []string{"odgm", "knative"}, Architecture: "arm64", Need: scheduler.Need{Millicores: 1500, Bytes: 2 << 30},
+		MaxCost: ref(250.0), Spread: []scheduler.Spread{{Topology: "region", Max: 2, Least: 2}, {Topology: "example.com/rack", Max: 1}}, MaxMoves: 1,
 	}
-	raised(t, store)
+	// Saturday, 02:30 in Berlin, and two hours earlier.
+	open := time.Date(2026, 1, 3, 1, 30, 0, 0, time.UTC)
 	for _, tc := range []struct {
-		placement string
-		envs      []string
-		code      registry.Code
-		text      string
-	}{
-		{`{"allow":["oaas-2"]}`, []string{"oaas-2"}, "", ""},
-		{`{"deny":["oaas-1","oaas-2"]}`, []string{"oaas-3"}, "", ""},
-		{`{"allow":["oaas-1"],"windows":[{"days":["` + closedDay() + `"],"start":"00:00","duration":"1m","zone":"UTC"}]}`, []string{"oaas-1"}, "", ""},
-		{`{"selector":"tier=gold"}`, nil, registry.InvalidArgument, "its labels do not match"},
-		{`{"selector":"tier in ("}`, nil, registry.Unprocessable, "placement.selector"},
-		{`{"expression":"cluster.name"}`, nil, registry.Unprocessable, "placement.expression"},
-		{`{"spread":[{"topology":"region","min_domains":2}]}`, nil, registry.InvalidArgument, "says no region"},
-		{`{"windows":[{"start":"02:00","duration":"4h","zone":"Nowhere/Land"}]}`, nil, registry.Unprocessable, "Nowhere/Land"},
-	} {
-		out, err := deploy(tc.placement)
-		switch {
-		case tc.code == "" && (err != nil || !slices.Equal(out.Envs, tc.envs)):
-			t.Errorf("%s: %+v, %v", tc.placement, out, err)
-		case tc.code != "" && (registry.CodeOf(err) != tc.code || !strings.Contains(err.Error(), tc.text)):
-			t.Errorf("%s: %v, want %s with %q", tc.placement, err, tc.code, tc.text)
+		now    time.Time
+		frozen bool
+	}{{open, false}, {open.Add(-2 * time.Hour), true}} {
+		want.Frozen = tc.frozen
+		got, err := placementOf(nil, doc, tc.now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("at %v (-want +got):\n%s", tc.now, diff)
 		}
 	}
-}
-
-// closedDay is the day before yesterday, whatever the hour.
-func closedDay() string {
-	return strings.ToLower(time.Now().UTC().AddDate(0, 0, -2).Weekday().String()[:3])
-}
-
-// A deployment keeps apart from others where they are now.
-func TestApartFromAnotherDeployment(t *testing.T) {
-	ctx := context.Background()
-	r, store := withShop(t, "oaas-1", "oaas-2")
-	raised(t, store)
-	if _, _, err := r.Deploy(ctx, registry.RequestInfo{}, decodeDeployment(t, `{"key":"shop.Other","package_name":"shop","class_key":"Cart","target_envs":["oaas-2"]}`)); err != nil {
-		t.Fatal(err)
+	if preferenceOf(doc.Placement) != scheduler.Cheapest || stabilityOf(doc.Placement) != scheduler.Rebalance {
+		t.Error("preference or stability was lost")
 	}
-	out, _, err := r.Deploy(ctx, registry.RequestInfo{}, decodeDeployment(t, `{"key":"shop.Cart","package_name":"shop","class_key":"Cart","placement":{"anti_affinity":{"deployments":["shop.Other","shop.None"]}}}`))
-	if err != nil || !slices.Equal(out.Envs, []string{"oaas-1"}) {
-		t.Errorf("%+v, %v", out, err)
+	if preferenceOf(nil) != scheduler.ByDefault || stabilityOf(nil) != scheduler.Keep || preferenceOf(&model.Placement{Prefer: model.PreferFewest}) != scheduler.Fewest {
+		t.Error("defaults")
+	}
+}
+
+func TestPlacementRefusalsNameTheField(t *testing.T) {
+	for field, p := range map[string]model.Placement{
+		"placement.selector":            {Selector: "a in ("},
+		"placement.expression":          {Expression: "cluster.regoin == 'eu'"},
+		"placement.windows[0].zone":     {Windows: []model.MaintenanceWindow{{Start: "02:00", Duration: "1h", Zone: "Europe/Nowhere"}}},
+		"placement.windows[0].duration": {Windows: []model.MaintenanceWindow{{Start: "02:00", Duration: "long", Zone: "UTC"}}},
+		"placement.windows[0].days":     {Windows: []model.MaintenanceWindow{{Days: []model.Weekday{"day"}, Start: "02:00", Duration: "1h", Zone: "UTC"}}},
+		"placement.windows[0].start":    {Windows: []model.MaintenanceWindow{{Start: "26:00", Duration: "1h", Zone: "UTC"}}},
+	} {
+		_, err := placementOf(nil, &model.OClassDeployment{Placement: &p}, time.Unix(0, 0))
+		var e *Error
+		if !errors.As(err, &e) || e.Code != Unprocessable || len(e.Problems) != 1 || e.Problems[0].Path != field {
+			t.Errorf("%s: %v", field, err)
+		}
+	}
+	if got, err := placementOf(nil, &model.OClassDeployment{}, time.Unix(0, 0)); got != nil || err != nil {
+		t.Errorf("without wishes: %v, %v", got, err)
 	}
 }

@@ -26,6 +26,9 @@ const (
 	// CodeSharedDomain: the cluster is up more often than one that was chosen, but
 	// would go down together with another one.
 	CodeSharedDomain Code = "SharedDomain"
+	// CodeCostsMore: the cluster is up more often than one that was chosen, but the
+	// chosen ones cost less together.
+	CodeCostsMore Code = "CostsMore"
 	// CodeNotHelpful: taking the cluster as well does not meet the target, and
 	// gives no better availability than the set that was chosen.
 	CodeNotHelpful Code = "NotHelpful"

@@ -75,7 +75,11 @@ func (o *selection) countLeft(counts map[Code]int) {
 	switch {
 	case o.met:
 		crowded, spared := 0, 0
-		if o.fleet.placed {
+		reason := CodeSharedDomain
+		if o.q.priced {
+			reason = CodeCostsMore
+		}
+		if o.fleet.placed || o.q.priced {
 			crowded = o.betterLeft(o.worst())
 		}
 		if o.spared {
@@ -86,7 +90,7 @@ func (o *selection) countLeft(counts map[Code]int) {
 			left -= spared
 		}
 		if crowded > 0 {
-			counts[CodeSharedDomain] += crowded
+			counts[reason] += crowded
 		}
 		if left > crowded {
 			counts[CodeNotNeeded] += left - crowded
@@ -107,7 +111,7 @@ func (o *selection) discouragedLeft(crowded *int) int {
 			continue
 		}
 		n++
-		if o.fleet.placed && o.fleet.up[one.leaf] > worst {
+		if (o.fleet.placed || o.q.priced) && o.fleet.up[one.leaf] > worst {
 			*crowded--
 		}
 	}
@@ -180,6 +184,8 @@ func leftCode(picked *selection, s *scored) Code {
 	switch {
 	case picked.met && picked.spared && s.discouraged:
 		return CodeDiscouraged
+	case picked.met && picked.q.priced && s.p > picked.worst():
+		return CodeCostsMore
 	case picked.met && picked.fleet.placed && s.p > picked.worst():
 		return CodeSharedDomain
 	case picked.met:
@@ -199,11 +205,11 @@ func explainLeft(picked *selection, s scored) Candidate {
 	switch c.Code {
 	case CodeSharedDomain:
 		c.Message = usable + "the chosen ones do better together"
-		if picked.q.priced {
-			c.Message = usable + "the chosen ones cost less together"
-		} else if domain, with := picked.sharedWith(&s); domain != "" {
+		if domain, with := picked.sharedWith(&s); domain != "" {
 			c.Message = usable + "would go down with " + with + " when " + domain + " does"
 		}
+	case CodeCostsMore:
+		c.Message = usable + "the chosen ones cost less together"
 	case CodeDiscouraged:
 		c.Message = usable + "its operators prefer others, and these meet the target"
 	case CodeNotNeeded:

@@ -145,6 +145,33 @@ type Env struct {
 	Labels            map[string]string `json:"labels,omitempty"`
 	Capabilities      []string          `json:"capabilities,omitempty"`
 	KubernetesVersion string            `json:"kubernetes_version,omitempty"`
+	// Policy is what operators said; nil when they said nothing.
+	Policy *ClusterPolicy `json:"policy,omitempty"`
+	// Availability is what is known beside the report in Health; nil when that is all.
+	Availability *Availability `json:"availability,omitempty"`
+}
+
+// Availability is what is known of how often an environment is up.
+type Availability struct {
+	// Used is what plans calculate with, and Source where it comes from: declared,
+	// reported or measured. Nil when they assume something.
+	Used     *float64              `json:"used,omitempty"`
+	Source   string                `json:"source,omitempty"`
+	Declared *float64              `json:"declared,omitempty"`
+	Reported *float64              `json:"reported,omitempty"`
+	Measured *MeasuredAvailability `json:"measured,omitempty"`
+}
+
+// MeasuredAvailability is an estimate from the outages of an environment.
+type MeasuredAvailability struct {
+	// Lower is what the availability exceeds with a confidence of 95 %.
+	Lower          float64 `json:"lower"`
+	Mean           float64 `json:"mean"`
+	Outages        float64 `json:"outages"`
+	Days           float64 `json:"days"`
+	MTTRSeconds    float64 `json:"mttr_seconds"`
+	PlannedOutages int     `json:"planned_outages"`
+	Since          string  `json:"since"`
 }
 
 // EnvHealth is the last known health of an environment.

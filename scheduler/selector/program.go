@@ -15,7 +15,7 @@ const (
 	MaxLength = 4096
 	// MaxCost bounds the evaluation of an expression for one cluster. One unit is
 	// about one comparison; a pass over all labels of a cluster costs a few per label.
-	MaxCost = 100_000
+	MaxCost = 10_000
 )
 
 // Cluster is what an expression can ask about.

@@ -1,6 +1,7 @@
 package command
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -258,8 +259,27 @@ func (a *app) describeEnv(ctx context.Context, c *client.Client, name string) (*
 	d.field("Runtime manager", strings.Join(nonEmpty(deref(e.Health.CRMVersion), e.Address), " at "))
 	d.field("Namespace", e.Namespace)
 	d.field("Source", e.Source)
+	d.field("Planned with", plannedWith(e.Availability))
+	if p := e.Policy; p != nil && p.Cordoned {
+		d.field("Cordoned", cmp.Or(p.CordonReason, "yes"))
+	}
 	d.section("Deployments", a.tableOf(deploymentResource(), deps))
 	return &d, nil
+}
+
+// plannedWith is the availability that plans calculate with, and what else is known.
+func plannedWith(v *client.Availability) string {
+	if v == nil {
+		return ""
+	}
+	var out []string
+	if v.Used != nil {
+		out = append(out, percent(v.Used)+" "+v.Source)
+	}
+	if m := v.Measured; m != nil && v.Source != "measured" {
+		out = append(out, fmt.Sprintf("%s measured in %.1f days", percent(&m.Lower), m.Days))
+	}
+	return strings.Join(out, ", ")
 }
 
 // stamp is a time with its age.
