@@ -325,7 +325,8 @@ func (r *restoration) deletion(uid string, pending []string, saved *pmpb.Deletio
 }
 
 // settleClusters gives the saved clusters and those of now that still have
-// units: without its row a tombstone could not be delivered.
+// units: without its row a tombstone could not be delivered. What operators said is a
+// wish and comes back; what was seen of a cluster's outages has happened and stays.
 func (r *restoration) settleClusters() []*pmpb.Cluster {
 	rows := map[string]*pmpb.Cluster{}
 	for _, u := range r.units {
@@ -339,6 +340,9 @@ func (r *restoration) settleClusters() []*pmpb.Cluster {
 	out := make([]*pmpb.Cluster, 0, len(rows))
 	for _, name := range sortedKeys(rows) {
 		row := shallow(rows[name])
+		if now := r.view.Cluster(name); now != nil {
+			row.Outages, row.Totals, row.ObservedSince = now.GetOutages(), now.GetTotals(), now.GetObservedSince()
+		}
 		row.CreateIndex, row.ModifyIndex = r.born(row.GetCreateIndex()), r.index
 		out = append(out, row)
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"google.golang.org/protobuf/types/known/timestamppb"
 	"pgregory.net/rapid"
 
 	"oaas.io/control-plane/fsm"
@@ -112,6 +113,33 @@ func TestRestoreKeepsClustersThatHaveTombstones(t *testing.T) {
 	r.update(gone(r.about("a-e1")))
 	if len(r.snap().Deletions()) != 0 {
 		t.Fatal("the deletion is not finished")
+	}
+}
+
+// Operators' wishes come back, what was seen of outages stays.
+func TestRestoreKeepsWhatWasSeenOfOutages(t *testing.T) {
+	r := atLevel2(t)
+	r.must(&pmpb.Found{ClusterId: "control-plane"})
+	r.must(&pmpb.RaiseFeatureLevel{Level: fsm.PlannerFrom})
+	row := func(reason string, outages int) *pmpb.PutCluster {
+		at := timestamppb.New(timeOf(1))
+		out := &pmpb.Cluster{Name: "e1", Policy: &pmpb.ClusterPolicy{Cordoned: true, CordonReason: reason}, ObservedSince: at}
+		for range outages {
+			out.Outages = append(out.Outages, &pmpb.Outage{Start: at, End: at})
+		}
+		return &pmpb.PutCluster{Cluster: out}
+	}
+	r.must(row("saved", 1))
+	r.must(&pmpb.PutCluster{Cluster: &pmpb.Cluster{Name: "gone", Outages: row("", 2).GetCluster().GetOutages()}})
+	saved := dump(t, r.snap())
+	r.must(row("later", 3))
+	r.must(&pmpb.RemoveCluster{Name: "gone"})
+	r.restore(saved)
+	if c := r.snap().Cluster("e1"); c.GetPolicy().GetCordonReason() != "saved" || len(c.GetOutages()) != 3 || c.GetObservedSince() == nil {
+		t.Errorf("%v", c)
+	}
+	if c := r.snap().Cluster("gone"); len(c.GetOutages()) != 2 {
+		t.Errorf("nothing else is known of it: %v", c)
 	}
 }
 
