@@ -216,7 +216,7 @@ func allSets() ([]bench.Result, error) {
 		}
 	}
 	return []bench.Result{bench.Exactly("mismatches_with_all_sets", float64(mismatches), 0, "",
-		fmt.Sprintf("of %d random problems with domains, factors, prices and limits, %d of which can be met", instances, met))}, nil
+		fmt.Sprintf("of %d random problems with domains, factors, prices, limits and spreads, %d of which can be met", instances, met))}, nil
 }
 
 // originalRule counts how the rule of the original system does.
