@@ -68,7 +68,7 @@ func (f *Fleet) filterAutomatic(spec *Spec, current []string) (filtered, error) 
 	var filters *filters
 	for _, name := range current {
 		i, known := f.byName[name]
-		if !known || p.position[i] >= 0 {
+		if !known || p.position[i] >= 0 || out.exempted(name) {
 			continue
 		}
 		if filters == nil {
@@ -131,6 +131,7 @@ func (f *Fleet) newPool(spec *Spec) (*pool, error) {
 		return nil, err
 	}
 	out := &pool{fleet: f, position: make([]int, len(f.clusters)), counts: map[Code]int{}}
+	out.choices.limit, out.answers.limit = maxChoices, maxAnswers
 	for i := range f.clusters {
 		one, wrong := filters.examine(i, false)
 		if len(wrong) > 0 {

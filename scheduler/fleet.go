@@ -40,6 +40,7 @@ type Fleet struct {
 // what one cluster said, and disqualifies that cluster only.
 func Prepare(clusters []Cluster) (*Fleet, error) {
 	f := &Fleet{clusters: slices.Clone(clusters), byName: make(map[string]int, len(clusters))}
+	f.pools.limit = maxPools
 	slices.SortFunc(f.clusters, func(a, b Cluster) int { return strings.Compare(a.Name, b.Name) })
 	places := make([]availability.Place, len(f.clusters))
 	for i := range f.clusters {
@@ -143,12 +144,17 @@ func compareBool(a, b bool) int {
 	}
 }
 
-// cacheLimit bounds what is kept per kind of thing. Deployments that all ask for
-// something else do not profit, and must not cost memory for it either.
-const cacheLimit = 4096
+// What is kept of each kind. Deployments that all ask for something else do not
+// profit, and must not cost memory for it either: a pool has a place for every cluster.
+const (
+	maxPools   = 32
+	maxChoices = 256
+	maxAnswers = 4096
+)
 
 // cache keeps results that depend on nothing but their key.
 type cache[K comparable, V any] struct {
+	limit   int
 	mu      sync.Mutex
 	entries map[K]func() (V, error)
 }
@@ -158,7 +164,7 @@ func (c *cache[K, V]) get(key K, work func() (V, error)) (V, error) {
 	c.mu.Lock()
 	once, there := c.entries[key]
 	if !there {
-		if c.entries == nil || len(c.entries) >= cacheLimit {
+		if c.entries == nil || len(c.entries) >= c.limit {
 			c.entries = map[K]func() (V, error){}
 		}
 		once = sync.OnceValues(work)

@@ -289,6 +289,16 @@ func need(k scheduler.Kind, n int) int {
 	return 1
 }
 
+// A cluster that is named twice is one.
+func TestCurrentClustersMayBeNamedTwice(t *testing.T) {
+	all := []scheduler.Cluster{healthy("a", 0.99), {Name: "b", Health: scheduler.Unreachable}}
+	once := decide(t, scheduler.Snapshot{Clusters: all, Current: []string{"a", "b"}}, scheduler.Spec{Key: "k"})
+	twice := decide(t, scheduler.Snapshot{Clusters: all, Current: []string{"a", "b", "b", "a"}}, scheduler.Spec{Key: "k"})
+	if diff := cmp.Diff(once, twice); diff != "" {
+		t.Errorf("-once +twice:\n%s", diff)
+	}
+}
+
 // What is kept of earlier plans must not show in later ones.
 func TestPreparedFleetPlansLikeAFreshOne(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
