@@ -135,6 +135,8 @@ const (
 const (
 	// CodeLowerTarget: ask for no more than what is possible.
 	CodeLowerTarget Code = "LowerTarget"
+	// CodeAdmitClusters: let in clusters that are rejected for one reason only.
+	CodeAdmitClusters Code = "AdmitClusters"
 	// CodeAddClusters: add clusters that are as good as the best one.
 	CodeAddClusters Code = "AddClusters"
 )

@@ -66,6 +66,11 @@ func (f *Fleet) decideAutomatic(spec *Spec, current []string, s *scratch) (*Plan
 	if err != nil {
 		return nil, err
 	}
+	if !picked.met {
+		if picked.admissions, err = pool.admissions(spec, picked.q); err != nil {
+			return nil, err
+		}
+	}
 	return assign(spec, Automatic, current, picked), nil
 }
 

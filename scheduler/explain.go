@@ -322,15 +322,16 @@ func relaxations(spec *Spec, mode Mode, picked *selection) []Relaxation {
 		return out
 	}
 	target, _ := spec.target()
+	out = append(out, picked.admissions...)
 	if mode == Automatic {
 		if extra, p, ok := clustersToAdd(spec, picked, permittedLoss(target)); ok {
-			out = append(out, Relaxation{CodeAddClusters, float64(extra), fmt.Sprintf(
+			out = append(out, Relaxation{Code: CodeAddClusters, Value: float64(extra), Message: fmt.Sprintf(
 				"add %d more with an availability of %s", extra, percent(p))})
 		}
 	}
 	// Rounded down, so that asking for it succeeds.
 	possible := math.Floor(picked.achieved*1e12) / 1e12
-	return append(out, Relaxation{CodeLowerTarget, possible, fmt.Sprintf("ask for at most %s", percent(possible))})
+	return append(out, Relaxation{Code: CodeLowerTarget, Value: possible, Message: "ask for at most " + percent(possible)})
 }
 
 // clustersToAdd is the smallest number of further clusters, each as good as the

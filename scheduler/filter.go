@@ -45,8 +45,9 @@ type pool struct {
 	// say that others are better.
 	discouraged int
 
-	choices cache[question, *choice]
-	answers cache[string, *choice]
+	choices     cache[question, *choice]
+	answers     cache[string, *choice]
+	relaxations cache[relaxed, []Relaxation]
 }
 
 // filtered is the outcome of the filter stage for one deployment.
@@ -131,7 +132,7 @@ func (f *Fleet) newPool(spec *Spec) (*pool, error) {
 		return nil, err
 	}
 	out := &pool{fleet: f, position: make([]int, len(f.clusters)), counts: map[Code]int{}}
-	out.choices.limit, out.answers.limit = maxChoices, maxAnswers
+	out.choices.limit, out.answers.limit, out.relaxations.limit = maxChoices, maxAnswers, maxChoices
 	for i := range f.clusters {
 		one, wrong := filters.examine(i, false)
 		if len(wrong) > 0 {

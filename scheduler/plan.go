@@ -145,7 +145,11 @@ type Warning struct {
 // Relaxation is one change that would make the target reachable.
 type Relaxation struct {
 	Code Code `json:"code"`
-	// Value is the new target, or the number of clusters to add.
+	// Value is the new target, or the number of clusters to add or to let in.
 	Value   float64 `json:"value"`
 	Message string  `json:"message"`
+	// Clusters are those that would be needed, and Reason why they are rejected, when
+	// that is what to change.
+	Clusters []string `json:"clusters,omitempty"`
+	Reason   Code     `json:"reason,omitempty"`
 }

@@ -164,6 +164,16 @@ func checkRelaxation(t *rapid.T, snap scheduler.Snapshot, spec scheduler.Spec, r
 		return // where they would have to be is not told
 	}
 	switch r.Code {
+	case scheduler.CodeAdmitClusters:
+		snap.Clusters = slices.Clone(snap.Clusters)
+		for i := range snap.Clusters {
+			if slices.Contains(r.Clusters, snap.Clusters[i].Name) {
+				snap.Clusters[i].Health = scheduler.Healthy
+			}
+		}
+		if r.Reason == scheduler.CodeNotInAvailableEnvs {
+			spec.AvailableEnvs = append(slices.Clone(spec.AvailableEnvs), r.Clusters...)
+		}
 	case scheduler.CodeLowerTarget:
 		spec.AvailabilityTarget = &r.Value
 	case scheduler.CodeAddClusters:

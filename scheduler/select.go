@@ -72,6 +72,9 @@ type selection struct {
 	limited bool
 	// unproven is true when the search for a better set was given up.
 	unproven bool
+	// admissions are changes of the filters that would meet the target; only when it is
+	// not met.
+	admissions []Relaxation
 	// passedOver is the better set that was left in order not to move; nil when there
 	// is none.
 	passedOver *Alternative

@@ -154,3 +154,41 @@ func TestImpossibleWishes(t *testing.T) {
 		})
 	}
 }
+
+// A plan below its target names the clusters that one change would let in.
+func TestRelaxationsLetClustersIn(t *testing.T) {
+	for _, tc := range []struct {
+		name      string
+		edit      func(map[string]*scheduler.Cluster)
+		placement *scheduler.Placement
+		want      string
+		reason    scheduler.Code
+	}{
+		{name: "uncordon", edit: func(by map[string]*scheduler.Cluster) {
+			for _, name := range []string{"a-1", "b-1", "a-2", "b-2"} {
+				by[name].Cordoned = true
+			}
+		}, want: "uncordon b-2", reason: scheduler.CodeCordoned},
+		{name: "bring back", edit: func(by map[string]*scheduler.Cluster) {
+			for _, name := range []string{"a-1", "b-1", "a-2", "b-2"} {
+				by[name].Health = scheduler.Unreachable
+			}
+		}, want: "bring back b-2", reason: scheduler.CodeClusterUnreachable},
+		{name: "allow", placement: &scheduler.Placement{Allow: []string{"c-1", "c-2"}}, want: "allow in the placement: b-2", reason: scheduler.CodeNotAllowed},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			all := six()
+			if tc.edit != nil {
+				all = six(tc.edit)
+			}
+			p := decide(t, scheduler.Snapshot{Clusters: all}, scheduler.Spec{Key: "k", AvailabilityTarget: ptr(0.9999), Placement: tc.placement})
+			if p.TargetMet || len(p.Explanation.Relaxations) == 0 {
+				t.Fatalf("%s: %+v", p.Summary, p.Explanation.Relaxations)
+			}
+			r := p.Explanation.Relaxations[0]
+			if r.Code != scheduler.CodeAdmitClusters || r.Reason != tc.reason || r.Message != tc.want || r.Value != 1 || !slices.Equal(r.Clusters, []string{"b-2"}) {
+				t.Errorf("%+v", r)
+			}
+		})
+	}
+}

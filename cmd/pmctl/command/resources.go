@@ -260,7 +260,12 @@ func envResource() *resource {
 		name: nameOf(func(e client.Env) string { return e.Name }),
 		columns: []column{
 			col("NAME", func(_ *app, e client.Env) string { return e.Name }),
-			col("STATUS", func(_ *app, e client.Env) string { return e.Health.Status }),
+			col("STATUS", func(_ *app, e client.Env) string {
+				if e.Policy != nil && e.Policy.Cordoned {
+					return e.Health.Status + ",Cordoned"
+				}
+				return e.Health.Status
+			}),
 			col("NODES", func(_ *app, e client.Env) string { return nodes(e.Health) }),
 			col("AVAILABILITY", func(_ *app, e client.Env) string { return percent(e.Health.Availability) }),
 			col("CRM", func(_ *app, e client.Env) string { return deref(e.Health.CRMVersion) }),
