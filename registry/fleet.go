@@ -46,7 +46,7 @@ func prepare(snap *fsm.Snapshot, lost, drained map[string]bool) (*scheduler.Flee
 		}
 		all = append(all, one)
 	}
-	fleet, err := scheduler.Prepare(all)
+	fleet, err := scheduler.Prepare(all, domainsOf(snap))
 	var input *scheduler.InvalidInputError
 	if errors.As(err, &input) {
 		return nil, errorf(Unprocessable, "The deployment cannot be planned: %v", input)

@@ -9,7 +9,7 @@ import (
 // Decide plans a deployment on a snapshot of the fleet. Who plans many deployments on
 // the same clusters calls [Prepare] once instead.
 func Decide(snap Snapshot, spec Spec) (*Plan, error) {
-	fleet, err := Prepare(snap.Clusters)
+	fleet, err := Prepare(snap.Clusters, snap.Domains)
 	if err != nil {
 		return nil, err
 	}

@@ -249,7 +249,7 @@ func warnings(spec *Spec, mode Mode, picked *selection, p *Plan) []Warning {
 			"strong consistency wants at least %d environments to survive the loss of one, there %s %d",
 			StrongMinimum, isAre(n), n)})
 	}
-	if picked.fleet.placed && n > 1 {
+	if n > 1 && picked.domainsAssumed() {
 		shares := availability.DefaultShares()
 		out = append(out, Warning{StageSelect, CodeDomainsAssumed, "nobody has measured how often environments fail together: " +
 			percent(shares.Zone) + " of the outages of a zone and " + percent(shares.Region) + " of those of a region are assumed to be common"})
@@ -278,6 +278,19 @@ func warnings(spec *Spec, mode Mode, picked *selection, p *Plan) []Warning {
 		out = append(out, Warning{StageSelect, CodeLimitingDomain, text})
 	}
 	return append(out, Warning{StageSelect, CodeTargetUnreachable, unreachable(target, mode, picked)})
+}
+
+// domainsAssumed says whether any domain of the chosen clusters was not measured.
+func (o *selection) domainsAssumed() bool {
+	t := o.fleet.tree
+	for i := range o.chosen {
+		for d := t.DomainOf(o.chosen[i].leaf); d >= 0; d = t.Parent(d) {
+			if _, known := o.fleet.measured[t.DomainName(d)]; !known {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // degradedOnTheWay tells of steps that are less available than what runs and than the

@@ -3,6 +3,7 @@ package scheduler
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -30,17 +31,21 @@ type Fleet struct {
 	// placed is false when no cluster says where it is: then nothing tells which of
 	// them could fail together, and they are taken for independent.
 	placed bool
+	// measured are the domains of which it is known how often they are up.
+	measured map[string]float64
 
 	pools   cache[string, *pool]
 	scratch sync.Pool
 }
 
-// Prepare makes a Fleet of the clusters, which it does not keep or change. The error
-// is an *InvalidInputError. A senseless availability is no error of the fleet: it is
+// Prepare makes a Fleet of the clusters, which it does not keep or change. domains are
+// measured availabilities of regions and zones, by the names that package availability
+// gives them, each while what is around it is up; those that are not there are assumed.
+// The error is an *InvalidInputError. A senseless availability is no error of the fleet: it is
 // what one cluster said, and disqualifies that cluster only.
-func Prepare(clusters []Cluster) (*Fleet, error) {
+func Prepare(clusters []Cluster, domains map[string]float64) (*Fleet, error) {
 	f := &Fleet{clusters: slices.Clone(clusters), byName: make(map[string]int, len(clusters))}
-	f.pools.limit = maxPools
+	f.pools.limit, f.measured = maxPools, maps.Clone(domains)
 	slices.SortFunc(f.clusters, func(a, b Cluster) int { return strings.Compare(a.Name, b.Name) })
 	places := make([]availability.Place, len(f.clusters))
 	for i := range f.clusters {
@@ -65,7 +70,7 @@ func Prepare(clusters []Cluster) (*Fleet, error) {
 		places[i] = availability.Place{Name: c.Name, Up: p, Region: c.Region, Zone: c.Zone}
 	}
 	var err error
-	if f.tree, err = newTree(places, f.placed); err != nil {
+	if f.tree, err = newTree(places, f.placed, domains); err != nil {
 		return nil, &InvalidInputError{Field: "clusters", Problem: err.Error()}
 	}
 	f.scratch.New = func() any {
@@ -74,9 +79,9 @@ func Prepare(clusters []Cluster) (*Fleet, error) {
 	return f, nil
 }
 
-func newTree(places []availability.Place, placed bool) (*availability.Tree, error) {
+func newTree(places []availability.Place, placed bool, domains map[string]float64) (*availability.Tree, error) {
 	if placed {
-		return availability.Infer(places, availability.DefaultShares(), nil)
+		return availability.Infer(places, availability.DefaultShares(), domains)
 	}
 	leaves := make([]availability.Leaf, len(places))
 	for i := range places {

@@ -313,7 +313,7 @@ func TestCurrentClustersMayBeNamedTwice(t *testing.T) {
 func TestPreparedFleetPlansLikeAFreshOne(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		all := clusters().Draw(t, "clusters")
-		prepared, err := scheduler.Prepare(all)
+		prepared, err := scheduler.Prepare(all, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -103,6 +103,8 @@ type Resources struct {
 type Snapshot struct {
 	// Clusters have different names; the order has no meaning.
 	Clusters []Cluster
+	// Domains are measured availabilities, see Prepare.
+	Domains map[string]float64
 	// Current names the clusters the deployment runs in now; no order.
 	Current []string
 }

@@ -114,6 +114,25 @@ func TestWishes(t *testing.T) {
 	}
 }
 
+// Where it was measured how often clusters fail together, nothing is assumed.
+func TestMeasuredDomains(t *testing.T) {
+	all := six(func(by map[string]*scheduler.Cluster) {
+		for name, c := range by {
+			c.Region, c.Zone = name[:1], "z"
+		}
+	})
+	domains := map[string]float64{"a": 1, "b": 1, "c": 0.9, "a/z": 1, "b/z": 1, "c/z": 1}
+	p := decide(t, scheduler.Snapshot{Clusters: all, Domains: domains}, scheduler.Spec{Key: "k", AvailabilityTarget: ptr(0.9999)})
+	if !slices.Equal(p.Clusters, []string{"b-2", "a-2", "b-1"}) || !p.TargetMet {
+		t.Errorf("%v: %s", p.Clusters, p.Summary)
+	}
+	for _, w := range p.Explanation.Warnings {
+		if w.Code == scheduler.CodeDomainsAssumed {
+			t.Errorf("%s", w.Message)
+		}
+	}
+}
+
 // Wishes that cannot be are told by their name, and there is no partial plan.
 func TestImpossibleWishes(t *testing.T) {
 	var many []scheduler.Cluster

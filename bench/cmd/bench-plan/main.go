@@ -165,7 +165,7 @@ func replan(name string, snap scheduler.Snapshot, deployments int, bound time.Du
 
 // planAll plans every deployment from where it is, with all processors.
 func planAll(snap scheduler.Snapshot, placed [][]string) error {
-	fleet, err := scheduler.Prepare(snap.Clusters)
+	fleet, err := scheduler.Prepare(snap.Clusters, nil)
 	if err != nil {
 		return err
 	}
