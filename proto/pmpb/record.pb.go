@@ -230,7 +230,7 @@ func (x AlarmKey_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use AlarmKey_Kind.Descriptor instead.
 func (AlarmKey_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{19, 0}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{18, 0}
 }
 
 // SnapshotRecord is one row of a snapshot.
@@ -1799,102 +1799,6 @@ func (x *NodeResources) GetFreeBytes() uint64 {
 	return 0
 }
 
-// PlannerConfig is what operators say about the fleet as a whole. There is one.
-type PlannerConfig struct {
-	state     protoimpl.MessageState   `protogen:"open.v1"`
-	Domains   []*PlannerConfig_Domain  `protobuf:"bytes,1,rep,name=domains,proto3" json:"domains,omitempty"`
-	Latencies []*PlannerConfig_Latency `protobuf:"bytes,2,rep,name=latencies,proto3" json:"latencies,omitempty"`
-	// By name of the package.
-	Quotas map[string]*PlannerConfig_Quota `protobuf:"bytes,3,rep,name=quotas,proto3" json:"quotas,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// Share of a cluster's losses that its zone and its region have in common.
-	ZoneShare   *float64 `protobuf:"fixed64,4,opt,name=zone_share,json=zoneShare,proto3,oneof" json:"zone_share,omitempty"`
-	RegionShare *float64 `protobuf:"fixed64,5,opt,name=region_share,json=regionShare,proto3,oneof" json:"region_share,omitempty"`
-	// How much better a new plan has to be before anything moves. Default 0.05.
-	Hysteresis    *float64 `protobuf:"fixed64,6,opt,name=hysteresis,proto3,oneof" json:"hysteresis,omitempty"`
-	ModifyIndex   uint64   `protobuf:"varint,7,opt,name=modify_index,json=modifyIndex,proto3" json:"modify_index,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *PlannerConfig) Reset() {
-	*x = PlannerConfig{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[14]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *PlannerConfig) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*PlannerConfig) ProtoMessage() {}
-
-func (x *PlannerConfig) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[14]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use PlannerConfig.ProtoReflect.Descriptor instead.
-func (*PlannerConfig) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{14}
-}
-
-func (x *PlannerConfig) GetDomains() []*PlannerConfig_Domain {
-	if x != nil {
-		return x.Domains
-	}
-	return nil
-}
-
-func (x *PlannerConfig) GetLatencies() []*PlannerConfig_Latency {
-	if x != nil {
-		return x.Latencies
-	}
-	return nil
-}
-
-func (x *PlannerConfig) GetQuotas() map[string]*PlannerConfig_Quota {
-	if x != nil {
-		return x.Quotas
-	}
-	return nil
-}
-
-func (x *PlannerConfig) GetZoneShare() float64 {
-	if x != nil && x.ZoneShare != nil {
-		return *x.ZoneShare
-	}
-	return 0
-}
-
-func (x *PlannerConfig) GetRegionShare() float64 {
-	if x != nil && x.RegionShare != nil {
-		return *x.RegionShare
-	}
-	return 0
-}
-
-func (x *PlannerConfig) GetHysteresis() float64 {
-	if x != nil && x.Hysteresis != nil {
-		return *x.Hysteresis
-	}
-	return 0
-}
-
-func (x *PlannerConfig) GetModifyIndex() uint64 {
-	if x != nil {
-		return x.ModifyIndex
-	}
-	return 0
-}
-
 // Member is where a package manager node can be reached by its peers.
 type Member struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
@@ -1916,7 +1820,7 @@ type Member struct {
 
 func (x *Member) Reset() {
 	*x = Member{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[15]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1928,7 +1832,7 @@ func (x *Member) String() string {
 func (*Member) ProtoMessage() {}
 
 func (x *Member) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[15]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1941,7 +1845,7 @@ func (x *Member) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Member.ProtoReflect.Descriptor instead.
 func (*Member) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{15}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Member) GetServerId() string {
@@ -2025,7 +1929,7 @@ type Deletion struct {
 
 func (x *Deletion) Reset() {
 	*x = Deletion{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[16]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2037,7 +1941,7 @@ func (x *Deletion) String() string {
 func (*Deletion) ProtoMessage() {}
 
 func (x *Deletion) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[16]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2050,7 +1954,7 @@ func (x *Deletion) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Deletion.ProtoReflect.Descriptor instead.
 func (*Deletion) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{16}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Deletion) GetDeploymentUid() string {
@@ -2135,7 +2039,7 @@ type Reply struct {
 
 func (x *Reply) Reset() {
 	*x = Reply{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[17]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2147,7 +2051,7 @@ func (x *Reply) String() string {
 func (*Reply) ProtoMessage() {}
 
 func (x *Reply) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[17]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2160,7 +2064,7 @@ func (x *Reply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reply.ProtoReflect.Descriptor instead.
 func (*Reply) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{17}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Reply) GetKey() string {
@@ -2240,7 +2144,7 @@ type Autopilot struct {
 
 func (x *Autopilot) Reset() {
 	*x = Autopilot{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[18]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2252,7 +2156,7 @@ func (x *Autopilot) String() string {
 func (*Autopilot) ProtoMessage() {}
 
 func (x *Autopilot) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[18]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2265,7 +2169,7 @@ func (x *Autopilot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Autopilot.ProtoReflect.Descriptor instead.
 func (*Autopilot) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{18}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Autopilot) GetCleanupDeadServers() bool {
@@ -2348,7 +2252,7 @@ type AlarmKey struct {
 
 func (x *AlarmKey) Reset() {
 	*x = AlarmKey{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[19]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2360,7 +2264,7 @@ func (x *AlarmKey) String() string {
 func (*AlarmKey) ProtoMessage() {}
 
 func (x *AlarmKey) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[19]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2373,7 +2277,7 @@ func (x *AlarmKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlarmKey.ProtoReflect.Descriptor instead.
 func (*AlarmKey) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{19}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *AlarmKey) GetKind() AlarmKey_Kind {
@@ -2403,7 +2307,7 @@ type Alarm struct {
 
 func (x *Alarm) Reset() {
 	*x = Alarm{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[20]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2415,7 +2319,7 @@ func (x *Alarm) String() string {
 func (*Alarm) ProtoMessage() {}
 
 func (x *Alarm) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[20]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2428,7 +2332,7 @@ func (x *Alarm) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Alarm.ProtoReflect.Descriptor instead.
 func (*Alarm) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{20}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Alarm) GetKey() *AlarmKey {
@@ -2472,7 +2376,7 @@ type StagedPiece struct {
 
 func (x *StagedPiece) Reset() {
 	*x = StagedPiece{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[21]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2484,7 +2388,7 @@ func (x *StagedPiece) String() string {
 func (*StagedPiece) ProtoMessage() {}
 
 func (x *StagedPiece) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[21]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2497,7 +2401,7 @@ func (x *StagedPiece) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StagedPiece.ProtoReflect.Descriptor instead.
 func (*StagedPiece) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{21}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *StagedPiece) GetRestoreId() string {
@@ -2550,7 +2454,7 @@ type AuditNote struct {
 
 func (x *AuditNote) Reset() {
 	*x = AuditNote{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[22]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2562,7 +2466,7 @@ func (x *AuditNote) String() string {
 func (*AuditNote) ProtoMessage() {}
 
 func (x *AuditNote) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[22]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2575,7 +2479,7 @@ func (x *AuditNote) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditNote.ProtoReflect.Descriptor instead.
 func (*AuditNote) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{22}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *AuditNote) GetAction() string {
@@ -2634,7 +2538,7 @@ type AuditEntry struct {
 
 func (x *AuditEntry) Reset() {
 	*x = AuditEntry{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[23]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2646,7 +2550,7 @@ func (x *AuditEntry) String() string {
 func (*AuditEntry) ProtoMessage() {}
 
 func (x *AuditEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[23]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2659,7 +2563,7 @@ func (x *AuditEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditEntry.ProtoReflect.Descriptor instead.
 func (*AuditEntry) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{23}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *AuditEntry) GetIndex() uint64 {
@@ -2695,183 +2599,6 @@ func (x *AuditEntry) GetNote() *AuditNote {
 		return x.Note
 	}
 	return nil
-}
-
-type PlannerConfig_Domain struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// Name as the planner gives it to a region or a zone, or any other.
-	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// Empty: the domain is within no other.
-	Parent string `protobuf:"bytes,2,opt,name=parent,proto3" json:"parent,omitempty"`
-	// Within 0..1. Absent: it is taken from what the clusters share.
-	Availability  *float64 `protobuf:"fixed64,3,opt,name=availability,proto3,oneof" json:"availability,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *PlannerConfig_Domain) Reset() {
-	*x = PlannerConfig_Domain{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[26]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *PlannerConfig_Domain) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*PlannerConfig_Domain) ProtoMessage() {}
-
-func (x *PlannerConfig_Domain) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[26]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use PlannerConfig_Domain.ProtoReflect.Descriptor instead.
-func (*PlannerConfig_Domain) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{14, 0}
-}
-
-func (x *PlannerConfig_Domain) GetName() string {
-	if x != nil {
-		return x.Name
-	}
-	return ""
-}
-
-func (x *PlannerConfig_Domain) GetParent() string {
-	if x != nil {
-		return x.Parent
-	}
-	return ""
-}
-
-func (x *PlannerConfig_Domain) GetAvailability() float64 {
-	if x != nil && x.Availability != nil {
-		return *x.Availability
-	}
-	return 0
-}
-
-type PlannerConfig_Latency struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// Regions or clusters.
-	From          string  `protobuf:"bytes,1,opt,name=from,proto3" json:"from,omitempty"`
-	To            string  `protobuf:"bytes,2,opt,name=to,proto3" json:"to,omitempty"`
-	Milliseconds  float64 `protobuf:"fixed64,3,opt,name=milliseconds,proto3" json:"milliseconds,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *PlannerConfig_Latency) Reset() {
-	*x = PlannerConfig_Latency{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[27]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *PlannerConfig_Latency) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*PlannerConfig_Latency) ProtoMessage() {}
-
-func (x *PlannerConfig_Latency) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[27]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use PlannerConfig_Latency.ProtoReflect.Descriptor instead.
-func (*PlannerConfig_Latency) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{14, 1}
-}
-
-func (x *PlannerConfig_Latency) GetFrom() string {
-	if x != nil {
-		return x.From
-	}
-	return ""
-}
-
-func (x *PlannerConfig_Latency) GetTo() string {
-	if x != nil {
-		return x.To
-	}
-	return ""
-}
-
-func (x *PlannerConfig_Latency) GetMilliseconds() float64 {
-	if x != nil {
-		return x.Milliseconds
-	}
-	return 0
-}
-
-type PlannerConfig_Quota struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// 0: no limit.
-	MaxUnits      uint64 `protobuf:"varint,1,opt,name=max_units,json=maxUnits,proto3" json:"max_units,omitempty"`
-	MaxClusters   uint64 `protobuf:"varint,2,opt,name=max_clusters,json=maxClusters,proto3" json:"max_clusters,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *PlannerConfig_Quota) Reset() {
-	*x = PlannerConfig_Quota{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[28]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *PlannerConfig_Quota) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*PlannerConfig_Quota) ProtoMessage() {}
-
-func (x *PlannerConfig_Quota) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[28]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use PlannerConfig_Quota.ProtoReflect.Descriptor instead.
-func (*PlannerConfig_Quota) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{14, 2}
-}
-
-func (x *PlannerConfig_Quota) GetMaxUnits() uint64 {
-	if x != nil {
-		return x.MaxUnits
-	}
-	return 0
-}
-
-func (x *PlannerConfig_Quota) GetMaxClusters() uint64 {
-	if x != nil {
-		return x.MaxClusters
-	}
-	return 0
 }
 
 var File_oaas_pm_v1_record_proto protoreflect.FileDescriptor
@@ -3045,36 +2772,7 @@ const file_oaas_pm_v1_record_proto_rawDesc = "" +
 	"\x17_allocatable_millicoresB\x14\n" +
 	"\x12_allocatable_bytesB\x12\n" +
 	"\x10_free_millicoresB\r\n" +
-	"\v_free_bytes\"\xf6\x05\n" +
-	"\rPlannerConfig\x12:\n" +
-	"\adomains\x18\x01 \x03(\v2 .oaas.pm.v1.PlannerConfig.DomainR\adomains\x12?\n" +
-	"\tlatencies\x18\x02 \x03(\v2!.oaas.pm.v1.PlannerConfig.LatencyR\tlatencies\x12=\n" +
-	"\x06quotas\x18\x03 \x03(\v2%.oaas.pm.v1.PlannerConfig.QuotasEntryR\x06quotas\x12\"\n" +
-	"\n" +
-	"zone_share\x18\x04 \x01(\x01H\x00R\tzoneShare\x88\x01\x01\x12&\n" +
-	"\fregion_share\x18\x05 \x01(\x01H\x01R\vregionShare\x88\x01\x01\x12#\n" +
-	"\n" +
-	"hysteresis\x18\x06 \x01(\x01H\x02R\n" +
-	"hysteresis\x88\x01\x01\x12!\n" +
-	"\fmodify_index\x18\a \x01(\x04R\vmodifyIndex\x1an\n" +
-	"\x06Domain\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
-	"\x06parent\x18\x02 \x01(\tR\x06parent\x12'\n" +
-	"\favailability\x18\x03 \x01(\x01H\x00R\favailability\x88\x01\x01B\x0f\n" +
-	"\r_availability\x1aQ\n" +
-	"\aLatency\x12\x12\n" +
-	"\x04from\x18\x01 \x01(\tR\x04from\x12\x0e\n" +
-	"\x02to\x18\x02 \x01(\tR\x02to\x12\"\n" +
-	"\fmilliseconds\x18\x03 \x01(\x01R\fmilliseconds\x1aG\n" +
-	"\x05Quota\x12\x1b\n" +
-	"\tmax_units\x18\x01 \x01(\x04R\bmaxUnits\x12!\n" +
-	"\fmax_clusters\x18\x02 \x01(\x04R\vmaxClusters\x1aZ\n" +
-	"\vQuotasEntry\x12\x10\n" +
-	"\x03key\x18\x01 \x01(\tR\x03key\x125\n" +
-	"\x05value\x18\x02 \x01(\v2\x1f.oaas.pm.v1.PlannerConfig.QuotaR\x05value:\x028\x01B\r\n" +
-	"\v_zone_shareB\x0f\n" +
-	"\r_region_shareB\r\n" +
-	"\v_hysteresis\"\x98\x02\n" +
+	"\v_free_bytes\"\x98\x02\n" +
 	"\x06Member\x12\x1b\n" +
 	"\tserver_id\x18\x01 \x01(\tR\bserverId\x12!\n" +
 	"\fraft_address\x18\x02 \x01(\tR\vraftAddress\x12!\n" +
@@ -3175,7 +2873,7 @@ func file_oaas_pm_v1_record_proto_rawDescGZIP() []byte {
 }
 
 var file_oaas_pm_v1_record_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_oaas_pm_v1_record_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
+var file_oaas_pm_v1_record_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_oaas_pm_v1_record_proto_goTypes = []any{
 	(ClusterSource)(0),                 // 0: oaas.pm.v1.ClusterSource
 	(ClusterHealth)(0),                 // 1: oaas.pm.v1.ClusterHealth
@@ -3195,25 +2893,20 @@ var file_oaas_pm_v1_record_proto_goTypes = []any{
 	(*Outage)(nil),                     // 15: oaas.pm.v1.Outage
 	(*OutageTotals)(nil),               // 16: oaas.pm.v1.OutageTotals
 	(*NodeResources)(nil),              // 17: oaas.pm.v1.NodeResources
-	(*PlannerConfig)(nil),              // 18: oaas.pm.v1.PlannerConfig
-	(*Member)(nil),                     // 19: oaas.pm.v1.Member
-	(*Deletion)(nil),                   // 20: oaas.pm.v1.Deletion
-	(*Reply)(nil),                      // 21: oaas.pm.v1.Reply
-	(*Autopilot)(nil),                  // 22: oaas.pm.v1.Autopilot
-	(*AlarmKey)(nil),                   // 23: oaas.pm.v1.AlarmKey
-	(*Alarm)(nil),                      // 24: oaas.pm.v1.Alarm
-	(*StagedPiece)(nil),                // 25: oaas.pm.v1.StagedPiece
-	(*AuditNote)(nil),                  // 26: oaas.pm.v1.AuditNote
-	(*AuditEntry)(nil),                 // 27: oaas.pm.v1.AuditEntry
-	nil,                                // 28: oaas.pm.v1.Cluster.LabelsEntry
-	nil,                                // 29: oaas.pm.v1.ClusterPolicy.LabelsEntry
-	(*PlannerConfig_Domain)(nil),       // 30: oaas.pm.v1.PlannerConfig.Domain
-	(*PlannerConfig_Latency)(nil),      // 31: oaas.pm.v1.PlannerConfig.Latency
-	(*PlannerConfig_Quota)(nil),        // 32: oaas.pm.v1.PlannerConfig.Quota
-	nil,                                // 33: oaas.pm.v1.PlannerConfig.QuotasEntry
-	(*timestamppb.Timestamp)(nil),      // 34: google.protobuf.Timestamp
-	(*oaaspb.ClassRuntimeSummary)(nil), // 35: oaas.runtime.ClassRuntimeSummary
-	(*durationpb.Duration)(nil),        // 36: google.protobuf.Duration
+	(*Member)(nil),                     // 18: oaas.pm.v1.Member
+	(*Deletion)(nil),                   // 19: oaas.pm.v1.Deletion
+	(*Reply)(nil),                      // 20: oaas.pm.v1.Reply
+	(*Autopilot)(nil),                  // 21: oaas.pm.v1.Autopilot
+	(*AlarmKey)(nil),                   // 22: oaas.pm.v1.AlarmKey
+	(*Alarm)(nil),                      // 23: oaas.pm.v1.Alarm
+	(*StagedPiece)(nil),                // 24: oaas.pm.v1.StagedPiece
+	(*AuditNote)(nil),                  // 25: oaas.pm.v1.AuditNote
+	(*AuditEntry)(nil),                 // 26: oaas.pm.v1.AuditEntry
+	nil,                                // 27: oaas.pm.v1.Cluster.LabelsEntry
+	nil,                                // 28: oaas.pm.v1.ClusterPolicy.LabelsEntry
+	(*timestamppb.Timestamp)(nil),      // 29: google.protobuf.Timestamp
+	(*oaaspb.ClassRuntimeSummary)(nil), // 30: oaas.runtime.ClassRuntimeSummary
+	(*durationpb.Duration)(nil),        // 31: google.protobuf.Duration
 }
 var file_oaas_pm_v1_record_proto_depIdxs = []int32{
 	5,  // 0: oaas.pm.v1.SnapshotRecord.meta:type_name -> oaas.pm.v1.Meta
@@ -3222,57 +2915,53 @@ var file_oaas_pm_v1_record_proto_depIdxs = []int32{
 	8,  // 3: oaas.pm.v1.SnapshotRecord.plan:type_name -> oaas.pm.v1.Plan
 	9,  // 4: oaas.pm.v1.SnapshotRecord.unit:type_name -> oaas.pm.v1.Unit
 	12, // 5: oaas.pm.v1.SnapshotRecord.cluster:type_name -> oaas.pm.v1.Cluster
-	19, // 6: oaas.pm.v1.SnapshotRecord.member:type_name -> oaas.pm.v1.Member
-	20, // 7: oaas.pm.v1.SnapshotRecord.deletion:type_name -> oaas.pm.v1.Deletion
-	21, // 8: oaas.pm.v1.SnapshotRecord.reply:type_name -> oaas.pm.v1.Reply
-	22, // 9: oaas.pm.v1.SnapshotRecord.autopilot:type_name -> oaas.pm.v1.Autopilot
-	24, // 10: oaas.pm.v1.SnapshotRecord.alarm:type_name -> oaas.pm.v1.Alarm
-	25, // 11: oaas.pm.v1.SnapshotRecord.staged_piece:type_name -> oaas.pm.v1.StagedPiece
-	27, // 12: oaas.pm.v1.SnapshotRecord.audit_entry:type_name -> oaas.pm.v1.AuditEntry
+	18, // 6: oaas.pm.v1.SnapshotRecord.member:type_name -> oaas.pm.v1.Member
+	19, // 7: oaas.pm.v1.SnapshotRecord.deletion:type_name -> oaas.pm.v1.Deletion
+	20, // 8: oaas.pm.v1.SnapshotRecord.reply:type_name -> oaas.pm.v1.Reply
+	21, // 9: oaas.pm.v1.SnapshotRecord.autopilot:type_name -> oaas.pm.v1.Autopilot
+	23, // 10: oaas.pm.v1.SnapshotRecord.alarm:type_name -> oaas.pm.v1.Alarm
+	24, // 11: oaas.pm.v1.SnapshotRecord.staged_piece:type_name -> oaas.pm.v1.StagedPiece
+	26, // 12: oaas.pm.v1.SnapshotRecord.audit_entry:type_name -> oaas.pm.v1.AuditEntry
 	8,  // 13: oaas.pm.v1.SnapshotRecord.past_plan:type_name -> oaas.pm.v1.Plan
-	34, // 14: oaas.pm.v1.Meta.time:type_name -> google.protobuf.Timestamp
-	34, // 15: oaas.pm.v1.Unit.created_at:type_name -> google.protobuf.Timestamp
+	29, // 14: oaas.pm.v1.Meta.time:type_name -> google.protobuf.Timestamp
+	29, // 15: oaas.pm.v1.Unit.created_at:type_name -> google.protobuf.Timestamp
 	10, // 16: oaas.pm.v1.Unit.ack:type_name -> oaas.pm.v1.Ack
-	35, // 17: oaas.pm.v1.Unit.runtime:type_name -> oaas.runtime.ClassRuntimeSummary
+	30, // 17: oaas.pm.v1.Unit.runtime:type_name -> oaas.runtime.ClassRuntimeSummary
 	11, // 18: oaas.pm.v1.Unit.waiting:type_name -> oaas.pm.v1.Waiting
-	34, // 19: oaas.pm.v1.Ack.time:type_name -> google.protobuf.Timestamp
-	34, // 20: oaas.pm.v1.Waiting.since:type_name -> google.protobuf.Timestamp
+	29, // 19: oaas.pm.v1.Ack.time:type_name -> google.protobuf.Timestamp
+	29, // 20: oaas.pm.v1.Waiting.since:type_name -> google.protobuf.Timestamp
 	0,  // 21: oaas.pm.v1.Cluster.source:type_name -> oaas.pm.v1.ClusterSource
-	28, // 22: oaas.pm.v1.Cluster.labels:type_name -> oaas.pm.v1.Cluster.LabelsEntry
+	27, // 22: oaas.pm.v1.Cluster.labels:type_name -> oaas.pm.v1.Cluster.LabelsEntry
 	1,  // 23: oaas.pm.v1.Cluster.health:type_name -> oaas.pm.v1.ClusterHealth
-	34, // 24: oaas.pm.v1.Cluster.health_since:type_name -> google.protobuf.Timestamp
-	34, // 25: oaas.pm.v1.Cluster.last_seen:type_name -> google.protobuf.Timestamp
+	29, // 24: oaas.pm.v1.Cluster.health_since:type_name -> google.protobuf.Timestamp
+	29, // 25: oaas.pm.v1.Cluster.last_seen:type_name -> google.protobuf.Timestamp
 	13, // 26: oaas.pm.v1.Cluster.policy:type_name -> oaas.pm.v1.ClusterPolicy
 	15, // 27: oaas.pm.v1.Cluster.outages:type_name -> oaas.pm.v1.Outage
 	16, // 28: oaas.pm.v1.Cluster.totals:type_name -> oaas.pm.v1.OutageTotals
-	34, // 29: oaas.pm.v1.Cluster.observed_since:type_name -> google.protobuf.Timestamp
+	29, // 29: oaas.pm.v1.Cluster.observed_since:type_name -> google.protobuf.Timestamp
 	17, // 30: oaas.pm.v1.Cluster.resources:type_name -> oaas.pm.v1.NodeResources
-	29, // 31: oaas.pm.v1.ClusterPolicy.labels:type_name -> oaas.pm.v1.ClusterPolicy.LabelsEntry
+	28, // 31: oaas.pm.v1.ClusterPolicy.labels:type_name -> oaas.pm.v1.ClusterPolicy.LabelsEntry
 	14, // 32: oaas.pm.v1.ClusterPolicy.taints:type_name -> oaas.pm.v1.Taint
 	2,  // 33: oaas.pm.v1.Taint.effect:type_name -> oaas.pm.v1.Taint.Effect
-	34, // 34: oaas.pm.v1.Outage.start:type_name -> google.protobuf.Timestamp
-	34, // 35: oaas.pm.v1.Outage.end:type_name -> google.protobuf.Timestamp
-	34, // 36: oaas.pm.v1.OutageTotals.since:type_name -> google.protobuf.Timestamp
-	30, // 37: oaas.pm.v1.PlannerConfig.domains:type_name -> oaas.pm.v1.PlannerConfig.Domain
-	31, // 38: oaas.pm.v1.PlannerConfig.latencies:type_name -> oaas.pm.v1.PlannerConfig.Latency
-	33, // 39: oaas.pm.v1.PlannerConfig.quotas:type_name -> oaas.pm.v1.PlannerConfig.QuotasEntry
-	34, // 40: oaas.pm.v1.Deletion.deleted_at:type_name -> google.protobuf.Timestamp
-	34, // 41: oaas.pm.v1.Reply.time:type_name -> google.protobuf.Timestamp
-	36, // 42: oaas.pm.v1.Autopilot.dead_server_grace:type_name -> google.protobuf.Duration
-	36, // 43: oaas.pm.v1.Autopilot.last_contact_threshold:type_name -> google.protobuf.Duration
-	36, // 44: oaas.pm.v1.Autopilot.server_stabilization:type_name -> google.protobuf.Duration
-	3,  // 45: oaas.pm.v1.AlarmKey.kind:type_name -> oaas.pm.v1.AlarmKey.Kind
-	23, // 46: oaas.pm.v1.Alarm.key:type_name -> oaas.pm.v1.AlarmKey
-	34, // 47: oaas.pm.v1.Alarm.since:type_name -> google.protobuf.Timestamp
-	34, // 48: oaas.pm.v1.StagedPiece.time:type_name -> google.protobuf.Timestamp
-	34, // 49: oaas.pm.v1.AuditEntry.time:type_name -> google.protobuf.Timestamp
-	26, // 50: oaas.pm.v1.AuditEntry.note:type_name -> oaas.pm.v1.AuditNote
-	32, // 51: oaas.pm.v1.PlannerConfig.QuotasEntry.value:type_name -> oaas.pm.v1.PlannerConfig.Quota
-	52, // [52:52] is the sub-list for method output_type
-	52, // [52:52] is the sub-list for method input_type
-	52, // [52:52] is the sub-list for extension type_name
-	52, // [52:52] is the sub-list for extension extendee
-	0,  // [0:52] is the sub-list for field type_name
+	29, // 34: oaas.pm.v1.Outage.start:type_name -> google.protobuf.Timestamp
+	29, // 35: oaas.pm.v1.Outage.end:type_name -> google.protobuf.Timestamp
+	29, // 36: oaas.pm.v1.OutageTotals.since:type_name -> google.protobuf.Timestamp
+	29, // 37: oaas.pm.v1.Deletion.deleted_at:type_name -> google.protobuf.Timestamp
+	29, // 38: oaas.pm.v1.Reply.time:type_name -> google.protobuf.Timestamp
+	31, // 39: oaas.pm.v1.Autopilot.dead_server_grace:type_name -> google.protobuf.Duration
+	31, // 40: oaas.pm.v1.Autopilot.last_contact_threshold:type_name -> google.protobuf.Duration
+	31, // 41: oaas.pm.v1.Autopilot.server_stabilization:type_name -> google.protobuf.Duration
+	3,  // 42: oaas.pm.v1.AlarmKey.kind:type_name -> oaas.pm.v1.AlarmKey.Kind
+	22, // 43: oaas.pm.v1.Alarm.key:type_name -> oaas.pm.v1.AlarmKey
+	29, // 44: oaas.pm.v1.Alarm.since:type_name -> google.protobuf.Timestamp
+	29, // 45: oaas.pm.v1.StagedPiece.time:type_name -> google.protobuf.Timestamp
+	29, // 46: oaas.pm.v1.AuditEntry.time:type_name -> google.protobuf.Timestamp
+	25, // 47: oaas.pm.v1.AuditEntry.note:type_name -> oaas.pm.v1.AuditNote
+	48, // [48:48] is the sub-list for method output_type
+	48, // [48:48] is the sub-list for method input_type
+	48, // [48:48] is the sub-list for extension type_name
+	48, // [48:48] is the sub-list for extension extendee
+	0,  // [0:48] is the sub-list for field type_name
 }
 
 func init() { file_oaas_pm_v1_record_proto_init() }
@@ -3299,15 +2988,13 @@ func file_oaas_pm_v1_record_proto_init() {
 	file_oaas_pm_v1_record_proto_msgTypes[8].OneofWrappers = []any{}
 	file_oaas_pm_v1_record_proto_msgTypes[9].OneofWrappers = []any{}
 	file_oaas_pm_v1_record_proto_msgTypes[13].OneofWrappers = []any{}
-	file_oaas_pm_v1_record_proto_msgTypes[14].OneofWrappers = []any{}
-	file_oaas_pm_v1_record_proto_msgTypes[26].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_oaas_pm_v1_record_proto_rawDesc), len(file_oaas_pm_v1_record_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   30,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
