@@ -146,6 +146,9 @@ func rowsOf(t testing.TB, s *fsm.Snapshot) []string {
 	}
 	for _, p := range s.Plans() {
 		add("plan", *p)
+		for _, past := range s.PastPlans(p.DeploymentKey) {
+			add("past plan", *past)
+		}
 	}
 	for _, u := range s.Units() {
 		add("unit", u)

@@ -18,23 +18,26 @@ const (
 	MaxPastPlans = 64 << 20
 )
 
-// pastPlanKey is the key of a past plan in a snapshot; keys of one deployment sort as
-// the indexes do.
+// pastPlanKey is the key of a past plan in a snapshot. It sorts as the rows do: by
+// index, then by deployment, as a restore writes many plans with one index.
 func pastPlanKey(deployment string, index uint64) string {
-	return fmt.Sprintf("%s/%020d", deployment, index)
+	return fmt.Sprintf("%020d/%s", index, deployment)
 }
 
 // keepPlan makes the present plan of a deployment a past one, as another takes its
 // place. It cannot fail.
 func (c *call) keepPlan(key string, next []byte) {
 	have := c.view.Plan(key)
-	if c.view.FeatureLevel() < PlannerFrom || have == nil || len(have.Document) == 0 || len(have.Document) > MaxPastPlan || bytes.Equal(have.Document, next) {
+	if c.view.FeatureLevel() < PlannerFrom || have == nil || bytes.Equal(have.Document, next) {
+		return
+	}
+	if n := len(have.Document); n == 0 || n > MaxPastPlan || len(pastPlanKey(key, have.ModifyIndex)) > maxKeyBytes {
 		return
 	}
 	past := c.view.PastPlans(key)
-	gone := map[uint64]bool{}
+	gone := map[*Plan]bool{}
 	drop := func(p *Plan) {
-		gone[p.ModifyIndex] = true
+		gone[p] = true
 		c.meta.past -= len(p.Document)
 		c.drop(atPastPlans, p)
 	}
@@ -43,11 +46,11 @@ func (c *call) keepPlan(key string, next []byte) {
 	for _, old := range past[min(len(past), MaxPlans-2):] {
 		drop(old)
 	}
-	for old := range c.view.store.pastPlans().from(pastPlansByAge, &Plan{}) {
+	for old := range c.view.store.pastPlans().each() {
 		if c.meta.past+len(have.Document) <= MaxPastPlans {
 			break
 		}
-		if !gone[old.ModifyIndex] {
+		if !gone[old] {
 			drop(old)
 		}
 	}
@@ -65,7 +68,7 @@ func (c *call) dropPastPlans(key string) {
 
 // PastPlans gives the plans of a deployment before its present one, the newest first.
 func (s *Snapshot) PastPlans(key string) []*Plan {
-	out := slices.Collect(while(s.store.pastPlans().from(0, &Plan{DeploymentKey: key}), func(p *Plan) bool { return p.DeploymentKey == key }))
+	out := slices.Collect(while(s.store.pastPlans().from(pastPlansByDeployment, &Plan{DeploymentKey: key}), func(p *Plan) bool { return p.DeploymentKey == key }))
 	slices.Reverse(out)
 	return out
 }
@@ -76,10 +79,10 @@ func (k *checker) pastPlans() error {
 	for p := range rowsOf[*Plan](k.contents, atPastPlans) {
 		key := pastPlanKey(p.DeploymentKey, p.ModifyIndex)
 		if owner, ok := k.uids[p.DeploymentUID]; !ok || owner != p.DeploymentKey {
-			return k.fail(TablePastPlans, "%s has no deployment with the uid %q", key, p.DeploymentUID)
+			return k.fail(TablePastPlans, "%q has no deployment with the uid %q", key, p.DeploymentUID)
 		}
 		if n := len(p.Document); n == 0 || n > MaxPastPlan {
-			return k.fail(TablePastPlans, "%s has %d bytes", key, n)
+			return k.fail(TablePastPlans, "%q has %d bytes", key, n)
 		}
 		if held[p.DeploymentKey]++; held[p.DeploymentKey] >= MaxPlans {
 			return k.fail(TablePastPlans, "%q has %d or more", p.DeploymentKey, MaxPlans)

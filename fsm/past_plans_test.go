@@ -51,6 +51,44 @@ func TestPastPlansAreKept(t *testing.T) {
 	sameAfterRestart(t, r)
 }
 
+// A key that begins with another one, and goes on with what sorts before a separator,
+// is in its place as well.
+func TestPastPlansOfKeysThatBeginAlike(t *testing.T) {
+	r := newReplica(t)
+	r.must(&pmpb.RaiseFeatureLevel{Level: fsm.PlannerFrom})
+	for _, key := range []string{strings.Repeat("long", 255), "shop", "shop!", "shop-2", "shop.Cart", "shop/x", "shop0"} {
+		planned(t, r, key, `{"n":1}`)
+		planned(t, r, key, `{"n":2}`)
+	}
+	if len(r.snap().PastPlans("shop")) != 1 || len(r.snap().PastPlans("shop-2")) != 1 {
+		t.Error("not kept")
+	}
+	sameAfterRestart(t, r)
+}
+
+// After a restore many plans have one index.
+func TestPastPlansAfterARestore(t *testing.T) {
+	r := newReplica(t)
+	r.must(&pmpb.Found{ClusterId: "control-plane"})
+	r.must(&pmpb.RaiseFeatureLevel{Level: fsm.PlannerFrom})
+	keys := []string{"a", "b", "c"}
+	for _, key := range keys {
+		planned(t, r, key, `{"n":1}`)
+		planned(t, r, key, `{"n":2}`)
+	}
+	r.restore(dump(t, r.snap()))
+	for _, key := range keys {
+		if past := r.snap().PastPlans(key); len(past) != 0 {
+			t.Errorf("%s has past plans of another log", key)
+		}
+		planned(t, r, key, `{"n":3}`)
+		if past := r.snap().PastPlans(key); len(past) != 1 || string(past[0].Document) != `{"n":2}` {
+			t.Errorf("%s: %v", key, past)
+		}
+	}
+	sameAfterRestart(t, r)
+}
+
 // What was once thought of many deployments does not fill the memory.
 func TestPastPlansAreBounded(t *testing.T) {
 	r := newReplica(t)

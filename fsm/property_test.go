@@ -38,7 +38,8 @@ type fenced struct {
 }
 
 var (
-	deploymentKeys = []string{"a", "b", "c"}
+	// One begins as another does, which orders have to get right.
+	deploymentKeys = []string{"a", "a-2", "b"}
 	packageNames   = []string{"pkg", "lib"}
 	envNames       = []string{"e1", "e2", "e3"}
 	contents       = []string{"c1", "c2"}
@@ -92,7 +93,7 @@ func (d *driver) operation() any {
 		}
 		return op
 	case "level":
-		return &pmpb.RaiseFeatureLevel{Level: uint32(rapid.IntRange(0, fsm.Level+1).Draw(d.t, "level"))}
+		return &pmpb.RaiseFeatureLevel{Level: pick(d, "level", []uint32{0, 1, 2, 3, fsm.Level, fsm.Level, fsm.Level, fsm.Level + 1})}
 	case "remark":
 		return &pmpb.Remark{}
 	case "found":
@@ -108,7 +109,7 @@ func (d *driver) commit() *pmpb.CommitDeployment {
 	doc := deploymentDoc(key)
 	doc.PackageName = pick(d, "package", packageNames)
 	doc.Condition = pick(d, "condition", []model.DeploymentCondition{model.ConditionPending, model.ConditionRunning})
-	op := &pmpb.CommitDeployment{Uid: uid, Document: []byte(jsonOf(d.replica, doc)), Plan: []byte(`{}`)}
+	op := &pmpb.CommitDeployment{Uid: uid, Document: []byte(jsonOf(d.replica, doc)), Plan: []byte(pick(d, "plan", []string{`{}`, `{"n":1}`, `{"n":2}`}))}
 	for _, env := range envNames {
 		if !rapid.Bool().Draw(d.t, "in "+env) {
 			continue

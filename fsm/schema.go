@@ -66,7 +66,7 @@ const repliesByAge = 1
 
 const auditByClass = 1
 
-const pastPlansByAge = 1
+const pastPlansByDeployment = 1
 
 // The primary keys of the single rows in TableMeta and TableAutopilot.
 const (
@@ -120,10 +120,10 @@ func newStore() *store {
 			}),
 		atPastPlans: newTable(
 			func(a, b *Plan) int {
-				return cmp.Or(strings.Compare(a.DeploymentKey, b.DeploymentKey), cmp.Compare(a.ModifyIndex, b.ModifyIndex))
+				return cmp.Or(cmp.Compare(a.ModifyIndex, b.ModifyIndex), strings.Compare(a.DeploymentKey, b.DeploymentKey))
 			},
 			func(a, b *Plan) int {
-				return cmp.Or(cmp.Compare(a.ModifyIndex, b.ModifyIndex), strings.Compare(a.DeploymentKey, b.DeploymentKey))
+				return cmp.Or(strings.Compare(a.DeploymentKey, b.DeploymentKey), cmp.Compare(a.ModifyIndex, b.ModifyIndex))
 			}),
 	}
 	return s
