@@ -45,10 +45,10 @@ func (s *Server) listEnvs(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	list := []clusterInfo{}
-	known := registry.Availabilities(snap)
+	seen := registry.Observe(snap)
 	for _, c := range snap.Clusters() {
 		info := s.newClusterInfo(c)
-		if a := known[c.GetName()]; a.Declared != nil || a.Measured != nil {
+		if a := seen.Availability(c); a.Declared != nil || a.Measured != nil {
 			info.Availability = tellAvailability(a)
 		}
 		list = append(list, info)

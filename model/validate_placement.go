@@ -22,8 +22,18 @@ const (
 	maxWindow = 7 * 24 * time.Hour
 )
 
-// labelKey is the form of the key of a Kubernetes label or taint.
-var labelKey = regexp.MustCompile(`^(?:[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,251}[A-Za-z0-9])?/)?[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$`)
+// The forms of the key and of the value of a Kubernetes label or taint: a name of up to
+// 63 characters, before which a key may have a DNS name.
+var (
+	labelKey   = regexp.MustCompile(`^(?:[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$`)
+	labelValue = regexp.MustCompile(`^(?:[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$`)
+)
+
+// IsLabelKey and IsLabelValue tell whether Kubernetes takes a text for one.
+func IsLabelKey(s string) bool { return labelKey.MatchString(s) }
+
+// IsLabelValue is IsLabelKey for values, which may be empty.
+func IsLabelValue(s string) bool { return labelValue.MatchString(s) }
 
 // timeOfDay is HH:MM.
 var timeOfDay = regexp.MustCompile(`^(?:[01][0-9]|2[0-3]):[0-5][0-9]$`)

@@ -183,7 +183,7 @@ func planOn(snap *fsm.Snapshot, fleet *scheduler.Fleet, uid string, doc *model.O
 	case errors.As(err, &never):
 		return nil, errorf(Unprocessable, "The deployment cannot be planned: %v", never)
 	case errors.As(err, &input):
-		return nil, errorf(Unprocessable, "The deployment cannot be planned: %v", input)
+		return nil, misplaced(input.Field, input.Problem)
 	default:
 		return nil, fromStore(err)
 	}

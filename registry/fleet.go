@@ -33,12 +33,12 @@ func (r *Registry) fleetOf(snap *fsm.Snapshot) (*scheduler.Fleet, error) {
 // left.
 func prepare(snap *fsm.Snapshot, lost, drained map[string]bool) (*scheduler.Fleet, error) {
 	var all []scheduler.Cluster
-	known := Availabilities(snap)
-	for _, c := range snap.Clusters() {
+	seen := Observe(snap)
+	for _, c := range seen.clusters {
 		if lost[c.GetName()] {
 			continue
 		}
-		one := view(c, known[c.GetName()])
+		one := view(c, seen.Availability(c))
 		one.Draining = drained[one.Name]
 		if one.MaxUnits > 0 {
 			// Only where it matters: there may be very many units.
@@ -46,7 +46,7 @@ func prepare(snap *fsm.Snapshot, lost, drained map[string]bool) (*scheduler.Flee
 		}
 		all = append(all, one)
 	}
-	fleet, err := scheduler.Prepare(all, domainsOf(snap))
+	fleet, err := scheduler.Prepare(all, seen.domains())
 	var input *scheduler.InvalidInputError
 	if errors.As(err, &input) {
 		return nil, errorf(Unprocessable, "The deployment cannot be planned: %v", input)
@@ -57,12 +57,13 @@ func prepare(snap *fsm.Snapshot, lost, drained map[string]bool) (*scheduler.Flee
 // view is the scheduler's picture of a cluster: what it reports, and what operators say.
 func view(c *pmpb.Cluster, known Availability) scheduler.Cluster {
 	p := c.GetPolicy()
+	region, zone := placeOf(c)
 	out := scheduler.Cluster{
 		Name:         c.GetName(),
-		Region:       c.GetRegion(),
-		Zone:         c.GetZone(),
+		Region:       region,
+		Zone:         zone,
 		Provider:     p.GetProvider(),
-		Labels:       LabelsOf(c),
+		Labels:       labelsOf(c),
 		Capabilities: c.GetCapabilities(),
 		Health:       healthNames[c.GetHealth()],
 		Availability: known.Used,
@@ -75,12 +76,6 @@ func view(c *pmpb.Cluster, known Availability) scheduler.Cluster {
 	}
 	if p != nil {
 		out.Cost = p.Cost
-		if p.Region != nil {
-			out.Region = p.GetRegion()
-		}
-		if p.Zone != nil {
-			out.Zone = p.GetZone()
-		}
 	}
 	if r := c.GetResources(); r != nil {
 		out.Resources = scheduler.Resources{
@@ -96,9 +91,24 @@ func view(c *pmpb.Cluster, known Availability) scheduler.Cluster {
 	return out
 }
 
-// LabelsOf gives the labels that a cluster reports and those of operators, which hold
+// placeOf gives the region and the zone of a cluster: those that operators say, else
+// those that it reports.
+func placeOf(c *pmpb.Cluster) (region, zone string) {
+	region, zone = c.GetRegion(), c.GetZone()
+	if p := c.GetPolicy(); p != nil {
+		if p.Region != nil {
+			region = p.GetRegion()
+		}
+		if p.Zone != nil {
+			zone = p.GetZone()
+		}
+	}
+	return region, zone
+}
+
+// labelsOf gives the labels that a cluster reports and those of operators, which hold
 // where both have one.
-func LabelsOf(c *pmpb.Cluster) map[string]string {
+func labelsOf(c *pmpb.Cluster) map[string]string {
 	if len(c.GetPolicy().GetLabels()) == 0 {
 		return c.GetLabels()
 	}

@@ -30,36 +30,41 @@ type Availability struct {
 	Since time.Time
 }
 
-// Availabilities gives what is known of every cluster's availability, by name. It is a
-// function of the state: the present is the time of the last command.
-func Availabilities(snap *fsm.Snapshot) map[string]Availability {
-	now := snap.Meta().GetTime().AsTime()
-	clusters := snap.Clusters()
-	var histories []availability.History
-	for _, c := range clusters {
+// Observations are what was seen of the outages of all clusters. They are a function of
+// the state: the present is the time of the last command.
+type Observations struct {
+	clusters []*pmpb.Cluster
+	// histories of the clusters that were seen healthy, by name.
+	histories map[string]availability.History
+	prior     availability.Prior
+	now       time.Time
+}
+
+// Observe gathers the outages of all clusters.
+func Observe(snap *fsm.Snapshot) *Observations {
+	out := &Observations{clusters: snap.Clusters(), histories: map[string]availability.History{}, now: snap.Meta().GetTime().AsTime()}
+	var all []availability.History
+	for _, c := range out.clusters {
 		if c.GetObservedSince() != nil {
-			histories = append(histories, historyOf(c))
+			h := historyOf(c)
+			out.histories[c.GetName()], all = h, append(all, h)
 		}
 	}
-	prior := availability.FleetPrior(histories, now)
-	out := make(map[string]Availability, len(clusters))
-	for _, c := range clusters {
-		out[c.GetName()] = availabilityOf(c, prior, now)
-	}
+	out.prior = availability.FleetPrior(all, out.now)
 	return out
 }
 
-// availabilityOf gives what is known of one cluster's availability.
-func availabilityOf(c *pmpb.Cluster, prior availability.Prior, now time.Time) Availability {
+// Availability gives what is known of one cluster's availability.
+func (o *Observations) Availability(c *pmpb.Cluster) Availability {
 	a := Availability{Reported: c.Availability}
 	if p := c.GetPolicy(); p != nil {
 		a.Declared = p.Availability
 	}
-	if since := c.GetObservedSince(); since != nil {
-		e := availability.Measure(historyOf(c), prior, now)
-		a.Measured, a.Since = &e, since.AsTime()
+	if h, seen := o.histories[c.GetName()]; seen {
+		e := availability.Measure(h, o.prior, o.now)
+		a.Measured, a.Since = &e, h.Since
 	}
-	a.settle(now)
+	a.settle(o.now)
 	return a
 }
 

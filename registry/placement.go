@@ -52,10 +52,6 @@ func placementOf(snap *fsm.Snapshot, doc *model.OClassDeployment, now time.Time)
 	}
 	open, _ := schedule.Open(now)
 	out.Frozen = !open
-	var input *scheduler.InvalidInputError
-	if err := out.Validate(); errors.As(err, &input) {
-		return nil, misplaced(input.Field, input.Problem)
-	}
 	return out, nil
 }
 

@@ -2,6 +2,7 @@ package registry_test
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -53,6 +54,10 @@ func TestDeployWithAPlacement(t *testing.T) {
 			t.Errorf("%s: %+v, %v", tc.placement, out, err)
 		case tc.code != "" && (registry.CodeOf(err) != tc.code || !strings.Contains(err.Error(), tc.text)):
 			t.Errorf("%s: %v, want %s with %q", tc.placement, err, tc.code, tc.text)
+		}
+		var refused *registry.Error
+		if tc.code == registry.Unprocessable && (!errors.As(err, &refused) || len(refused.Problems) != 1 || !strings.HasPrefix(refused.Problems[0].Path, "placement.")) {
+			t.Errorf("%s: the field is not named: %+v", tc.placement, refused)
 		}
 	}
 }

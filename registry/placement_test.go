@@ -58,8 +58,6 @@ func TestPlacementIsTranslated(t *testing.T) {
 
 func TestPlacementRefusalsNameTheField(t *testing.T) {
 	for field, p := range map[string]model.Placement{
-		"placement.selector":            {Selector: "a in ("},
-		"placement.expression":          {Expression: "cluster.regoin == 'eu'"},
 		"placement.windows[0].zone":     {Windows: []model.MaintenanceWindow{{Start: "02:00", Duration: "1h", Zone: "Europe/Nowhere"}}},
 		"placement.windows[0].duration": {Windows: []model.MaintenanceWindow{{Start: "02:00", Duration: "long", Zone: "UTC"}}},
 		"placement.windows[0].days":     {Windows: []model.MaintenanceWindow{{Days: []model.Weekday{"day"}, Start: "02:00", Duration: "1h", Zone: "UTC"}}},

@@ -5,12 +5,12 @@ import (
 	"hash/fnv"
 	"maps"
 	"math"
-	"regexp"
 	"slices"
 
 	"google.golang.org/protobuf/proto"
 
 	"oaas.io/control-plane/fsm"
+	"oaas.io/control-plane/model"
 	"oaas.io/control-plane/proto/pmpb"
 	"oaas.io/control-plane/scheduler/availability"
 )
@@ -21,13 +21,6 @@ const (
 	maxPolicyTaints = 64
 	maxPolicyText   = 1024
 	maxUnitsOfAll   = math.MaxInt32
-)
-
-// labelName is the syntax of the keys and values of labels, which is that of
-// Kubernetes: a name of up to 63 characters; a key may have a DNS name before it.
-var (
-	labelName   = regexp.MustCompile(`^[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$`)
-	labelPrefix = regexp.MustCompile(`^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/`)
 )
 
 // PutClusterPolicy replaces what operators say about a cluster. A precondition is held
@@ -148,11 +141,10 @@ func checkTaints(taints []*pmpb.Taint) error {
 }
 
 func checkLabel(field, key, value string) error {
-	name := labelPrefix.ReplaceAllString(key, "")
-	if !labelName.MatchString(name) {
+	if !model.IsLabelKey(key) {
 		return errorf(Unprocessable, "%s: %q is no key of a label: letters, digits, '-', '_' and '.', at most 63, a DNS name and '/' may come first", field, key)
 	}
-	if value != "" && !labelName.MatchString(value) {
+	if !model.IsLabelValue(value) {
 		return errorf(Unprocessable, "%s: %q is no value of a label (of %s): letters, digits, '-', '_' and '.', at most 63", field, value, key)
 	}
 	return nil

@@ -87,7 +87,7 @@ func TestWhichAvailabilityCounts(t *testing.T) {
 		{"eight days without an outage", &pmpb.Cluster{ObservedSince: ago(8 * day)}, scheduler.Measured, 0.99907},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			a := availabilityOf(tc.row, availability.DefaultPrior(), now)
+			a := observed(tc.row, now).Availability(tc.row)
 			if a.Source != tc.source || (a.Used == nil) != (tc.source == "") {
 				t.Fatalf("%+v", a)
 			}
@@ -98,15 +98,24 @@ func TestWhichAvailabilityCounts(t *testing.T) {
 	}
 }
 
+// observed is what is seen of one cluster when nothing is known of the others.
+func observed(row *pmpb.Cluster, now time.Time) *Observations {
+	out := &Observations{histories: map[string]availability.History{}, prior: availability.DefaultPrior(), now: now}
+	if row.GetObservedSince() != nil {
+		out.histories[row.GetName()] = historyOf(row)
+	}
+	return out
+}
+
 // Outages that are only summed up any more still count.
 func TestSummedOutagesCount(t *testing.T) {
 	now := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
 	at := func(d time.Duration) *timestamppb.Timestamp { return timestamppb.New(now.Add(-d)) }
 	row := &pmpb.Cluster{ObservedSince: at(1000 * time.Hour)}
-	without := availabilityOf(row, availability.DefaultPrior(), now).Measured
+	without := observed(row, now).Availability(row).Measured
 	row.Totals = &pmpb.OutageTotals{Count: 10, Seconds: 6000, Since: at(900 * time.Hour)}
 	row.Outages = []*pmpb.Outage{{Start: at(100 * time.Hour), End: at(99 * time.Hour)}}
-	with := availabilityOf(row, availability.DefaultPrior(), now).Measured
+	with := observed(row, now).Availability(row).Measured
 	if with.Lower >= without.Lower || with.Outages < 5 || with.Outages > 11 {
 		t.Errorf("without %+v\nwith %+v", without, with)
 	}

@@ -195,15 +195,16 @@ func matching(snap *fsm.Snapshot, what string, selectors []string) (map[string]b
 }
 
 func fieldOf(c *pmpb.Cluster, field string) string {
+	region, zone := placeOf(c)
 	switch field {
 	case "region":
-		return view(c, Availability{}).Region
+		return region
 	case "zone":
-		return view(c, Availability{}).Zone
+		return zone
 	case "env", "cluster":
 		return c.GetName()
 	default:
-		return LabelsOf(c)[field]
+		return labelsOf(c)[field]
 	}
 }
 

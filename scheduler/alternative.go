@@ -21,12 +21,12 @@ type Alternative struct {
 // as much of it per part of the deployment that moves. The first is CockroachDB's
 // margin for rebalancing, the second Karpenter's balance of savings and disruption.
 const (
-	leastSaving      = 0.05
-	savingPerMovedAt = 0.5
+	leastSaving    = 0.05
+	savingPerMoved = 0.5
 )
 
 func (a *Alternative) worthwhile() bool {
-	return a.Saving >= leastSaving && a.Saving >= savingPerMovedAt*a.Disruption
+	return a.Saving >= leastSaving && a.Saving >= savingPerMoved*a.Disruption
 }
 
 // value is what a set costs: its prices, or its size without prices.

@@ -24,7 +24,7 @@ func Decide(snap Snapshot, spec Spec) (*Plan, error) {
 //
 // Errors: *InvalidInputError, *UnknownClustersError, *NoCandidatesError.
 func (f *Fleet) Decide(spec Spec, current []string) (*Plan, error) {
-	if err := spec.Validate(); err != nil {
+	if err := spec.wellFormed(); err != nil {
 		return nil, err
 	}
 	s := f.scratch.Get().(*scratch)

@@ -120,7 +120,7 @@ func (o *selection) discouragedLeft(crowded *int) int {
 
 // betterLeft counts the clusters that are up more often than p and were not chosen.
 func (o *selection) betterLeft(p float64) int {
-	n := o.filtered.place(p)
+	n := o.above(p)
 	for i := range o.chosen {
 		if o.chosen[i].p > p {
 			n--
@@ -231,7 +231,7 @@ func described(s *scored, v Verdict) Candidate {
 	p := s.p
 	return Candidate{
 		Cluster: s.cluster.Name, Verdict: v, Stage: StageSelect,
-		Availability: &p, Assumed: s.assumed,
+		Availability: &p, Source: s.cluster.Source, Assumed: s.assumed,
 		Numbers: map[string]float64{"availability": p}, Findings: s.findings,
 	}
 }
@@ -402,7 +402,7 @@ func regionsToAdd(spec *Spec, picked *selection, permitted, p float64) (int, flo
 // halfUp says whether any usable cluster is up for more than half of the time; it does
 // not matter where one is enough.
 func halfUp(picked *selection) bool {
-	return picked.q.rule == solver.Any || picked.filtered.place(0.5) > 0
+	return picked.q.rule == solver.Any || picked.above(0.5) > 0
 }
 
 func summarize(p *Plan) string {

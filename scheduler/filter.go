@@ -277,20 +277,20 @@ func (f *filtered) usable() int { return len(f.passed) + len(f.exempt) }
 
 // priced says whether the best set is the cheapest one. Where nothing costs anything,
 // it is the smallest.
-func (f *filtered) priced(prefer Preference) bool {
-	known := f.prices
-	for i := range f.exempt {
-		if f.exempt[i].cluster.Cost != nil {
+func (p *pool) priced(prefer Preference, exempt []feasible) bool {
+	known := p.prices
+	for i := range exempt {
+		if exempt[i].cluster.Cost != nil {
 			known++
 		}
 	}
 	switch {
-	case prefer == Fewest || f.dearest == 0:
+	case prefer == Fewest || p.dearest == 0:
 		return false
 	case prefer == Cheapest:
 		return known > 0
 	default:
-		return known == f.usable()
+		return known == len(p.passed)+len(exempt)
 	}
 }
 

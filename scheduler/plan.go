@@ -120,7 +120,9 @@ type Candidate struct {
 	// Availability the planner calculated with; absent when the cluster says
 	// something senseless.
 	Availability *float64 `json:"availability,omitempty"`
-	// Assumed is true when the cluster reports no availability.
+	// Source of the availability.
+	Source Source `json:"availability_source,omitempty"`
+	// Assumed is true when there is none.
 	Assumed bool `json:"availability_assumed,omitempty"`
 	// Numbers behind the verdict; probabilities within 0..1.
 	Numbers map[string]float64 `json:"numbers,omitempty"`

@@ -72,20 +72,16 @@ func (p *pool) admitted(spec *Spec, q question, more []int) ([]string, error) {
 	if len(more) == 0 {
 		return nil, nil
 	}
-	wider := spec.asked(len(p.passed)+len(more), q.priced)
-	problem := solver.Problem{
-		Tree: p.fleet.tree, Permitted: wider.permitted, Rule: wider.rule, Least: wider.low, Most: max(wider.high, wider.low), Budget: relaxationBudget,
-	}
+	var candidates []solver.Candidate
 	// Of equal sets the one with the fewest of the others is wanted.
 	for i := range p.passed {
-		problem.Candidates = append(problem.Candidates, solver.Candidate{Leaf: p.passed[i].leaf, Current: true})
+		candidates = append(candidates, solver.Candidate{Leaf: p.passed[i].leaf, Current: true})
 	}
 	for _, leaf := range more {
-		problem.Candidates = append(problem.Candidates, solver.Candidate{Leaf: leaf})
+		candidates = append(candidates, solver.Candidate{Leaf: leaf})
 	}
-	for k := range p.spreads {
-		problem.Spreads = append(problem.Spreads, p.spreads[k].problem(problem.Candidates))
-	}
+	problem := p.problem(spec.asked(len(candidates), q.priced), candidates)
+	problem.Budget = relaxationBudget
 	found, err := solver.Solve(problem)
 	if err != nil || !found.Met {
 		return nil, err
@@ -93,7 +89,7 @@ func (p *pool) admitted(spec *Spec, q question, more []int) ([]string, error) {
 	var names []string
 	for _, i := range found.Chosen {
 		if i >= len(p.passed) {
-			names = append(names, p.fleet.clusters[problem.Candidates[i].Leaf].Name)
+			names = append(names, p.fleet.clusters[candidates[i].Leaf].Name)
 		}
 	}
 	slices.Sort(names)

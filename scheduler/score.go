@@ -110,9 +110,9 @@ func (r *ranking) byTicket(a, b int) int {
 	}
 }
 
-// place counts the usable clusters that are up more often than p.
-func (f *filtered) place(p float64) int {
-	above, _ := slices.BinarySearchFunc(f.passed, p, func(one feasible, p float64) int {
+// above counts the usable clusters that are up more often than p.
+func (f *filtered) above(p float64) int {
+	n, _ := slices.BinarySearchFunc(f.passed, p, func(one feasible, p float64) int {
 		if f.fleet.up[one.leaf] > p {
 			return -1
 		}
@@ -120,8 +120,8 @@ func (f *filtered) place(p float64) int {
 	})
 	for i := range f.exempt {
 		if f.fleet.up[f.exempt[i].leaf] > p {
-			above++
+			n++
 		}
 	}
-	return above
+	return n
 }

@@ -46,12 +46,10 @@ func (s *Spec) asked(usable int, priced bool) question {
 // choice is the best set wherever a deployment runs.
 type choice struct {
 	// set has the clusters, in the order of the pool.
-	set       []int
-	met       bool
-	proven    bool
-	loss      float64
-	cost      float64
-	evaluated int
+	set    []int
+	met    bool
+	proven bool
+	loss   float64
 	// spared says that no discouraged cluster was needed.
 	spared bool
 }
@@ -88,11 +86,11 @@ type selection struct {
 // choose selects the clusters of a deployment that names none. In this order: where
 // it runs, if that does; as much of it as possible, and the best others; the best set.
 func (r *ranking) choose(spec *Spec, s *scratch) (*selection, error) {
-	out := &selection{ranking: r, q: spec.asked(r.usable(), r.priced(spec.Prefer)), scratch: s}
+	out := &selection{ranking: r, q: spec.asked(r.usable(), r.priced(spec.Prefer, r.exempt)), scratch: s}
 	var best *choice
 	var err error
 	if len(r.passed) > 0 {
-		if best, err = r.best(spec.asked(len(r.passed), (&filtered{pool: r.pool}).priced(spec.Prefer))); err != nil {
+		if best, err = r.best(spec.asked(len(r.passed), r.priced(spec.Prefer, nil))); err != nil {
 			return nil, err
 		}
 		if len(best.set) == 0 && len(r.exempt) == 0 {
@@ -171,7 +169,7 @@ func (o *selection) place(best *choice) ([]int, error) {
 	}
 	if len(o.current) > 0 && (best == nil || best.met || len(o.exempt) > 0) {
 		var err error
-		if best, err = o.answers.get(o.question(), func() (*choice, error) { return o.solve(slices.Collect(o.valuedAll), false) }); err != nil {
+		if best, err = o.answers.get(o.asking(), func() (*choice, error) { return o.solve(slices.Collect(o.valuedAll), false) }); err != nil {
 			return nil, err
 		}
 	}
@@ -192,8 +190,8 @@ func (o *selection) fits(set []int) bool {
 	return n >= o.q.low && n <= o.q.high && (o.q.rule == solver.Any || n%2 == 1) && o.spread(set)
 }
 
-// question names all that the answer of the solver depends on.
-func (o *selection) question() string {
+// asking names all that the answer of the solver depends on.
+func (o *selection) asking() string {
 	var b strings.Builder
 	fmt.Fprint(&b, o.q)
 	names := make([]string, 0, len(o.current))
@@ -263,16 +261,6 @@ func (o *selection) greedy(keep, n int) []int {
 	return out
 }
 
-// admits says whether the spreads let a cluster into a set of n.
-func (o *selection) admits(set []int, next, n int) bool {
-	for k := range o.spreads {
-		if !o.spreads[k].admits(set, next, n) {
-			return false
-		}
-	}
-	return true
-}
-
 // capDomains limits the votes of each domain that is down more often than permitted
 // to what can be lost with it.
 func (o *selection) capDomains(n int) {
@@ -339,19 +327,23 @@ func (p *pool) candidate(one *feasible, q question) solver.Candidate {
 	return out
 }
 
-// ask solves a problem; the set has indexes of candidates.
-func (p *pool) ask(q question, candidates []solver.Candidate) (*choice, error) {
-	problem := solver.Problem{
+func (p *pool) problem(q question, candidates []solver.Candidate) solver.Problem {
+	out := solver.Problem{
 		Tree: p.fleet.tree, Candidates: candidates, Permitted: q.permitted, Rule: q.rule, Least: q.low, Most: max(q.high, q.low),
 	}
 	for k := range p.spreads {
-		problem.Spreads = append(problem.Spreads, p.spreads[k].problem(candidates))
+		out.Spreads = append(out.Spreads, p.spreads[k].over(candidates))
 	}
-	found, err := solver.Solve(problem)
+	return out
+}
+
+// ask solves a problem; the set has indexes of candidates.
+func (p *pool) ask(q question, candidates []solver.Candidate) (*choice, error) {
+	found, err := solver.Solve(p.problem(q, candidates))
 	if err != nil {
 		return nil, fmt.Errorf("scheduler: %w", err)
 	}
-	return &choice{set: found.Chosen, met: found.Met, proven: found.Proven, loss: found.Loss, cost: found.Cost, evaluated: found.Evaluations}, nil
+	return &choice{set: found.Chosen, met: found.Met, proven: found.Proven, loss: found.Loss}, nil
 }
 
 // solve finds the best set of some clusters, of equal ones those that keep most. In
@@ -461,7 +453,7 @@ func (o *selection) stuck() bool {
 	kept, top := 0, 0
 	for i := range o.current {
 		// Of equal clusters the current ones come first, in their order.
-		before := o.filtered.place(o.current[i].p)
+		before := o.above(o.current[i].p)
 		for j := range i {
 			if o.current[j].p == o.current[i].p {
 				before++

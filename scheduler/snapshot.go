@@ -137,6 +137,15 @@ type Spec struct {
 // Validate reports the first field that contradicts its documentation, as
 // *InvalidInputError.
 func (s Spec) Validate() error {
+	if err := s.wellFormed(); err != nil {
+		return err
+	}
+	return s.Placement.Validate()
+}
+
+// wellFormed looks at all that does not have to be compiled; plans compile the rest
+// once for all that ask for the same.
+func (s Spec) wellFormed() error {
 	if t := s.AvailabilityTarget; t != nil && !availability.Valid(*t) {
 		return &InvalidInputError{Field: "availability target", Problem: fmt.Sprintf("%v is not within 0..1", *t)}
 	}
@@ -151,7 +160,10 @@ func (s Spec) Validate() error {
 			return &InvalidInputError{Field: "target envs", Problem: "has an empty name"}
 		}
 	}
-	return s.Placement.Validate()
+	if s.Placement != nil {
+		return s.Placement.wellFormed()
+	}
+	return nil
 }
 
 func (s Spec) target() (target float64, declared bool) {

@@ -102,20 +102,11 @@ func (f *Fleet) spreadsOf(p *Placement) []spreading {
 	return out
 }
 
-// problem is the rule for so many candidates.
-func (s *spreading) problem(candidates []solver.Candidate) solver.Spread {
+// over is the rule for some candidates.
+func (s *spreading) over(candidates []solver.Candidate) solver.Spread {
 	out := solver.Spread{Most: s.Max, Least: s.Least, Part: make([]int, len(candidates))}
-	numbers := map[int]int{}
 	for i := range candidates {
-		part := s.part[candidates[i].Leaf]
-		if part < 0 {
-			out.Part[i] = -1
-			continue
-		}
-		if _, there := numbers[part]; !there {
-			numbers[part] = len(numbers)
-		}
-		out.Part[i] = numbers[part]
+		out.Part[i] = s.part[candidates[i].Leaf]
 	}
 	return out
 }
@@ -134,15 +125,20 @@ func (s *spreading) admits(set []int, next, n int) bool {
 	return (s.Max == 0 || s.part[next] < 0 || same <= s.Max) && len(domains)+n-len(set)-1 >= s.Least
 }
 
+// admits says whether the spreads let a cluster into a set of n.
+func (p *pool) admits(set []int, next, n int) bool {
+	for k := range p.spreads {
+		if !p.spreads[k].admits(set, next, n) {
+			return false
+		}
+	}
+	return true
+}
+
 // spread says whether a whole set is spread as it has to be.
 func (p *pool) spread(set []int) bool {
-	for k := range p.spreads {
-		for i := range set {
-			if !p.spreads[k].admits(set[:i], set[i], len(set)) {
-				return false
-			}
-		}
-		if len(set) == 0 && p.spreads[k].Least > 0 {
+	for i := range set {
+		if !p.admits(set[:i], set[i], len(set)) {
 			return false
 		}
 	}

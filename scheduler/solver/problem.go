@@ -115,7 +115,7 @@ func (p *Problem) Validate() error {
 			return bad("a spread of %d candidates with %d of a part in %d parts", len(r.Part), r.Most, r.Least)
 		}
 		for i, part := range r.Part {
-			if part < -1 || part >= len(p.Candidates) {
+			if part < -1 || part >= p.Tree.Leaves() {
 				return bad("candidate %d is in the part %d", i, part)
 			}
 		}

@@ -8,7 +8,7 @@ import (
 // Spread is how a set has to be spread over parts of the candidates: over the values of
 // a label, whether clusters with the same value fail together or not.
 type Spread struct {
-	// Part is that of each candidate, from 0; -1 for those that are in none, which are
+	// Part is that of each candidate, from 0 to the number of clusters; -1 for those that are in none, which are
 	// not limited and do not count.
 	Part []int
 	// Most bounds the candidates of one part; 0: they are not limited.
