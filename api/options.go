@@ -31,6 +31,8 @@ type Options struct {
 	Snapshots  Snapshots
 	Backups    Backups
 	Audit      Audit
+	// Clusters are asked what a dry run would do in them; nil: they are not asked.
+	Clusters Clusters
 	// Settings are how the node was started, for operators. Secrets are taken out.
 	Settings map[string]string
 	// DataDir is where doctor measures the disk; empty: it does not.

@@ -3,7 +3,6 @@ package api
 import (
 	"net/http"
 
-	"oaas.io/control-plane/model"
 	"oaas.io/control-plane/registry"
 	"oaas.io/control-plane/scheduler"
 )
@@ -15,33 +14,6 @@ const (
 	// maxSelectors bounds the selectors and the keys of one scenario.
 	maxSelectors = 1000
 )
-
-// preview is the answer to ?dry_run on a deployment.
-type preview struct {
-	DryRun       bool                 `json:"dry_run"`
-	Key          string               `json:"key"`
-	Change       registry.Change      `json:"change"`
-	Environments []registry.EnvChange `json:"environments"`
-	Plan         *scheduler.Plan      `json:"plan"`
-}
-
-// previewDeployment tells what posting the deployment would do. Every node can: it
-// takes a read, not a write.
-func (s *Server) previewDeployment(w http.ResponseWriter, r *http.Request, dep *model.OClassDeployment) error {
-	pre, err := precondition(r.Header)
-	if err != nil {
-		return err
-	}
-	snap, err := s.read(w, r)
-	if err != nil {
-		return err
-	}
-	p, err := s.opts.Registry.Preview(snap, dep, pre)
-	if err != nil {
-		return err
-	}
-	return writeJSON(w, http.StatusOK, preview{DryRun: true, Key: p.Key, Change: p.Change, Environments: p.Envs, Plan: p.Plan})
-}
 
 // scenario is the body of a simulation.
 type scenario struct {

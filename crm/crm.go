@@ -240,15 +240,18 @@ func (m *manager) newControllerManager(ctx context.Context) (ctrlmanager.Manager
 	if err != nil {
 		return nil, fmt.Errorf("controller manager: %w", err)
 	}
-	err = controller.Setup(mgr, controller.Options{
-		Namespace: m.opts.Namespace, Environment: m.opts.Environment, DisableODGM: m.opts.DisableODGM,
-		Concurrency: m.opts.Concurrency, ProgressDeadline: m.opts.ProgressDeadline,
-		Metrics: m.metrics, Clock: m.opts.Clock, Logger: m.log.Named("controller"),
-	})
-	if err != nil {
+	if err := controller.Setup(mgr, m.controllerOptions()); err != nil {
 		return nil, err
 	}
 	return mgr, nil
+}
+
+func (m *manager) controllerOptions() controller.Options {
+	return controller.Options{
+		Namespace: m.opts.Namespace, Environment: m.opts.Environment, DisableODGM: m.opts.DisableODGM,
+		Concurrency: m.opts.Concurrency, ProgressDeadline: m.opts.ProgressDeadline,
+		Metrics: m.metrics, Clock: m.opts.Clock, Logger: m.log.Named("controller"),
+	}
 }
 
 // attach waits for the caches and lets the server use them.
@@ -261,8 +264,12 @@ func (m *manager) attach(ctx context.Context, mgr ctrlmanager.Manager, nodes boo
 	if err := m.awaitCache(ctx, mgr.GetClient()); err != nil {
 		return nil, err
 	}
+	previewer, err := controller.NewPreviewer(mgr.GetClient(), mgr.GetAPIReader(), m.controllerOptions())
+	if err != nil {
+		return nil, err
+	}
 	detach, err := m.server.Attach(ctx, server.Backend{
-		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Informers: mgr.GetCache(), Nodes: nodes,
+		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Informers: mgr.GetCache(), Nodes: nodes, Children: previewer,
 	})
 	if err != nil {
 		return nil, err

@@ -7,8 +7,11 @@ import (
 	"slices"
 	"strings"
 
+	"google.golang.org/protobuf/proto"
+
 	"oaas.io/control-plane/fsm"
 	"oaas.io/control-plane/model"
+	"oaas.io/control-plane/proto/oaaspb"
 	"oaas.io/control-plane/proto/pmpb"
 	"oaas.io/control-plane/scheduler"
 	"oaas.io/control-plane/scheduler/availability"
@@ -42,6 +45,9 @@ type Preview struct {
 	// by name.
 	Envs []EnvChange
 	Plan *scheduler.Plan
+	// Units are what the environments would be sent that have something to do, by
+	// environment, with the delivery that a commit now would give them.
+	Units map[string]*oaaspb.DeploymentUnit
 }
 
 // Preview decides like Deploy on a snapshot, and changes nothing. Its errors are
@@ -61,7 +67,7 @@ func (r *Registry) Preview(snap *fsm.Snapshot, dep *model.OClassDeployment, pre 
 	if err != nil {
 		return nil, err
 	}
-	out := &Preview{Key: dep.Key, Change: ChangeNone, Plan: w.plan}
+	out := &Preview{Key: dep.Key, Change: ChangeNone, Plan: w.plan, Units: map[string]*oaaspb.DeploymentUnit{}}
 	running := map[string]*pmpb.Unit{}
 	for _, u := range snap.UnitsByDeployment(uid) {
 		if !u.GetTombstone() {
@@ -76,6 +82,9 @@ func (r *Registry) Preview(snap *fsm.Snapshot, dep *model.OClassDeployment, pre 
 				change.Change = ChangeNone
 			}
 			delete(running, planned.GetEnv())
+		}
+		if change.Change != ChangeNone {
+			out.Units[planned.GetEnv()] = wouldSend(snap, planned, dep.Key, uid)
 		}
 		out.Envs = append(out.Envs, change)
 	}
@@ -92,6 +101,17 @@ func (r *Registry) Preview(snap *fsm.Snapshot, dep *model.OClassDeployment, pre 
 		out.Change = ChangeUpdate
 	}
 	return out, nil
+}
+
+// wouldSend is a planned unit as the next commit would have it delivered.
+func wouldSend(snap *fsm.Snapshot, planned *pmpb.PlannedUnit, key, uid string) *oaaspb.DeploymentUnit {
+	meta := snap.Meta()
+	unit := proto.CloneOf(planned.GetDesired())
+	unit.Delivery = &oaaspb.Delivery{
+		Epoch: meta.GetEpoch(), Fence: snap.Index() + 1, ControlPlaneId: meta.GetClusterId(),
+		DeploymentUid: uid, DeploymentKey: key, ContentHash: planned.GetContentHash(),
+	}
+	return unit
 }
 
 // Scenario is what could happen.

@@ -172,7 +172,7 @@ func (n *node) assemble(static *discovery.StaticConfig, target backup.Target) er
 	}
 	apiOpts := api.Options{
 		Registry: n.registry, Cluster: n.raft, Metrics: n.metrics, Logger: n.log.Named("api"), Logs: n.logs,
-		Membership: api.NodeMembership{Node: n.raft}, Inspection: api.NodeInspection{Node: n.raft}, Snapshots: api.NodeSnapshots{Node: n.raft}, Audit: n.raft, Settings: n.opts.settings, DataDir: n.opts.DataDir, Version: version.Version,
+		Membership: api.NodeMembership{Node: n.raft}, Inspection: api.NodeInspection{Node: n.raft}, Snapshots: api.NodeSnapshots{Node: n.raft}, Audit: n.raft, Clusters: n.dispatch, Settings: n.opts.settings, DataDir: n.opts.DataDir, Version: version.Version,
 		MaxBodyBytes: n.opts.MaxBodyBytes, RequestTimeout: n.opts.RequestTimeout,
 		GatewayTimeout: n.opts.GatewayTimeout, StaticDir: n.opts.StaticDir,
 	}

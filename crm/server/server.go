@@ -127,6 +127,8 @@ type Backend struct {
 	Informers Informers
 	// Nodes says whether the cache may read the cluster's nodes.
 	Nodes bool
+	// Children previews what the controller would do; nil when nothing does.
+	Children ChildPreviewer
 }
 
 // Server answers a package manager. It needs no Kubernetes to start: until a

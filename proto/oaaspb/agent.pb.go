@@ -84,8 +84,10 @@ type ClusterInfo struct {
 	// False when the manager cannot reach its Kubernetes API server.
 	ApiServerReady bool       `protobuf:"varint,13,opt,name=api_server_ready,json=apiServerReady,proto3" json:"api_server_ready,omitempty"`
 	ObservedAt     *Timestamp `protobuf:"bytes,14,opt,name=observed_at,json=observedAt,proto3" json:"observed_at,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Absent when the manager may not read nodes.
+	Resources     *ClusterResources `protobuf:"bytes,15,opt,name=resources,proto3" json:"resources,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ClusterInfo) Reset() {
@@ -216,6 +218,268 @@ func (x *ClusterInfo) GetObservedAt() *Timestamp {
 	return nil
 }
 
+func (x *ClusterInfo) GetResources() *ClusterResources {
+	if x != nil {
+		return x.Resources
+	}
+	return nil
+}
+
+// ClusterResources sums up the nodes that are ready and take new pods.
+type ClusterResources struct {
+	state                 protoimpl.MessageState `protogen:"open.v1"`
+	AllocatableMillicores *uint64                `protobuf:"varint,1,opt,name=allocatable_millicores,json=allocatableMillicores,proto3,oneof" json:"allocatable_millicores,omitempty"`
+	AllocatableBytes      *uint64                `protobuf:"varint,2,opt,name=allocatable_bytes,json=allocatableBytes,proto3,oneof" json:"allocatable_bytes,omitempty"`
+	// What the requests of the pods on them leave; absent when the manager may not read
+	// the pods of all namespaces.
+	FreeMillicores *uint64 `protobuf:"varint,3,opt,name=free_millicores,json=freeMillicores,proto3,oneof" json:"free_millicores,omitempty"`
+	FreeBytes      *uint64 `protobuf:"varint,4,opt,name=free_bytes,json=freeBytes,proto3,oneof" json:"free_bytes,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *ClusterResources) Reset() {
+	*x = ClusterResources{}
+	mi := &file_oaas_agent_agent_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClusterResources) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClusterResources) ProtoMessage() {}
+
+func (x *ClusterResources) ProtoReflect() protoreflect.Message {
+	mi := &file_oaas_agent_agent_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClusterResources.ProtoReflect.Descriptor instead.
+func (*ClusterResources) Descriptor() ([]byte, []int) {
+	return file_oaas_agent_agent_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ClusterResources) GetAllocatableMillicores() uint64 {
+	if x != nil && x.AllocatableMillicores != nil {
+		return *x.AllocatableMillicores
+	}
+	return 0
+}
+
+func (x *ClusterResources) GetAllocatableBytes() uint64 {
+	if x != nil && x.AllocatableBytes != nil {
+		return *x.AllocatableBytes
+	}
+	return 0
+}
+
+func (x *ClusterResources) GetFreeMillicores() uint64 {
+	if x != nil && x.FreeMillicores != nil {
+		return *x.FreeMillicores
+	}
+	return 0
+}
+
+func (x *ClusterResources) GetFreeBytes() uint64 {
+	if x != nil && x.FreeBytes != nil {
+		return *x.FreeBytes
+	}
+	return 0
+}
+
+type PreviewUnitRequest struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	DeploymentUnit *DeploymentUnit        `protobuf:"bytes,1,opt,name=deployment_unit,json=deploymentUnit,proto3" json:"deployment_unit,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *PreviewUnitRequest) Reset() {
+	*x = PreviewUnitRequest{}
+	mi := &file_oaas_agent_agent_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PreviewUnitRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PreviewUnitRequest) ProtoMessage() {}
+
+func (x *PreviewUnitRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_oaas_agent_agent_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PreviewUnitRequest.ProtoReflect.Descriptor instead.
+func (*PreviewUnitRequest) Descriptor() ([]byte, []int) {
+	return file_oaas_agent_agent_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *PreviewUnitRequest) GetDeploymentUnit() *DeploymentUnit {
+	if x != nil {
+		return x.DeploymentUnit
+	}
+	return nil
+}
+
+type UnitPreview struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Template that would render the unit.
+	Template string `protobuf:"bytes,1,opt,name=template,proto3" json:"template,omitempty"`
+	// The class runtime comes first, then its children.
+	Objects       []*ObjectPreview `protobuf:"bytes,2,rep,name=objects,proto3" json:"objects,omitempty"`
+	Warnings      []string         `protobuf:"bytes,3,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UnitPreview) Reset() {
+	*x = UnitPreview{}
+	mi := &file_oaas_agent_agent_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnitPreview) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnitPreview) ProtoMessage() {}
+
+func (x *UnitPreview) ProtoReflect() protoreflect.Message {
+	mi := &file_oaas_agent_agent_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnitPreview.ProtoReflect.Descriptor instead.
+func (*UnitPreview) Descriptor() ([]byte, []int) {
+	return file_oaas_agent_agent_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *UnitPreview) GetTemplate() string {
+	if x != nil {
+		return x.Template
+	}
+	return ""
+}
+
+func (x *UnitPreview) GetObjects() []*ObjectPreview {
+	if x != nil {
+		return x.Objects
+	}
+	return nil
+}
+
+func (x *UnitPreview) GetWarnings() []string {
+	if x != nil {
+		return x.Warnings
+	}
+	return nil
+}
+
+type ObjectPreview struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Kind  string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
+	Name  string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// "create", "update", "none" or "delete".
+	Change string `protobuf:"bytes,3,opt,name=change,proto3" json:"change,omitempty"`
+	// Why the object would not be taken; empty when it would.
+	Reason        string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	Message       string `protobuf:"bytes,5,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ObjectPreview) Reset() {
+	*x = ObjectPreview{}
+	mi := &file_oaas_agent_agent_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ObjectPreview) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ObjectPreview) ProtoMessage() {}
+
+func (x *ObjectPreview) ProtoReflect() protoreflect.Message {
+	mi := &file_oaas_agent_agent_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ObjectPreview.ProtoReflect.Descriptor instead.
+func (*ObjectPreview) Descriptor() ([]byte, []int) {
+	return file_oaas_agent_agent_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *ObjectPreview) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *ObjectPreview) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ObjectPreview) GetChange() string {
+	if x != nil {
+		return x.Change
+	}
+	return ""
+}
+
+func (x *ObjectPreview) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *ObjectPreview) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
 type WatchRuntimesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Identity of the asking control plane, for logs and metrics.
@@ -226,7 +490,7 @@ type WatchRuntimesRequest struct {
 
 func (x *WatchRuntimesRequest) Reset() {
 	*x = WatchRuntimesRequest{}
-	mi := &file_oaas_agent_agent_proto_msgTypes[2]
+	mi := &file_oaas_agent_agent_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -238,7 +502,7 @@ func (x *WatchRuntimesRequest) String() string {
 func (*WatchRuntimesRequest) ProtoMessage() {}
 
 func (x *WatchRuntimesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_agent_agent_proto_msgTypes[2]
+	mi := &file_oaas_agent_agent_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -251,7 +515,7 @@ func (x *WatchRuntimesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRuntimesRequest.ProtoReflect.Descriptor instead.
 func (*WatchRuntimesRequest) Descriptor() ([]byte, []int) {
-	return file_oaas_agent_agent_proto_rawDescGZIP(), []int{2}
+	return file_oaas_agent_agent_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *WatchRuntimesRequest) GetControlPlaneId() string {
@@ -276,7 +540,7 @@ type RuntimeEvent struct {
 
 func (x *RuntimeEvent) Reset() {
 	*x = RuntimeEvent{}
-	mi := &file_oaas_agent_agent_proto_msgTypes[3]
+	mi := &file_oaas_agent_agent_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -288,7 +552,7 @@ func (x *RuntimeEvent) String() string {
 func (*RuntimeEvent) ProtoMessage() {}
 
 func (x *RuntimeEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_agent_agent_proto_msgTypes[3]
+	mi := &file_oaas_agent_agent_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -301,7 +565,7 @@ func (x *RuntimeEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuntimeEvent.ProtoReflect.Descriptor instead.
 func (*RuntimeEvent) Descriptor() ([]byte, []int) {
-	return file_oaas_agent_agent_proto_rawDescGZIP(), []int{3}
+	return file_oaas_agent_agent_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *RuntimeEvent) GetEvent() isRuntimeEvent_Event {
@@ -387,7 +651,7 @@ type RuntimeRemoved struct {
 
 func (x *RuntimeRemoved) Reset() {
 	*x = RuntimeRemoved{}
-	mi := &file_oaas_agent_agent_proto_msgTypes[4]
+	mi := &file_oaas_agent_agent_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -399,7 +663,7 @@ func (x *RuntimeRemoved) String() string {
 func (*RuntimeRemoved) ProtoMessage() {}
 
 func (x *RuntimeRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_agent_agent_proto_msgTypes[4]
+	mi := &file_oaas_agent_agent_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -412,7 +676,7 @@ func (x *RuntimeRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuntimeRemoved.ProtoReflect.Descriptor instead.
 func (*RuntimeRemoved) Descriptor() ([]byte, []int) {
-	return file_oaas_agent_agent_proto_rawDescGZIP(), []int{4}
+	return file_oaas_agent_agent_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *RuntimeRemoved) GetDeploymentUnitId() string {
@@ -440,7 +704,7 @@ type InventoryComplete struct {
 
 func (x *InventoryComplete) Reset() {
 	*x = InventoryComplete{}
-	mi := &file_oaas_agent_agent_proto_msgTypes[5]
+	mi := &file_oaas_agent_agent_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -452,7 +716,7 @@ func (x *InventoryComplete) String() string {
 func (*InventoryComplete) ProtoMessage() {}
 
 func (x *InventoryComplete) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_agent_agent_proto_msgTypes[5]
+	mi := &file_oaas_agent_agent_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -465,7 +729,7 @@ func (x *InventoryComplete) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InventoryComplete.ProtoReflect.Descriptor instead.
 func (*InventoryComplete) Descriptor() ([]byte, []int) {
-	return file_oaas_agent_agent_proto_rawDescGZIP(), []int{5}
+	return file_oaas_agent_agent_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *InventoryComplete) GetCount() uint32 {
@@ -484,7 +748,7 @@ type Heartbeat struct {
 
 func (x *Heartbeat) Reset() {
 	*x = Heartbeat{}
-	mi := &file_oaas_agent_agent_proto_msgTypes[6]
+	mi := &file_oaas_agent_agent_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -496,7 +760,7 @@ func (x *Heartbeat) String() string {
 func (*Heartbeat) ProtoMessage() {}
 
 func (x *Heartbeat) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_agent_agent_proto_msgTypes[6]
+	mi := &file_oaas_agent_agent_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -509,7 +773,7 @@ func (x *Heartbeat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Heartbeat.ProtoReflect.Descriptor instead.
 func (*Heartbeat) Descriptor() ([]byte, []int) {
-	return file_oaas_agent_agent_proto_rawDescGZIP(), []int{6}
+	return file_oaas_agent_agent_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Heartbeat) GetApiServerReady() bool {
@@ -525,7 +789,7 @@ const file_oaas_agent_agent_proto_rawDesc = "" +
 	"\n" +
 	"\x16oaas/agent/agent.proto\x12\n" +
 	"oaas.agent\x1a\x18oaas/common/common.proto\x1a&oaas/deployment/deployment_types.proto\x1a\x1aoaas/runtime/runtime.proto\"\x17\n" +
-	"\x15GetClusterInfoRequest\"\xc6\x04\n" +
+	"\x15GetClusterInfoRequest\"\x82\x05\n" +
 	"\vClusterInfo\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
 	"\x03uid\x18\x02 \x01(\tR\x03uid\x12\x1f\n" +
@@ -545,11 +809,34 @@ const file_oaas_agent_agent_proto_rawDesc = "" +
 	"\favailability\x18\f \x01(\x01H\x00R\favailability\x88\x01\x01\x12(\n" +
 	"\x10api_server_ready\x18\r \x01(\bR\x0eapiServerReady\x127\n" +
 	"\vobserved_at\x18\x0e \x01(\v2\x16.oaas.common.TimestampR\n" +
-	"observedAt\x1a9\n" +
+	"observedAt\x12:\n" +
+	"\tresources\x18\x0f \x01(\v2\x1c.oaas.agent.ClusterResourcesR\tresources\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\x0f\n" +
-	"\r_availability\"@\n" +
+	"\r_availability\"\xa6\x02\n" +
+	"\x10ClusterResources\x12:\n" +
+	"\x16allocatable_millicores\x18\x01 \x01(\x04H\x00R\x15allocatableMillicores\x88\x01\x01\x120\n" +
+	"\x11allocatable_bytes\x18\x02 \x01(\x04H\x01R\x10allocatableBytes\x88\x01\x01\x12,\n" +
+	"\x0ffree_millicores\x18\x03 \x01(\x04H\x02R\x0efreeMillicores\x88\x01\x01\x12\"\n" +
+	"\n" +
+	"free_bytes\x18\x04 \x01(\x04H\x03R\tfreeBytes\x88\x01\x01B\x19\n" +
+	"\x17_allocatable_millicoresB\x14\n" +
+	"\x12_allocatable_bytesB\x12\n" +
+	"\x10_free_millicoresB\r\n" +
+	"\v_free_bytes\"^\n" +
+	"\x12PreviewUnitRequest\x12H\n" +
+	"\x0fdeployment_unit\x18\x01 \x01(\v2\x1f.oaas.deployment.DeploymentUnitR\x0edeploymentUnit\"z\n" +
+	"\vUnitPreview\x12\x1a\n" +
+	"\btemplate\x18\x01 \x01(\tR\btemplate\x123\n" +
+	"\aobjects\x18\x02 \x03(\v2\x19.oaas.agent.ObjectPreviewR\aobjects\x12\x1a\n" +
+	"\bwarnings\x18\x03 \x03(\tR\bwarnings\"\x81\x01\n" +
+	"\rObjectPreview\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x16\n" +
+	"\x06change\x18\x03 \x01(\tR\x06change\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x18\n" +
+	"\amessage\x18\x05 \x01(\tR\amessage\"@\n" +
 	"\x14WatchRuntimesRequest\x12(\n" +
 	"\x10control_plane_id\x18\x01 \x01(\tR\x0econtrolPlaneId\"\x97\x02\n" +
 	"\fRuntimeEvent\x12?\n" +
@@ -564,10 +851,11 @@ const file_oaas_agent_agent_proto_rawDesc = "" +
 	"\x11InventoryComplete\x12\x14\n" +
 	"\x05count\x18\x01 \x01(\rR\x05count\"5\n" +
 	"\tHeartbeat\x12(\n" +
-	"\x10api_server_ready\x18\x01 \x01(\bR\x0eapiServerReady2\xab\x01\n" +
+	"\x10api_server_ready\x18\x01 \x01(\bR\x0eapiServerReady2\xf3\x01\n" +
 	"\fAgentService\x12L\n" +
 	"\x0eGetClusterInfo\x12!.oaas.agent.GetClusterInfoRequest\x1a\x17.oaas.agent.ClusterInfo\x12M\n" +
-	"\rWatchRuntimes\x12 .oaas.agent.WatchRuntimesRequest\x1a\x18.oaas.agent.RuntimeEvent0\x01B+Z)oaas.io/control-plane/proto/oaaspb;oaaspbb\x06proto3"
+	"\rWatchRuntimes\x12 .oaas.agent.WatchRuntimesRequest\x1a\x18.oaas.agent.RuntimeEvent0\x01\x12F\n" +
+	"\vPreviewUnit\x12\x1e.oaas.agent.PreviewUnitRequest\x1a\x17.oaas.agent.UnitPreviewB+Z)oaas.io/control-plane/proto/oaaspb;oaaspbb\x06proto3"
 
 var (
 	file_oaas_agent_agent_proto_rawDescOnce sync.Once
@@ -581,37 +869,47 @@ func file_oaas_agent_agent_proto_rawDescGZIP() []byte {
 	return file_oaas_agent_agent_proto_rawDescData
 }
 
-var file_oaas_agent_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_oaas_agent_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_oaas_agent_agent_proto_goTypes = []any{
 	(*GetClusterInfoRequest)(nil), // 0: oaas.agent.GetClusterInfoRequest
 	(*ClusterInfo)(nil),           // 1: oaas.agent.ClusterInfo
-	(*WatchRuntimesRequest)(nil),  // 2: oaas.agent.WatchRuntimesRequest
-	(*RuntimeEvent)(nil),          // 3: oaas.agent.RuntimeEvent
-	(*RuntimeRemoved)(nil),        // 4: oaas.agent.RuntimeRemoved
-	(*InventoryComplete)(nil),     // 5: oaas.agent.InventoryComplete
-	(*Heartbeat)(nil),             // 6: oaas.agent.Heartbeat
-	nil,                           // 7: oaas.agent.ClusterInfo.LabelsEntry
-	(*Timestamp)(nil),             // 8: oaas.common.Timestamp
-	(*ClassRuntimeSummary)(nil),   // 9: oaas.runtime.ClassRuntimeSummary
-	(*Delivery)(nil),              // 10: oaas.deployment.Delivery
+	(*ClusterResources)(nil),      // 2: oaas.agent.ClusterResources
+	(*PreviewUnitRequest)(nil),    // 3: oaas.agent.PreviewUnitRequest
+	(*UnitPreview)(nil),           // 4: oaas.agent.UnitPreview
+	(*ObjectPreview)(nil),         // 5: oaas.agent.ObjectPreview
+	(*WatchRuntimesRequest)(nil),  // 6: oaas.agent.WatchRuntimesRequest
+	(*RuntimeEvent)(nil),          // 7: oaas.agent.RuntimeEvent
+	(*RuntimeRemoved)(nil),        // 8: oaas.agent.RuntimeRemoved
+	(*InventoryComplete)(nil),     // 9: oaas.agent.InventoryComplete
+	(*Heartbeat)(nil),             // 10: oaas.agent.Heartbeat
+	nil,                           // 11: oaas.agent.ClusterInfo.LabelsEntry
+	(*Timestamp)(nil),             // 12: oaas.common.Timestamp
+	(*DeploymentUnit)(nil),        // 13: oaas.deployment.DeploymentUnit
+	(*ClassRuntimeSummary)(nil),   // 14: oaas.runtime.ClassRuntimeSummary
+	(*Delivery)(nil),              // 15: oaas.deployment.Delivery
 }
 var file_oaas_agent_agent_proto_depIdxs = []int32{
-	7,  // 0: oaas.agent.ClusterInfo.labels:type_name -> oaas.agent.ClusterInfo.LabelsEntry
-	8,  // 1: oaas.agent.ClusterInfo.observed_at:type_name -> oaas.common.Timestamp
-	9,  // 2: oaas.agent.RuntimeEvent.upserted:type_name -> oaas.runtime.ClassRuntimeSummary
-	4,  // 3: oaas.agent.RuntimeEvent.removed:type_name -> oaas.agent.RuntimeRemoved
-	5,  // 4: oaas.agent.RuntimeEvent.inventory_complete:type_name -> oaas.agent.InventoryComplete
-	6,  // 5: oaas.agent.RuntimeEvent.heartbeat:type_name -> oaas.agent.Heartbeat
-	10, // 6: oaas.agent.RuntimeRemoved.delivery:type_name -> oaas.deployment.Delivery
-	0,  // 7: oaas.agent.AgentService.GetClusterInfo:input_type -> oaas.agent.GetClusterInfoRequest
-	2,  // 8: oaas.agent.AgentService.WatchRuntimes:input_type -> oaas.agent.WatchRuntimesRequest
-	1,  // 9: oaas.agent.AgentService.GetClusterInfo:output_type -> oaas.agent.ClusterInfo
-	3,  // 10: oaas.agent.AgentService.WatchRuntimes:output_type -> oaas.agent.RuntimeEvent
-	9,  // [9:11] is the sub-list for method output_type
-	7,  // [7:9] is the sub-list for method input_type
-	7,  // [7:7] is the sub-list for extension type_name
-	7,  // [7:7] is the sub-list for extension extendee
-	0,  // [0:7] is the sub-list for field type_name
+	11, // 0: oaas.agent.ClusterInfo.labels:type_name -> oaas.agent.ClusterInfo.LabelsEntry
+	12, // 1: oaas.agent.ClusterInfo.observed_at:type_name -> oaas.common.Timestamp
+	2,  // 2: oaas.agent.ClusterInfo.resources:type_name -> oaas.agent.ClusterResources
+	13, // 3: oaas.agent.PreviewUnitRequest.deployment_unit:type_name -> oaas.deployment.DeploymentUnit
+	5,  // 4: oaas.agent.UnitPreview.objects:type_name -> oaas.agent.ObjectPreview
+	14, // 5: oaas.agent.RuntimeEvent.upserted:type_name -> oaas.runtime.ClassRuntimeSummary
+	8,  // 6: oaas.agent.RuntimeEvent.removed:type_name -> oaas.agent.RuntimeRemoved
+	9,  // 7: oaas.agent.RuntimeEvent.inventory_complete:type_name -> oaas.agent.InventoryComplete
+	10, // 8: oaas.agent.RuntimeEvent.heartbeat:type_name -> oaas.agent.Heartbeat
+	15, // 9: oaas.agent.RuntimeRemoved.delivery:type_name -> oaas.deployment.Delivery
+	0,  // 10: oaas.agent.AgentService.GetClusterInfo:input_type -> oaas.agent.GetClusterInfoRequest
+	6,  // 11: oaas.agent.AgentService.WatchRuntimes:input_type -> oaas.agent.WatchRuntimesRequest
+	3,  // 12: oaas.agent.AgentService.PreviewUnit:input_type -> oaas.agent.PreviewUnitRequest
+	1,  // 13: oaas.agent.AgentService.GetClusterInfo:output_type -> oaas.agent.ClusterInfo
+	7,  // 14: oaas.agent.AgentService.WatchRuntimes:output_type -> oaas.agent.RuntimeEvent
+	4,  // 15: oaas.agent.AgentService.PreviewUnit:output_type -> oaas.agent.UnitPreview
+	13, // [13:16] is the sub-list for method output_type
+	10, // [10:13] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_oaas_agent_agent_proto_init() }
@@ -623,7 +921,8 @@ func file_oaas_agent_agent_proto_init() {
 	file_oaas_deployment_deployment_types_proto_init()
 	file_oaas_runtime_runtime_proto_init()
 	file_oaas_agent_agent_proto_msgTypes[1].OneofWrappers = []any{}
-	file_oaas_agent_agent_proto_msgTypes[3].OneofWrappers = []any{
+	file_oaas_agent_agent_proto_msgTypes[2].OneofWrappers = []any{}
+	file_oaas_agent_agent_proto_msgTypes[7].OneofWrappers = []any{
 		(*RuntimeEvent_Upserted)(nil),
 		(*RuntimeEvent_Removed)(nil),
 		(*RuntimeEvent_InventoryComplete)(nil),
@@ -635,7 +934,7 @@ func file_oaas_agent_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_oaas_agent_agent_proto_rawDesc), len(file_oaas_agent_agent_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   8,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

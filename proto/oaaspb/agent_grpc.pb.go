@@ -25,6 +25,7 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	AgentService_GetClusterInfo_FullMethodName = "/oaas.agent.AgentService/GetClusterInfo"
 	AgentService_WatchRuntimes_FullMethodName  = "/oaas.agent.AgentService/WatchRuntimes"
+	AgentService_PreviewUnit_FullMethodName    = "/oaas.agent.AgentService/PreviewUnit"
 )
 
 // AgentServiceClient is the client API for AgentService service.
@@ -38,6 +39,10 @@ type AgentServiceClient interface {
 	// every change as it happens. Events are ordered per runtime. A heartbeat is
 	// sent when nothing else was for a while, so that a dead peer is noticed.
 	WatchRuntimes(ctx context.Context, in *WatchRuntimesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[RuntimeEvent], error)
+	// PreviewUnit says what Deploy of the unit would do to the cluster's objects. The
+	// API server is asked for each of them, with its admission and quotas, and stores
+	// nothing. It fails as Deploy would.
+	PreviewUnit(ctx context.Context, in *PreviewUnitRequest, opts ...grpc.CallOption) (*UnitPreview, error)
 }
 
 type agentServiceClient struct {
@@ -77,6 +82,16 @@ func (c *agentServiceClient) WatchRuntimes(ctx context.Context, in *WatchRuntime
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type AgentService_WatchRuntimesClient = grpc.ServerStreamingClient[RuntimeEvent]
 
+func (c *agentServiceClient) PreviewUnit(ctx context.Context, in *PreviewUnitRequest, opts ...grpc.CallOption) (*UnitPreview, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(UnitPreview)
+	err := c.cc.Invoke(ctx, AgentService_PreviewUnit_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // AgentServiceServer is the server API for AgentService service.
 // All implementations must embed UnimplementedAgentServiceServer
 // for forward compatibility.
@@ -88,6 +103,10 @@ type AgentServiceServer interface {
 	// every change as it happens. Events are ordered per runtime. A heartbeat is
 	// sent when nothing else was for a while, so that a dead peer is noticed.
 	WatchRuntimes(*WatchRuntimesRequest, grpc.ServerStreamingServer[RuntimeEvent]) error
+	// PreviewUnit says what Deploy of the unit would do to the cluster's objects. The
+	// API server is asked for each of them, with its admission and quotas, and stores
+	// nothing. It fails as Deploy would.
+	PreviewUnit(context.Context, *PreviewUnitRequest) (*UnitPreview, error)
 	mustEmbedUnimplementedAgentServiceServer()
 }
 
@@ -103,6 +122,9 @@ func (UnimplementedAgentServiceServer) GetClusterInfo(context.Context, *GetClust
 }
 func (UnimplementedAgentServiceServer) WatchRuntimes(*WatchRuntimesRequest, grpc.ServerStreamingServer[RuntimeEvent]) error {
 	return status.Error(codes.Unimplemented, "method WatchRuntimes not implemented")
+}
+func (UnimplementedAgentServiceServer) PreviewUnit(context.Context, *PreviewUnitRequest) (*UnitPreview, error) {
+	return nil, status.Error(codes.Unimplemented, "method PreviewUnit not implemented")
 }
 func (UnimplementedAgentServiceServer) mustEmbedUnimplementedAgentServiceServer() {}
 func (UnimplementedAgentServiceServer) testEmbeddedByValue()                      {}
@@ -154,6 +176,24 @@ func _AgentService_WatchRuntimes_Handler(srv interface{}, stream grpc.ServerStre
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type AgentService_WatchRuntimesServer = grpc.ServerStreamingServer[RuntimeEvent]
 
+func _AgentService_PreviewUnit_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PreviewUnitRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AgentServiceServer).PreviewUnit(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AgentService_PreviewUnit_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AgentServiceServer).PreviewUnit(ctx, req.(*PreviewUnitRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // AgentService_ServiceDesc is the grpc.ServiceDesc for AgentService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -164,6 +204,10 @@ var AgentService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetClusterInfo",
 			Handler:    _AgentService_GetClusterInfo_Handler,
+		},
+		{
+			MethodName: "PreviewUnit",
+			Handler:    _AgentService_PreviewUnit_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

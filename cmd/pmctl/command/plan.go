@@ -75,6 +75,7 @@ func (a *app) planCommand() *cobra.Command {
 		Short: "Show what apply would do to deployments",
 		Long: `Show what applying the deployments of YAML or JSON files would do, and why. Nothing
 is changed. The packages have to be applied before; those in the files are not.
+Every cluster that would get something new is asked what it would make of it.
 
 Exit codes: 0 no change, 1 change, 2 error.`,
 		Example: `  pmctl plan -f shop.yaml
@@ -126,8 +127,11 @@ func (a *app) plan(ctx context.Context, files []string, format string) (changed 
 		}
 		var got struct {
 			Key, Change  string
-			Environments []struct{ Env, Change string }
-			Plan         planDocument
+			Environments []struct {
+				Env, Change string
+				Cluster     *clusterPreview
+			}
+			Plan planDocument
 		}
 		if err := json.Unmarshal(raw, &got); err != nil {
 			return false, fmt.Errorf("deployment %s: the answer cannot be read: %w", d.doc.Key, err)
@@ -141,10 +145,44 @@ func (a *app) plan(ctx context.Context, files []string, format string) (changed 
 		signs := map[string]string{"create": "+", "update": "~", "remove": "-", "none": " "}
 		for _, e := range got.Environments {
 			a.printf("  %s %s\n", signs[e.Change], e.Env)
+			a.printCluster(e.Cluster, signs)
 		}
 		a.explainPlan(&got.Plan)
 	}
 	return changed, nil
+}
+
+// clusterPreview is what a cluster says of its share of a deployment.
+type clusterPreview struct {
+	Verdict, Code, Message, Template string
+	Objects                          []struct{ Kind, Name, Change, Reason, Message string }
+	Warnings                         []string
+}
+
+func (a *app) printCluster(c *clusterPreview, signs map[string]string) {
+	if c == nil {
+		return
+	}
+	for _, o := range c.Objects {
+		sign := signs[o.Change]
+		if o.Change == "delete" {
+			sign = signs["remove"]
+		}
+		a.printf("      %s %s/%s", sign, o.Kind, o.Name)
+		if o.Reason != "" {
+			a.printf(": %s (%s)", o.Message, o.Reason)
+		}
+		a.printf("\n")
+	}
+	for _, text := range c.Warnings {
+		a.printf("      warning: %s\n", text)
+	}
+	switch {
+	case c.Verdict == "refused" && len(c.Objects) == 0:
+		a.printf("      refused: %s (%s)\n", c.Message, c.Code)
+	case c.Verdict == "unknown":
+		a.printf("      not asked: %s (%s)\n", c.Message, c.Code)
+	}
 }
 
 func (a *app) explainCommand() *cobra.Command {

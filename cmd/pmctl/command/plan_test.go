@@ -34,6 +34,10 @@ func TestPlanning(t *testing.T) {
 	}{
 		{"plan_change", preview("update", `{"env":"oaas-2","change":"create"},{"env":"oaas-1","change":"remove","unit_id":"cart-1"}`), 200, 1, []string{"plan", "-f", "-"}},
 		{"plan_same", preview("none", `{"env":"oaas-2","change":"none","unit_id":"cart-2"}`), 200, 0, []string{"plan", "-f", "-"}},
+		{"plan_clusters", preview("update", `{"env":"oaas-2","change":"create","cluster":{"verdict":"refused","code":"QuotaExceeded","message":"Deployment/cart-2: no more","template":"dev","warnings":["w"],"objects":[{"kind":"ClassRuntime","name":"cart-2","change":"create"},{"kind":"Deployment","name":"cart-2","change":"create","reason":"QuotaExceeded","message":"no more"}]}},`+
+			`{"env":"oaas-3","change":"update","cluster":{"verdict":"unknown","code":"CLUSTER_UNREACHABLE","message":"connection refused"}},`+
+			`{"env":"oaas-4","change":"update","cluster":{"verdict":"refused","code":"NAME_TAKEN","message":"the name belongs to pm-2"}},`+
+			`{"env":"oaas-5","change":"update","cluster":{"verdict":"accepted","objects":[{"kind":"Deployment","name":"cart-5","change":"delete"},{"kind":"Service","name":"cart-5","change":"none"}]}}`), 200, 1, []string{"plan", "-f", "-"}},
 		{"plan_refused", "", 400, 2, []string{"plan", "-f", "-"}},
 		{"plan_no_file", "", 200, 2, []string{"plan"}},
 		{"plan_format", "", 200, 2, []string{"plan", "-f", "-", "-o", "yaml"}},
