@@ -20,10 +20,21 @@ type clusterInfo struct {
 	Labels            map[string]string `json:"labels,omitempty"`
 	Capabilities      []string          `json:"capabilities,omitempty"`
 	KubernetesVersion string            `json:"kubernetes_version,omitempty"`
+	// Resources of its nodes together; absent when it does not report them.
+	Resources *clusterResources `json:"resources,omitempty"`
 	// Policy is what operators said; absent when they said nothing.
 	Policy *ClusterPolicy `json:"policy,omitempty"`
 	// Availability is what is known beside the report in health; absent when that is all.
 	Availability *availabilityView `json:"availability,omitempty"`
+}
+
+// clusterResources sums up the nodes that are ready and take new pods. What is free is
+// absent where it is not known.
+type clusterResources struct {
+	AllocatableCPUMillis   *uint64 `json:"allocatable_cpu_millis,omitempty"`
+	AllocatableMemoryBytes *uint64 `json:"allocatable_memory_bytes,omitempty"`
+	FreeCPUMillis          *uint64 `json:"free_cpu_millis,omitempty"`
+	FreeMemoryBytes        *uint64 `json:"free_memory_bytes,omitempty"`
 }
 
 type clusterHealth struct {
@@ -61,6 +72,12 @@ func (s *Server) newClusterInfo(c *pmpb.Cluster) clusterInfo {
 		Name: c.GetName(), Health: s.healthOf(c), Source: sourceName(c.GetSource()), Address: c.GetAddress(), Namespace: c.GetNamespace(),
 		Region: c.GetRegion(), Zone: c.GetZone(), Labels: c.GetLabels(), Capabilities: c.GetCapabilities(),
 		KubernetesVersion: c.GetKubernetesVersion(),
+	}
+	if r := c.GetResources(); r != nil {
+		out.Resources = &clusterResources{
+			AllocatableCPUMillis: r.AllocatableMillicores, AllocatableMemoryBytes: r.AllocatableBytes,
+			FreeCPUMillis: r.FreeMillicores, FreeMemoryBytes: r.FreeBytes,
+		}
 	}
 	if c.GetPolicy() != nil {
 		out.Policy = tellPolicy(c.GetPolicy())

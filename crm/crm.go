@@ -183,12 +183,18 @@ func (m *manager) attempt(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	counting := &census{cached: mgr.GetClient(), live: mgr.GetAPIReader(), interval: m.opts.CensusInterval, log: m.log.Named("census")}
+	if nodes {
+		if err := mgr.Add(counting); err != nil {
+			return fmt.Errorf("add the census: %w", err)
+		}
+	}
 	ended := make(chan error, 1)
 	go func() {
 		defer cancel() // nobody waits for the caches of a manager that ended
 		ended <- mgr.Start(ctx)
 	}()
-	detach, err := m.attach(ctx, mgr, nodes)
+	detach, err := m.attach(ctx, mgr, nodes, counting)
 	if err != nil {
 		cancel()
 		return errors.Join(err, <-ended)
@@ -255,7 +261,7 @@ func (m *manager) controllerOptions() controller.Options {
 }
 
 // attach waits for the caches and lets the server use them.
-func (m *manager) attach(ctx context.Context, mgr ctrlmanager.Manager, nodes bool) (func(), error) {
+func (m *manager) attach(ctx context.Context, mgr ctrlmanager.Manager, nodes bool, counting *census) (func(), error) {
 	if nodes {
 		if _, err := mgr.GetCache().GetInformer(ctx, &corev1.Node{}); err != nil {
 			return nil, fmt.Errorf("watch nodes: %w", err)
@@ -269,7 +275,7 @@ func (m *manager) attach(ctx context.Context, mgr ctrlmanager.Manager, nodes boo
 		return nil, err
 	}
 	detach, err := m.server.Attach(ctx, server.Backend{
-		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Informers: mgr.GetCache(), Nodes: nodes, Children: previewer,
+		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Informers: mgr.GetCache(), Nodes: nodes, Children: previewer, Census: counting,
 	})
 	if err != nil {
 		return nil, err

@@ -54,6 +54,9 @@ type Options struct {
 	// ProgressDeadline is after how much time without readiness a class is
 	// degraded. Default as in package lifecycle.
 	ProgressDeadline time.Duration
+	// CensusInterval is how old the reported resources of the cluster may be. Default
+	// 30 s.
+	CensusInterval time.Duration
 	// LeaderElection makes replicas of the manager share one cluster: one of them
 	// reconciles, all of them answer gRPC.
 	LeaderElection bool
@@ -109,6 +112,12 @@ func (o *Options) Validate() error {
 	}
 	if o.Concurrency < 0 || o.Concurrency > 256 {
 		fail("concurrency %d is not within 1..256", o.Concurrency)
+	}
+	if o.CensusInterval == 0 {
+		o.CensusInterval = DefaultCensusInterval
+	}
+	if o.CensusInterval < 0 {
+		fail("census interval must not be negative")
 	}
 	if o.ProgressDeadline < 0 {
 		fail("progress deadline must not be negative")

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"oaas.io/control-plane/fsm"
 	"oaas.io/control-plane/proto/oaaspb"
 	"oaas.io/control-plane/proto/pmpb"
 )
@@ -63,10 +64,38 @@ func describe(row *pmpb.Cluster, info *oaaspb.ClusterInfo) error {
 	}
 	row.Labels, row.Capabilities = maps.Clone(info.GetLabels()), info.GetCapabilities()
 	row.NodeCount, row.ReadyNodes, row.Availability = info.GetNodeCount(), info.GetReadyNodes(), representable(info.Availability)
+	row.Resources = resourcesOf(row.GetResources(), info.GetResources())
 	if at := info.GetObservedAt(); at != nil && before != *describedPart(row) {
 		row.LastSeen = &timestamppb.Timestamp{Seconds: at.GetSeconds(), Nanos: at.GetNanos()}
 	}
 	return nil
+}
+
+// resourcesOf is what a cluster says of its room, but what is free stays as it is known
+// until it has changed by a part of freeStep of the whole: pods come and go all the
+// time, and each new number is a write to every server.
+func resourcesOf(known *pmpb.NodeResources, says *oaaspb.ClusterResources) *pmpb.NodeResources {
+	if says == nil {
+		return nil
+	}
+	return &pmpb.NodeResources{
+		AllocatableMillicores: says.AllocatableMillicores, AllocatableBytes: says.AllocatableBytes,
+		FreeMillicores: settled(known.GetFreeMillicores(), says.FreeMillicores, says.GetAllocatableMillicores()),
+		FreeBytes:      settled(known.GetFreeBytes(), says.FreeBytes, says.GetAllocatableBytes()),
+	}
+}
+
+// freeStep is the part of a cluster's resources whose change is worth a write.
+const freeStep = 32
+
+func settled(known uint64, free *uint64, total uint64) *uint64 {
+	if free == nil {
+		return nil
+	}
+	if distance := max(known, *free) - min(known, *free); known <= total && distance < max(total/freeStep, 1) {
+		return &known
+	}
+	return free
 }
 
 // representable keeps NaN and the infinities out of the state: JSON has no word
@@ -118,6 +147,9 @@ func (l *lane) describeOnce(ctx context.Context) error {
 	info, err := identify(ctx, l.conn)
 	if err != nil {
 		return err
+	}
+	if l.opts.Registry.State().Snapshot().FeatureLevel() < fsm.PlannerFrom {
+		info.Resources = nil // there are servers that do not keep them
 	}
 	return l.opts.Registry.PutCluster(ctx, l.term, l.name, func(row *pmpb.Cluster) error {
 		if row.GetAddress() != l.address {

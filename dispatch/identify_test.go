@@ -5,6 +5,8 @@ import (
 	"math"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"oaas.io/control-plane/proto/oaaspb"
 	"oaas.io/control-plane/proto/pmpb"
 )
@@ -25,5 +27,35 @@ func TestAvailabilityWithoutAWord(t *testing.T) {
 	row := &pmpb.Cluster{Name: "oaas-1"}
 	if err := describe(row, &oaaspb.ClusterInfo{Name: "oaas-1", Availability: &half}); err != nil || row.GetAvailability() != half {
 		t.Errorf("0.5 is stored as %v: %v", row.Availability, err)
+	}
+}
+
+// Pods that come and go are no reason to write: what is free is followed in steps.
+func TestResourcesAreFollowedInSteps(t *testing.T) {
+	row := &pmpb.Cluster{Name: "oaas-1"}
+	total := uint64(32_000)
+	for _, step := range []struct {
+		free *uint64
+		want *uint64
+	}{
+		{nil, nil},
+		{new(uint64(16_000)), new(uint64(16_000))},
+		{new(uint64(15_001)), new(uint64(16_000))},
+		{new(uint64(15_000)), new(uint64(15_000))},
+		{new(uint64(15_999)), new(uint64(15_000))},
+		{new(uint64(500)), new(uint64(500))},
+		{nil, nil},
+		{new(uint64(0)), new(uint64(0))},
+	} {
+		info := &oaaspb.ClusterInfo{Name: "oaas-1", Resources: &oaaspb.ClusterResources{AllocatableMillicores: &total, FreeMillicores: step.free}}
+		if err := describe(row, info); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(step.want, row.GetResources().FreeMillicores); diff != "" {
+			t.Errorf("-want +got:\n%s", diff)
+		}
+	}
+	if err := describe(row, &oaaspb.ClusterInfo{Name: "oaas-1"}); err != nil || row.GetResources() != nil {
+		t.Errorf("a manager that says nothing leaves %v: %v", row.GetResources(), err)
 	}
 }

@@ -45,7 +45,8 @@ type Toleration struct {
 type PlacementRequirements struct {
 	// Capabilities as its manager reports them: odgm, knative, hpa.
 	Capabilities []string
-	// Architecture is the value of its label kubernetes.io/arch, such as arm64.
+	// Architecture of its nodes, such as arm64: its label kubernetes.io/arch, or without
+	// one what its manager reports of the nodes.
 	Architecture string
 	// Template that its manager must know.
 	Template TemplateName

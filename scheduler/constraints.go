@@ -168,10 +168,12 @@ func (k *checking) capabilities(p *Placement) {
 		}
 	}
 	if want := p.Architecture; want != "" {
-		if have, there := k.cluster.Labels[ArchitectureLabel]; !there {
-			missing = append(missing, "says no architecture (label "+ArchitectureLabel+")")
-		} else if have != want {
+		// The label is what somebody decided, the capabilities are what nodes there are.
+		switch have := k.cluster.Labels[ArchitectureLabel]; {
+		case have != "" && have != want:
 			missing = append(missing, fmt.Sprintf("its architecture is %s and not %s", clip(have), clip(want)))
+		case have == "" && !slices.Contains(k.cluster.Capabilities, CapabilityArchitecture+want):
+			missing = append(missing, "reports no node of architecture "+clip(want))
 		}
 	}
 	if len(missing) > 0 {

@@ -25,7 +25,7 @@ type Placement struct {
 	Tolerations          []Toleration
 	// Capabilities that a cluster must report.
 	Capabilities []string
-	// Architecture is the value of the label ArchitectureLabel; any when empty.
+	// Architecture that nodes of a cluster must have; any when empty.
 	Architecture string
 	// Need is the room that the share of one cluster takes.
 	Need Need
@@ -43,8 +43,12 @@ type Placement struct {
 	Frozen bool
 }
 
-// ArchitectureLabel is the label that tells the architecture of a cluster's nodes.
-const ArchitectureLabel = "kubernetes.io/arch"
+// What tells the architecture of a cluster's nodes: a label of the cluster, or, where it
+// has none, capabilities that begin so, one for each architecture that some node has.
+const (
+	ArchitectureLabel      = "kubernetes.io/arch"
+	CapabilityArchitecture = "arch:"
+)
 
 // Toleration lets a deployment into clusters with a taint.
 type Toleration struct {

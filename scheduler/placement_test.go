@@ -65,7 +65,13 @@ func TestCheck(t *testing.T) {
 		{name: "capabilities", placement: &Placement{Capabilities: []string{"hpa", "odgm", "gpu"}, Architecture: "amd64"}, current: true,
 			wrong: []Finding{{CodeCapabilityMissing, "eu-1: lacks the capability hpa, lacks the capability gpu, its architecture is arm64 and not amd64"}}},
 		{name: "architecture not said", placement: &Placement{Architecture: "arm64"}, change: func(c *Cluster) { c.Labels = nil },
-			wrong: []Finding{{CodeCapabilityMissing, "eu-1: says no architecture (label kubernetes.io/arch)"}}},
+			wrong: []Finding{{CodeCapabilityMissing, "eu-1: reports no node of architecture arm64"}}},
+		{name: "some nodes of the architecture", placement: &Placement{Architecture: "arm64"}, change: func(c *Cluster) {
+			c.Labels, c.Capabilities = nil, []string{"arch:amd64", "arch:arm64"}
+		}},
+		{name: "the label decides", placement: &Placement{Architecture: "arm64"}, change: func(c *Cluster) {
+			c.Labels, c.Capabilities = map[string]string{ArchitectureLabel: "amd64"}, []string{"arch:arm64"}
+		}, wrong: []Finding{{CodeCapabilityMissing, "eu-1: its architecture is amd64 and not arm64"}}},
 		{name: "taints without a placement", current: true,
 			change: func(c *Cluster) {
 				c.Taints = []Taint{{Key: "spot"}, {Key: "slow", Value: "very", Prefer: true}, {Key: "dedicated", Value: "shop"}}

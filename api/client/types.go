@@ -145,10 +145,21 @@ type Env struct {
 	Labels            map[string]string `json:"labels,omitempty"`
 	Capabilities      []string          `json:"capabilities,omitempty"`
 	KubernetesVersion string            `json:"kubernetes_version,omitempty"`
+	// Resources of its nodes together; nil when it does not report them.
+	Resources *EnvResources `json:"resources,omitempty"`
 	// Policy is what operators said; nil when they said nothing.
 	Policy *ClusterPolicy `json:"policy,omitempty"`
 	// Availability is what is known beside the report in Health; nil when that is all.
 	Availability *Availability `json:"availability,omitempty"`
+}
+
+// EnvResources sums up the nodes of an environment that take new pods; nil where it is
+// not known.
+type EnvResources struct {
+	AllocatableCPUMillis   *uint64 `json:"allocatable_cpu_millis,omitempty"`
+	AllocatableMemoryBytes *uint64 `json:"allocatable_memory_bytes,omitempty"`
+	FreeCPUMillis          *uint64 `json:"free_cpu_millis,omitempty"`
+	FreeMemoryBytes        *uint64 `json:"free_memory_bytes,omitempty"`
 }
 
 // Availability is what is known of how often an environment is up.

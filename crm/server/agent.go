@@ -55,6 +55,12 @@ func (s agentService) GetClusterInfo(ctx context.Context, _ *oaaspb.GetClusterIn
 	slices.Sort(info.Capabilities)
 	if nodes, err := s.countNodes(ctx); err == nil {
 		info.NodeCount, info.ReadyNodes = nodes.total, nodes.ready
+		info.Capabilities = append(info.Capabilities, nodes.architectures...)
+		slices.Sort(info.Capabilities)
+		info.Capabilities = slices.Compact(info.Capabilities)
+	}
+	if backend, err := s.backend(); err == nil && backend.Census != nil {
+		info.Resources = backend.Census.Resources()
 	}
 	return info, nil
 }
@@ -208,7 +214,12 @@ func (s *Server) event(c change) *oaaspb.RuntimeEvent {
 // nodeCount is what the cached nodes add up to.
 type nodeCount struct {
 	total, ready uint32
+	// architectures of the nodes that are ready, as capabilities.
+	architectures []string
 }
+
+// capabilityArchitecture is followed by an architecture that some node has.
+const capabilityArchitecture = "arch:"
 
 // countNodes reads the cached nodes. It fails when the cache is not there yet or
 // when nodes may not be listed.
@@ -229,6 +240,9 @@ func (s *Server) countNodes(ctx context.Context) (nodeCount, error) {
 		count.total++
 		if nodeReady(&list.Items[i]) {
 			count.ready++
+			if arch := list.Items[i].Labels[corev1.LabelArchStable]; arch != "" && !slices.Contains(count.architectures, capabilityArchitecture+arch) {
+				count.architectures = append(count.architectures, capabilityArchitecture+arch)
+			}
 		}
 	}
 	return count, nil

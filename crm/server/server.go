@@ -116,6 +116,11 @@ func (o *Options) Validate() error {
 	return nil
 }
 
+// Census tells the last known resources of the cluster, nil when there are none yet.
+type Census interface {
+	Resources() *oaaspb.ClusterResources
+}
+
 // Backend is the server's way to Kubernetes. It may come and go while the
 // server runs.
 type Backend struct {
@@ -129,6 +134,8 @@ type Backend struct {
 	Nodes bool
 	// Children previews what the controller would do; nil when nothing does.
 	Children ChildPreviewer
+	// Census knows the room in the cluster; nil when nobody may count.
+	Census Census
 }
 
 // Server answers a package manager. It needs no Kubernetes to start: until a

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -251,6 +252,10 @@ func (a *app) describeEnv(ctx context.Context, c *client.Client, name string) (*
 	d.field("Last seen", a.stamp(e.Health.LastSeen))
 	d.field("Nodes ready", nodes(e.Health))
 	d.field("Availability", percent(e.Health.Availability))
+	if r := e.Resources; r != nil {
+		d.field("CPU", roomOf(r.FreeCPUMillis, r.AllocatableCPUMillis, 1000, ""))
+		d.field("Memory", roomOf(r.FreeMemoryBytes, r.AllocatableMemoryBytes, 1<<30, " GiB"))
+	}
 	d.field("Region", e.Region)
 	d.field("Zone", e.Zone)
 	d.field("Labels", pairs(e.Labels))
@@ -265,6 +270,18 @@ func (a *app) describeEnv(ctx context.Context, c *client.Client, name string) (*
 	}
 	d.section("Deployments", a.tableOf(deploymentResource(), deps))
 	return &d, nil
+}
+
+// roomOf says how much of a resource is free, in a unit of so many.
+func roomOf(free, all *uint64, unit float64, name string) string {
+	if all == nil {
+		return ""
+	}
+	total := strconv.FormatFloat(float64(*all)/unit, 'f', 1, 64) + name
+	if free == nil {
+		return total
+	}
+	return strconv.FormatFloat(float64(*free)/unit, 'f', 1, 64) + " of " + total + " free"
 }
 
 // plannedWith is the availability that plans calculate with, and what else is known.
