@@ -122,20 +122,21 @@ func (c *checker) quantity(at string, s *string, example string) (*big.Rat, bool
 	if s == nil {
 		return nil, false
 	}
-	value, ok := parseQuantity(*s)
+	value, ok := ParseQuantity(*s)
 	if !ok {
 		c.add(at, "%q is not a Kubernetes quantity; write for instance %s", clip(*s), example)
 	}
 	return value, ok
 }
 
-func parseQuantity(s string) (*big.Rat, bool) {
+// ParseQuantity reads a Kubernetes resource quantity without sign, such as 500m or 1Gi;
+// ok is false for anything else.
+func ParseQuantity(s string) (value *big.Rat, ok bool) {
 	m := quantityForm.FindStringSubmatch(s)
 	if m == nil {
 		return nil, false
 	}
-	value, ok := new(big.Rat).SetString(strings.TrimSuffix(m[1], "."))
-	if !ok {
+	if value, ok = new(big.Rat).SetString(strings.TrimSuffix(m[1], ".")); !ok {
 		return nil, false
 	}
 	factor := "1"

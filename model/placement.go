@@ -20,6 +20,8 @@ type Placement struct {
 	Resources    *ResourceNeed
 	Spread       []SpreadRule
 	AntiAffinity *AntiAffinity
+	// Divide says how many pods functions have in all environments together.
+	Divide []FunctionPods
 	// MaxCost is the most that one environment may cost for 30 days, in the unit of
 	// the fleet; nil means no limit.
 	MaxCost *float64
@@ -65,6 +67,18 @@ type SpreadRule struct {
 	Topology     string
 	MaxPerDomain *uint32
 	MinDomains   *uint32
+}
+
+// FunctionPods are the pods of one function that all environments share between them,
+// by how much room they have. They raise the function's min_scale in an environment, and
+// never lower it.
+type FunctionPods struct {
+	// Function is the key of a function of the deployment that has pods.
+	Function string
+	// Pods in all environments together.
+	Pods uint32
+	// Survive is how many environments may be lost with as many pods left.
+	Survive uint32
 }
 
 // AntiAffinity keeps a deployment out of the domains that others run in.

@@ -58,6 +58,17 @@ func (s *SpreadRule) UnmarshalJSON(data []byte) error {
 func (s SpreadRule) Clone() *SpreadRule { return cloneOf(spreadTable, &s) }
 
 // MarshalJSON implements json.Marshaler.
+func (f FunctionPods) MarshalJSON() ([]byte, error) { return encode(dividedTable, &f) }
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (f *FunctionPods) UnmarshalJSON(data []byte) error {
+	return decodeInto(dividedTable, string(data), f)
+}
+
+// Clone copies deeply.
+func (f FunctionPods) Clone() *FunctionPods { return cloneOf(dividedTable, &f) }
+
+// MarshalJSON implements json.Marshaler.
 func (a AntiAffinity) MarshalJSON() ([]byte, error) { return encode(antiAffinityTable, &a) }
 
 // UnmarshalJSON implements json.Unmarshaler.

@@ -21,6 +21,7 @@ var placementTable = object(
 	nul("resources", resourcesTable, func(p *Placement) **ResourceNeed { return &p.Resources }).omit(),
 	def("spread", list(spreadTable), func(p *Placement) *[]SpreadRule { return &p.Spread }).omit(),
 	nul("anti_affinity", antiAffinityTable, func(p *Placement) **AntiAffinity { return &p.AntiAffinity }).omit(),
+	def("divide", list(dividedTable), func(p *Placement) *[]FunctionPods { return &p.Divide }).omit(),
 	nul("max_cost", fraction, func(p *Placement) **float64 { return &p.MaxCost }).omit(),
 	def("prefer", preference, func(p *Placement) *PlacementPreference { return &p.Prefer }).omit(),
 	def("stability", stability, func(p *Placement) *PlacementStability { return &p.Stability }),
@@ -49,6 +50,12 @@ var spreadTable = object(
 	req("topology", text, func(s *SpreadRule) *string { return &s.Topology }),
 	nul("max_per_domain", number32, func(s *SpreadRule) **uint32 { return &s.MaxPerDomain }).omit(),
 	nul("min_domains", number32, func(s *SpreadRule) **uint32 { return &s.MinDomains }).omit(),
+)
+
+var dividedTable = object(
+	req("function", text, func(f *FunctionPods) *string { return &f.Function }),
+	req("pods", number32, func(f *FunctionPods) *uint32 { return &f.Pods }),
+	def("survive", number32, func(f *FunctionPods) *uint32 { return &f.Survive }).omit(),
 )
 
 var antiAffinityTable = object(

@@ -41,7 +41,7 @@ func TestPlacementExample(t *testing.T) {
 		`"requires":{"capabilities":["odgm"],"architecture":"arm64","template":"k8s_deployment"},` +
 		`"resources":{"cpu_millis":1500,"memory_bytes":2147483648},` +
 		`"spread":[{"topology":"region","max_per_domain":2,"min_domains":2},{"topology":"example.com/rack","max_per_domain":1}],` +
-		`"anti_affinity":{"deployments":["shop.Order"],"topology":"zone"},"max_cost":250.0,"prefer":"cheapest","stability":"rebalance",` +
+		`"anti_affinity":{"deployments":["shop.Order"],"topology":"zone"},"divide":[{"function":"Cart.add","pods":12,"survive":1},{"function":"Cart.sum","pods":3}],"max_cost":250.0,"prefer":"cheapest","stability":"rebalance",` +
 		`"disruption":{"max_moves":1},"windows":[{"days":["sat","sun"],"start":"02:00","duration":"4h","zone":"Europe/Berlin"}]},` +
 		`"functions":[],"condition":"PENDING"}`
 	if diff := cmp.Diff(want, string(got)); diff != "" {
@@ -162,6 +162,13 @@ func TestValidatePlacement(t *testing.T) {
 			`placement.requires.capabilities[1]: capability "odgm" is already at placement.requires.capabilities[0]; rename or remove one`,
 			"placement.requires.capabilities[2]: must not be empty",
 			"placement.requires.architecture: must not contain '/'; use '.' or '-' instead"}},
+		{"divide", "", `"divide":[{"function":"f","pods":0},{"function":"f","pods":100001,"survive":50},{"function":"","pods":1}]`, []string{
+			"placement.divide[0].pods: must be within 1..100000, got 0",
+			`placement.divide[1].function: function "f" is already at placement.divide[0].function; rename or remove one`,
+			"placement.divide[1].pods: must be within 1..100000, got 100001",
+			"placement.divide[1].survive: is 50; no deployment has more than 50 environments",
+			"placement.divide[2].function: is empty; give the key of a function",
+		}},
 		{"spread", "", `"spread":[{"topology":"region"},{"topology":"region","max_per_domain":0},{"topology":"cluster","min_domains":51},{"topology":"a b","max_per_domain":1}]`, []string{
 			"placement.spread[0]: has neither max_per_domain nor min_domains; give at least one",
 			`placement.spread[1].topology: topology "region" is already at placement.spread[0].topology; rename or remove one`,

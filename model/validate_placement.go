@@ -14,6 +14,9 @@ const (
 	maxPlacementNames = 100
 	maxSpreadRules    = 10
 	maxWindows        = 20
+	maxDivided        = 100
+	// maxPods bounds the pods that are divided: the work grows with them.
+	maxPods = 100_000
 	// maxSelector bounds the text of an expression or a label selector, in bytes.
 	maxSelector = 4096
 	// maxDomains is above what the planner ever chooses for one deployment.
@@ -57,6 +60,7 @@ func (c *checker) placement(d *OClassDeployment) {
 	c.tolerations("placement.tolerations", p.Tolerations)
 	c.requirements("placement.requires", p.Requires)
 	c.spread(d)
+	c.divide("placement.divide", p.Divide)
 	c.antiAffinity("placement.anti_affinity", p.AntiAffinity, d.Key)
 	// Written so that NaN fails.
 	if p.MaxCost != nil && !(*p.MaxCost >= 0 && !math.IsInf(*p.MaxCost, 0)) {
@@ -190,6 +194,24 @@ func (c *checker) spread(d *OClassDeployment) {
 		c.count(at+".min_domains", rule.MinDomains, maxDomains)
 		if least := rule.MinDomains; least != nil && limited && len(left) > 0 && int64(*least) > int64(len(left)) {
 			c.add(at+".min_domains", "asks for %d domains, but %s leaves %d environments; lower it or add environments there", *least, list, len(left))
+		}
+	}
+}
+
+func (c *checker) divide(at string, all []FunctionPods) {
+	c.atMost(at, len(all), maxDivided)
+	seen := c.uniqueness("function")
+	for i := range all {
+		at, f := index(at, i), &all[i]
+		seen.see(at+".function", f.Function)
+		if f.Function == "" {
+			c.add(at+".function", "is empty; give the key of a function")
+		}
+		if f.Pods == 0 || f.Pods > maxPods {
+			c.add(at+".pods", "must be within 1..%d, got %d", maxPods, f.Pods)
+		}
+		if f.Survive >= maxDomains {
+			c.add(at+".survive", "is %d; no deployment has more than %d environments", f.Survive, maxDomains)
 		}
 	}
 }

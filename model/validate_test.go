@@ -123,14 +123,14 @@ func TestValidateDeployment(t *testing.T) {
 func TestQuantities(t *testing.T) {
 	equal := [][2]string{{"1", "1000m"}, {"0.5", "500m"}, {"1Ki", "1024"}, {"1k", "1e3"}, {"1Gi", "1024Mi"}, {"1.", "1"}, {".5", "0.5"}, {"1E", "1e18"}, {"1n", "1e-9"}, {"5E3", "5k"}}
 	for _, pair := range equal {
-		a, ok := parseQuantity(pair[0])
-		b, ok2 := parseQuantity(pair[1])
+		a, ok := ParseQuantity(pair[0])
+		b, ok2 := ParseQuantity(pair[1])
 		if !ok || !ok2 || a.Cmp(b) != 0 {
 			t.Errorf("%s = %v (%v), %s = %v (%v), want equal", pair[0], a, ok, pair[1], b, ok2)
 		}
 	}
 	for _, bad := range []string{"", " ", "1 ", "-1", "+1", "1mi", "Mi", "1e", "1e999999999", ".", "1.2.3", "0x1", "1Kii", "1_000", strings.Repeat("9", 99)} {
-		if v, ok := parseQuantity(bad); ok {
+		if v, ok := ParseQuantity(bad); ok {
 			t.Errorf("%q was read as %v", bad, v)
 		}
 	}

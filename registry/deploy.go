@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -102,6 +103,9 @@ func (r *Registry) decideDeployment(snap *fsm.Snapshot, dep *model.OClassDeploym
 	if err := checkPlacementLevel(snap, doc.Placement); err != nil {
 		return nil, err
 	}
+	if err := checkShards(doc.ODGM, 1); err != nil {
+		return nil, err
+	}
 	plan, err := planOn(snap, fleet, uid, doc, cls, r.now())
 	if err != nil {
 		return nil, err
@@ -109,7 +113,7 @@ func (r *Registry) decideDeployment(snap *fsm.Snapshot, dep *model.OClassDeploym
 	if !uidIsFree(snap, uid, doc.ClassKey, plan.Clusters) {
 		return nil, errorf(Unavailable, "The deployment's identity collides with another one; try again")
 	}
-	settle(doc, plan, uid)
+	settle(doc, plan)
 	if err := checkShards(doc.ODGM, len(plan.Clusters)); err != nil {
 		return nil, err
 	}
@@ -120,9 +124,9 @@ func (r *Registry) decideDeployment(snap *fsm.Snapshot, dep *model.OClassDeploym
 			w.guards = append(w.guards, guard(pmpb.Guard_TABLE_DEPLOYMENT, key, deploymentIndex(snap.Deployment(key))))
 		}
 	}
-	for _, env := range plan.Clusters {
+	for i, env := range plan.Clusters {
 		w.guards = append(w.guards, guard(pmpb.Guard_TABLE_CLUSTER, env, snap.Cluster(env).GetModifyIndex()))
-		unit := buildUnit(uid, env, doc, cls)
+		unit := buildUnit(uid, &plan.Assignments[i], doc, cls)
 		hash, err := ContentHash(unit)
 		if err != nil {
 			return nil, fromStore(err)
@@ -155,6 +159,10 @@ func planOn(snap *fsm.Snapshot, fleet *scheduler.Fleet, uid string, doc *model.O
 	if err != nil {
 		return nil, err
 	}
+	functions, err := functionsWithPods(snap, uid, doc)
+	if err != nil {
+		return nil, err
+	}
 	spec := scheduler.Spec{
 		Key:                doc.Key,
 		TargetEnvs:         dedupe(doc.TargetEnvs),
@@ -165,6 +173,8 @@ func planOn(snap *fsm.Snapshot, fleet *scheduler.Fleet, uid string, doc *model.O
 		Placement:          placement,
 		Prefer:             preferenceOf(doc.Placement),
 		Stability:          stabilityOf(doc.Placement),
+		Shards:             shardsOf(uid, doc.ODGM),
+		Functions:          functions,
 	}
 	p, err := fleet.Decide(spec, running(snap, uid))
 	var (
@@ -212,7 +222,7 @@ const shardTypeRaft = "raft"
 
 // settle writes the plan into the deployment as the contract shows it to
 // clients. What the user set himself stays: replica_count and node ids.
-func settle(doc *model.OClassDeployment, p *scheduler.Plan, uid string) {
+func settle(doc *model.OClassDeployment, p *scheduler.Plan) {
 	doc.TargetEnvs = slices.Clone(p.Clusters)
 	if doc.ODGM.ReplicaCount == nil {
 		n := uint32(len(p.Clusters))
@@ -220,8 +230,8 @@ func settle(doc *model.OClassDeployment, p *scheduler.Plan, uid string) {
 	}
 	if len(doc.ODGM.EnvNodeIDs) == 0 {
 		doc.ODGM.EnvNodeIDs = map[string][]uint64{}
-		for env, id := range scheduler.NodeIDs(uid, p.Clusters) {
-			doc.ODGM.EnvNodeIDs[env] = []uint64{id}
+		for i := range p.Assignments {
+			doc.ODGM.EnvNodeIDs[p.Assignments[i].Cluster] = p.Assignments[i].NodeIDs
 		}
 	}
 	achieved := p.IfIndependent
@@ -229,6 +239,29 @@ func settle(doc *model.OClassDeployment, p *scheduler.Plan, uid string) {
 		ReplicationFactor:          uint32(len(p.Clusters)),
 		SelectedEnvs:               slices.Clone(p.Clusters),
 		AchievedQuorumAvailability: &achieved,
+	}
+}
+
+// unsettle takes out of a stored deployment what settle put in, so that it can be planned
+// anew: the environments unless the user insists on them, and the data nodes and the
+// number of replicas that follow from them. A number that the user gave and that is the
+// same is no different from ours.
+func unsettle(doc *model.OClassDeployment, uid string, insists bool) {
+	envs := doc.TargetEnvs
+	if o := doc.ODGM; o != nil {
+		if o.ReplicaCount != nil && int(*o.ReplicaCount) == len(envs) {
+			o.ReplicaCount = nil
+		}
+		made := map[string][]uint64{}
+		for env, id := range scheduler.NodeIDs(uid, envs) {
+			made[env] = []uint64{id}
+		}
+		if maps.EqualFunc(made, o.EnvNodeIDs, slices.Equal) {
+			o.EnvNodeIDs = nil
+		}
+	}
+	if !insists {
+		doc.TargetEnvs = nil
 	}
 }
 

@@ -274,10 +274,7 @@ func (r *Registry) simulate(snap *fsm.Snapshot, fleet *scheduler.Fleet, key stri
 		return out, true
 	}
 	doc, insists := have.Doc.Clone(), named(snap, key)
-	if !insists {
-		// They are what the planner chose, and it may choose again.
-		doc.TargetEnvs = nil
-	}
+	unsettle(doc, have.UID, insists)
 	doc.TargetEnvs = slices.DeleteFunc(doc.TargetEnvs, func(env string) bool { return left[env] })
 	doc.AvailableEnvs = slices.DeleteFunc(doc.AvailableEnvs, func(env string) bool { return left[env] })
 	if s.Target != nil {

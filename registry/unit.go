@@ -12,6 +12,7 @@ import (
 	"oaas.io/control-plane/model"
 	"oaas.io/control-plane/proto/oaaspb"
 	"oaas.io/control-plane/raftstore"
+	"oaas.io/control-plane/scheduler"
 	"oaas.io/control-plane/scheduler/shard"
 )
 
@@ -77,9 +78,10 @@ func ContentHash(unit *oaaspb.DeploymentUnit) (string, error) {
 	return hex.EncodeToString(sum[:]), nil
 }
 
-// buildUnit makes the content that env is to run for the effective deployment
-// dep of class cls.
-func buildUnit(uid, env string, dep *model.OClassDeployment, cls *model.OClass) *oaaspb.DeploymentUnit {
+// buildUnit makes the content that a cluster is to run for the effective deployment dep
+// of class cls.
+func buildUnit(uid string, share *scheduler.Assignment, dep *model.OClassDeployment, cls *model.OClass) *oaaspb.DeploymentUnit {
+	env := share.Cluster
 	unit := &oaaspb.DeploymentUnit{
 		Id:          UnitID(uid, env, dep.ClassKey),
 		PackageName: dep.PackageName,
@@ -89,7 +91,7 @@ func buildUnit(uid, env string, dep *model.OClassDeployment, cls *model.OClass) 
 	}
 	for i := range dep.Functions {
 		if runnable(&dep.Functions[i]) {
-			unit.Functions = append(unit.Functions, functionSpec(&dep.Functions[i], dep.NFRRequirements))
+			unit.Functions = append(unit.Functions, functionSpec(&dep.Functions[i], share.Pods[dep.Functions[i].FunctionKey], dep.NFRRequirements))
 		}
 	}
 	for i := range cls.FunctionBindings {
@@ -110,7 +112,7 @@ func runnable(f *model.FunctionDeploymentSpec) bool {
 	return f.ProvisionConfig != nil && (!blank(f.ProvisionConfig.ContainerImage) || !blank(f.ProvisionConfig.WasmModuleURL))
 }
 
-func functionSpec(f *model.FunctionDeploymentSpec, nfr model.NFRRequirements) *oaaspb.FunctionDeploymentSpec {
+func functionSpec(f *model.FunctionDeploymentSpec, pods int, nfr model.NFRRequirements) *oaaspb.FunctionDeploymentSpec {
 	return &oaaspb.FunctionDeploymentSpec{
 		FunctionKey:       f.FunctionKey,
 		Description:       f.Description,
@@ -120,14 +122,15 @@ func functionSpec(f *model.FunctionDeploymentSpec, nfr model.NFRRequirements) *o
 			Availability:         nfr.Availability,
 			CpuUtilizationTarget: nfr.CPUUtilizationTarget,
 		},
-		ProvisionConfig: provisionConfig(f.ProvisionConfig),
+		ProvisionConfig: provisionConfig(f.ProvisionConfig, pods),
 		Config:          f.Config,
 	}
 }
 
-// provisionConfig copies the user's wish. The number of pods is the user's
-// alone: how many clusters the planner chose says nothing about pods per cluster.
-func provisionConfig(p *model.ProvisionConfig) *oaaspb.ProvisionConfig {
+// provisionConfig copies the user's wish. The number of pods is the user's as well, by
+// cluster or divided over all of them: how many clusters the planner chose says nothing
+// about pods per cluster.
+func provisionConfig(p *model.ProvisionConfig, pods int) *oaaspb.ProvisionConfig {
 	if p == nil {
 		return &oaaspb.ProvisionConfig{}
 	}
@@ -142,6 +145,10 @@ func provisionConfig(p *model.ProvisionConfig) *oaaspb.ProvisionConfig {
 		MemoryLimit:    p.MemoryLimit,
 		MinScale:       p.MinScale,
 		MaxScale:       p.MaxScale,
+	}
+	if pods > 0 {
+		least := uint32(pods)
+		out.MinScale = &least
 	}
 	if p.Port != nil {
 		port := uint32(*p.Port)

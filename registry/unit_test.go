@@ -12,6 +12,7 @@ import (
 
 	"oaas.io/control-plane/model"
 	"oaas.io/control-plane/proto/oaaspb"
+	"oaas.io/control-plane/scheduler"
 )
 
 func TestDNSLabel(t *testing.T) {
@@ -102,7 +103,7 @@ func TestBuildUnit(t *testing.T) {
 		},
 		Telemetry: &model.TelemetryConfig{},
 	}
-	got := buildUnit("uid-1", "oaas-2", dep, cls)
+	got := buildUnit("uid-1", &scheduler.Assignment{Cluster: "oaas-2"}, dep, cls)
 	yes, no, primary, node := true, false, uint64(1), uint64(202)
 	public, internal, key, port32, edge := "Public", "Internal", "Cart.add", uint32(8080), "edge"
 	want := &oaaspb.DeploymentUnit{

@@ -119,6 +119,12 @@ const (
 	// CodeDegradedOnTheWay: between what runs and what is planned the availability is
 	// lower than before, and than the target.
 	CodeDegradedOnTheWay Code = "DegradedOnTheWay"
+	// CodeVotersDiffer: the shards have another number of replicas than there are
+	// clusters, which is what the availability is about then.
+	CodeVotersDiffer Code = "VotersDiffer"
+	// CodeVotersMissTarget: the clusters would meet the target, but the shards with their
+	// number of replicas do not.
+	CodeVotersMissTarget Code = "VotersMissTarget"
 	// CodeTargetUnreachable: no permitted set of clusters meets the target.
 	CodeTargetUnreachable Code = "TargetUnreachable"
 	// CodeQuorumCannotHelp: no cluster is up more than half of the time, so
@@ -133,6 +139,8 @@ const (
 
 // Relaxations.
 const (
+	// CodeChangeReplicas: give each shard a replica in every cluster.
+	CodeChangeReplicas Code = "ChangeReplicas"
 	// CodeLowerTarget: ask for no more than what is possible.
 	CodeLowerTarget Code = "LowerTarget"
 	// CodeAdmitClusters: let in clusters that are rejected for one reason only.

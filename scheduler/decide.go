@@ -22,7 +22,8 @@ func Decide(snap Snapshot, spec Spec) (*Plan, error) {
 // there is, TargetMet is false, and [Plan.Unreachable] is the error for callers
 // that would rather refuse.
 //
-// Errors: *InvalidInputError, *UnknownClustersError, *NoCandidatesError.
+// Errors: *InvalidInputError, *UnknownClustersError, *NoCandidatesError,
+// *UnsatisfiableError.
 func (f *Fleet) Decide(spec Spec, current []string) (*Plan, error) {
 	if err := spec.wellFormed(); err != nil {
 		return nil, err
@@ -51,7 +52,7 @@ func (f *Fleet) decideExplicit(spec *Spec, current []string, s *scratch) (*Plan,
 	}
 	picked.loss, picked.achieved = s.chances(leaves(picked.chosen), picked.q.rule.Need(len(named)))
 	picked.met = picked.loss <= picked.q.permitted
-	return assign(spec, Explicit, current, picked), nil
+	return assign(spec, Explicit, current, picked)
 }
 
 func (f *Fleet) decideAutomatic(spec *Spec, current []string, s *scratch) (*Plan, error) {
@@ -71,14 +72,14 @@ func (f *Fleet) decideAutomatic(spec *Spec, current []string, s *scratch) (*Plan
 			return nil, err
 		}
 	}
-	return assign(spec, Automatic, current, picked), nil
+	return assign(spec, Automatic, current, picked)
 }
 
 // secondsIn30Days turns a loss into an expected downtime.
 const secondsIn30Days = 30 * 24 * 60 * 60
 
 // assign makes the plan out of the chosen set.
-func assign(spec *Spec, mode Mode, current []string, picked *selection) *Plan {
+func assign(spec *Spec, mode Mode, current []string, picked *selection) (*Plan, error) {
 	target, declared := spec.target()
 	p := &Plan{
 		Mode:               mode,
@@ -97,11 +98,19 @@ func assign(spec *Spec, mode Mode, current []string, picked *selection) *Plan {
 	for i := range picked.chosen {
 		p.Clusters = append(p.Clusters, picked.chosen[i].cluster.Name)
 	}
+	var err error
+	if p.Assignments, p.Voters, err = picked.assignments(spec); err != nil {
+		return nil, err
+	}
+	if loss, up, ok := picked.objects(spec, p.Assignments, p.Voters); ok {
+		p.Loss, p.Achieved, p.DowntimeSeconds30d = loss, up, loss*secondsIn30Days
+		p.TargetMet = loss <= picked.q.permitted
+	}
 	p.Changes = changes(current, p.Clusters)
 	p.Steps = picked.steps(p.Changes)
 	p.Explanation = explain(spec, mode, picked, p)
 	p.Summary = summarize(p)
-	return p
+	return p, nil
 }
 
 // ifIndependent is the availability of a majority of the clusters if no two shared a

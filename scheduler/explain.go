@@ -18,7 +18,7 @@ func explain(spec *Spec, mode Mode, picked *selection, p *Plan) Explanation {
 		Counts:      make(map[Code]int, len(picked.counts)+3),
 		Candidates:  make([]Candidate, 0, len(picked.chosen)+explained),
 		Warnings:    warnings(spec, mode, picked, p),
-		Relaxations: relaxations(spec, mode, picked),
+		Relaxations: relaxations(spec, mode, picked, p),
 	}
 	for i := range picked.chosen {
 		c := explainChosen(mode, picked, i)
@@ -266,7 +266,8 @@ func warnings(spec *Spec, mode Mode, picked *selection, p *Plan) []Warning {
 	if text := degradedOnTheWay(picked, p); text != "" {
 		out = append(out, Warning{StageAssign, CodeDegradedOnTheWay, text})
 	}
-	if picked.met {
+	out = append(out, aboutVoters(picked, p)...)
+	if picked.met || p.TargetMet {
 		return out
 	}
 	if !halfUp(picked) {
@@ -278,6 +279,20 @@ func warnings(spec *Spec, mode Mode, picked *selection, p *Plan) []Warning {
 		out = append(out, Warning{StageSelect, CodeLimitingDomain, text})
 	}
 	return append(out, Warning{StageSelect, CodeTargetUnreachable, unreachable(target, mode, picked)})
+}
+
+// aboutVoters tells when the replicas of the shards are not one in each cluster.
+func aboutVoters(picked *selection, p *Plan) []Warning {
+	n := len(p.Clusters)
+	if p.Loss == picked.loss {
+		return nil
+	}
+	what := fmt.Sprintf("each shard has %d replicas on the data nodes of %d environments: an object can be reached %s of the time, enough environments are up %s of it",
+		p.Voters, n, percent(p.Achieved), percent(picked.achieved))
+	if picked.met && !p.TargetMet {
+		return []Warning{{StageAssign, CodeVotersMissTarget, what + ", and the target is " + percent(p.Target)}}
+	}
+	return []Warning{{StageAssign, CodeVotersDiffer, what}}
 }
 
 // domainsAssumed says whether any domain of the chosen clusters was not measured.
@@ -329,9 +344,14 @@ func unreachable(target float64, mode Mode, picked *selection) string {
 }
 
 // relaxations finds single changes that would meet the target.
-func relaxations(spec *Spec, mode Mode, picked *selection) []Relaxation {
+func relaxations(spec *Spec, mode Mode, picked *selection, p *Plan) []Relaxation {
 	out := []Relaxation{}
-	if picked.met {
+	if picked.met && !p.TargetMet {
+		n := len(p.Clusters)
+		out = append(out, Relaxation{Code: CodeChangeReplicas, Value: float64(n), Message: fmt.Sprintf(
+			"set odgm.replica_count to %d, or leave it and odgm.env_node_ids out", n)})
+	}
+	if picked.met || p.TargetMet {
 		return out
 	}
 	target, _ := spec.target()

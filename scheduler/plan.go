@@ -9,7 +9,9 @@ type Plan struct {
 	Mode     Mode     `json:"mode"`
 	// Kind is what it takes for the deployment to be available.
 	Kind Kind `json:"kind"`
-	// Target and Achieved are probabilities within 0..1.
+	// Target and Achieved are probabilities within 0..1. What is achieved is that enough
+	// clusters are up, or, where the shards have their replicas in others than all of
+	// them, the average over the shards.
 	Target         float64 `json:"target"`
 	TargetDeclared bool    `json:"target_declared"`
 	Achieved       float64 `json:"achieved"`
@@ -24,6 +26,11 @@ type Plan struct {
 	DowntimeSeconds30d float64 `json:"downtime_seconds_30d"`
 	// Quorum is the number of clusters that have to be up.
 	Quorum int `json:"quorum"`
+	// Voters are the replicas of each shard, of which a majority decides where the kind
+	// is Quorum; absent without shards.
+	Voters int `json:"voters,omitempty"`
+	// Assignments have what each cluster gets, in the order of Clusters.
+	Assignments []Assignment `json:"assignments"`
 	// Changes against the clusters that the deployment runs in.
 	Changes Changes `json:"changes"`
 	// Steps are the order of the moves of a deployment that runs.
@@ -44,7 +51,7 @@ func (p *Plan) Unreachable() *UnreachableTargetError {
 	}
 	reason := ""
 	for _, w := range p.Explanation.Warnings {
-		if w.Code == CodeTargetUnreachable {
+		if w.Code == CodeTargetUnreachable || w.Code == CodeVotersMissTarget {
 			reason = w.Message
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"oaas.io/control-plane/scheduler/availability"
+	"oaas.io/control-plane/scheduler/division"
 )
 
 // Health is what is known about the way to a cluster.
@@ -132,6 +133,10 @@ type Spec struct {
 	MaxClusters int
 	// Placement is what it wishes of the clusters; nil means nothing.
 	Placement *Placement
+	// Shards is how its state is kept; nil when nothing is to be assigned.
+	Shards *Shards
+	// Functions that have pods in every cluster, with different keys.
+	Functions []Function
 }
 
 // Validate reports the first field that contradicts its documentation, as
@@ -158,6 +163,14 @@ func (s Spec) wellFormed() error {
 	for _, name := range s.TargetEnvs {
 		if name == "" {
 			return &InvalidInputError{Field: "target envs", Problem: "has an empty name"}
+		}
+	}
+	if h := s.Shards; h != nil && (h.Partitions < 1 || h.Replicas < 0) {
+		return &InvalidInputError{Field: "shards", Problem: fmt.Sprintf("%d partitions of %d replicas are none", h.Partitions, h.Replicas)}
+	}
+	for i := range s.Functions {
+		if f := &s.Functions[i]; f.Least < 0 || f.Most < 0 || f.Pods < 0 || f.Pods > division.MaxTotal || f.Survive < 0 {
+			return &InvalidInputError{Field: "functions", Problem: fmt.Sprintf("%s: numbers of pods are within 0..%d", f.Key, division.MaxTotal)}
 		}
 	}
 	if s.Placement != nil {

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -56,6 +58,11 @@ type planDocument struct {
 	Summary     string   `json:"summary"`
 	TargetMet   bool     `json:"target_met"`
 	Changes     struct{ Keep, Add, Remove []string }
+	Assignments []struct {
+		Cluster             string
+		Replicas, Primaries int
+		Pods                map[string]int
+	}
 	Explanation struct {
 		Counts     map[string]int
 		Candidates []struct {
@@ -257,6 +264,18 @@ func (a *app) explainPlan(p *planDocument) {
 	}
 	for _, r := range p.Explanation.Relaxations {
 		a.printf("would do: %s (%s)\n", r.Message, r.Code)
+	}
+	for _, g := range p.Assignments {
+		var has []string
+		if g.Replicas > 0 {
+			has = append(has, fmt.Sprintf("%d shard replicas, %d of them primary", g.Replicas, g.Primaries))
+		}
+		for _, f := range slices.Sorted(maps.Keys(g.Pods)) {
+			has = append(has, fmt.Sprintf("%s: %d pods or more", f, g.Pods[f]))
+		}
+		if len(has) > 0 {
+			a.printf("  gets     %s: %s\n", g.Cluster, strings.Join(has, "; "))
+		}
 	}
 	total := 0
 	for _, n := range p.Explanation.Counts {

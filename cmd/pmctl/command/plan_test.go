@@ -7,7 +7,7 @@ import (
 )
 
 const (
-	madePlan = `{"clusters":["oaas-2"],"mode":"automatic","target":0.99,"achieved":0.99,"target_met":true,"quorum":1,"changes":{"keep":[],"add":["oaas-2"],"remove":["oaas-1"]},` +
+	madePlan = `{"clusters":["oaas-2"],"mode":"automatic","target":0.99,"achieved":0.99,"target_met":true,"quorum":1,"voters":1,"assignments":[{"cluster":"oaas-2","node_ids":[7],"replicas":4,"primaries":4,"pods":{"Cart.total":3,"Cart.add":2}}],"changes":{"keep":[],"add":["oaas-2"],"remove":["oaas-1"]},` +
 		`"explanation":{"counts":{"BestAvailability":1,"NotNeeded":30},"candidates":[` +
 		`{"cluster":"oaas-2","verdict":"selected","stage":"select","code":"BestAvailability","message":"oaas-2: number 1 by availability (99 %)"},` +
 		`{"cluster":"oaas-3","verdict":"feasible","stage":"select","code":"NotNeeded","message":"oaas-3: could be used (99 %), but 1 already meets the target"}],` +
