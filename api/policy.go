@@ -28,6 +28,8 @@ type ClusterPolicy struct {
 	Availability *float64 `json:"availability,omitempty"`
 	// MaxUnits bounds the units of the environment; 0 means no limit.
 	MaxUnits uint64 `json:"max_units,omitempty"`
+	// MaxUnitsPerPackage bounds those of any one package; 0 means no limit.
+	MaxUnitsPerPackage uint64 `json:"max_units_per_package,omitempty"`
 }
 
 // Taint keeps deployments that do not tolerate it away from an environment.
@@ -51,7 +53,7 @@ func tellPolicy(p *pmpb.ClusterPolicy) *ClusterPolicy {
 	out := &ClusterPolicy{
 		Labels: p.GetLabels(), Region: p.Region, Zone: p.Zone, Provider: p.GetProvider(),
 		Cordoned: p.GetCordoned(), CordonReason: p.GetCordonReason(),
-		Cost: p.Cost, Availability: p.Availability, MaxUnits: p.GetMaxUnits(),
+		Cost: p.Cost, Availability: p.Availability, MaxUnits: p.GetMaxUnits(), MaxUnitsPerPackage: p.GetMaxUnitsPerPackage(),
 	}
 	for _, t := range p.GetTaints() {
 		effect := effectNoSelect
@@ -69,7 +71,7 @@ func (p *ClusterPolicy) record() *pmpb.ClusterPolicy {
 	out := &pmpb.ClusterPolicy{
 		Labels: p.Labels, Region: p.Region, Zone: p.Zone, Provider: p.Provider,
 		Cordoned: p.Cordoned, CordonReason: p.CordonReason,
-		Cost: p.Cost, Availability: p.Availability, MaxUnits: p.MaxUnits,
+		Cost: p.Cost, Availability: p.Availability, MaxUnits: p.MaxUnits, MaxUnitsPerPackage: p.MaxUnitsPerPackage,
 	}
 	effects := map[string]pmpb.Taint_Effect{
 		effectNoSelect: pmpb.Taint_EFFECT_NO_SELECT, effectPreferNoSelect: pmpb.Taint_EFFECT_PREFER_NO_SELECT,

@@ -173,6 +173,8 @@ func planOn(snap *fsm.Snapshot, fleet *scheduler.Fleet, uid string, doc *model.O
 		Placement:          placement,
 		Prefer:             preferenceOf(doc.Placement),
 		Stability:          stabilityOf(doc.Placement),
+		Package:            doc.PackageName,
+		Near:               locationsOf(doc),
 		Shards:             shardsOf(uid, doc.ODGM),
 		Functions:          functions,
 	}

@@ -44,6 +44,9 @@ func prepare(snap *fsm.Snapshot, lost, drained map[string]bool) (*scheduler.Flee
 			// Only where it matters: there may be very many units.
 			one.Units = unitsIn(snap, one.Name)
 		}
+		if one.MaxUnitsPerPackage > 0 {
+			one.UnitsOf = unitsByPackage(snap, one.Name)
+		}
 		all = append(all, one)
 	}
 	fleet, err := scheduler.Prepare(all, seen.domains())
@@ -73,6 +76,8 @@ func view(c *pmpb.Cluster, known Availability) scheduler.Cluster {
 		Cordoned:     p.GetCordoned(),
 		CordonReason: p.GetCordonReason(),
 		MaxUnits:     int(min(p.GetMaxUnits(), maxUnitsOfAll)),
+
+		MaxUnitsPerPackage: int(min(p.GetMaxUnitsPerPackage(), maxUnitsOfAll)),
 	}
 	if p != nil {
 		out.Cost = p.Cost
@@ -129,6 +134,17 @@ func unitsIn(snap *fsm.Snapshot, env string) int {
 		}
 	}
 	return n
+}
+
+// unitsByPackage counts the units that a cluster is to run by their packages.
+func unitsByPackage(snap *fsm.Snapshot, env string) map[string]int {
+	out := map[string]int{}
+	for _, u := range snap.UnitsByEnv(env) {
+		if dep := snap.Deployment(u.GetDeploymentKey()); dep != nil && !u.GetTombstone() {
+			out[dep.Doc.PackageName]++
+		}
+	}
+	return out
 }
 
 var healthNames = map[pmpb.ClusterHealth]scheduler.Health{

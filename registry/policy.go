@@ -109,6 +109,8 @@ func checkPolicy(p *pmpb.ClusterPolicy) error {
 		return errorf(Unprocessable, "cost: %v is not within 0..1e15", p.GetCost())
 	case p.GetMaxUnits() > maxUnitsOfAll:
 		return errorf(Unprocessable, "max_units: %d is more than %d", p.GetMaxUnits(), maxUnitsOfAll)
+	case p.GetMaxUnitsPerPackage() > maxUnitsOfAll:
+		return errorf(Unprocessable, "max_units_per_package: %d is more than %d", p.GetMaxUnitsPerPackage(), maxUnitsOfAll)
 	case p.GetCordonReason() != "" && !p.GetCordoned():
 		return errorf(Unprocessable, "cordon_reason: is set, but cordoned is not")
 	}

@@ -52,6 +52,18 @@ func functionsWithPods(snap *fsm.Snapshot, uid string, doc *model.OClassDeployme
 	return out, nil
 }
 
+// locationsOf are where functions of a deployment are to be available.
+func locationsOf(doc *model.OClassDeployment) []string {
+	var out []string
+	for i := range doc.Functions {
+		if at := doc.Functions[i].AvailableLocation; !blank(at) {
+			out = append(out, *at)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
 // amount is a quantity in units of a part of 1, rounded up; 0 when there is none. It was
 // checked with the deployment.
 func amount(s *string, parts int64) uint64 {

@@ -2,12 +2,14 @@ package registry_test
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
 	"oaas.io/control-plane/fsm"
+	"oaas.io/control-plane/proto/pmpb"
 	"oaas.io/control-plane/registry"
 	"oaas.io/control-plane/registry/registrytest"
 )
@@ -99,5 +101,42 @@ func TestSimulationPlansFromTheWish(t *testing.T) {
 		if len(a.NodeIDs) != 1 || a.Replicas != 1 {
 			t.Errorf("%+v", a)
 		}
+	}
+}
+
+// The location that functions of a deployment name reaches the planner.
+func TestAvailableLocation(t *testing.T) {
+	ctx := context.Background()
+	r, store := withShop(t, "oaas-1", "oaas-2", "oaas-3")
+	for _, at := range []string{"oaas-3", "oaas-2", "oaas-1"} {
+		if _, _, err := r.Deploy(ctx, registry.RequestInfo{}, decodeDeployment(t, `{"key":"shop.`+at+`","package_name":"shop","class_key":"Cart",
+			"functions":[{"function_key":"Cart.total","available_location":"`+at+`","provision_config":{"container_image":"a:1"}}]}`)); err != nil {
+			t.Fatal(err)
+		}
+		if got := store.State().Snapshot().Deployment("shop." + at).Doc.TargetEnvs; len(got) != 1 || got[0] != at {
+			t.Errorf("runs in %v, is to be available in %s", got, at)
+		}
+	}
+}
+
+func TestQuotaPerPackage(t *testing.T) {
+	ctx := context.Background()
+	r, store := withShop(t, "oaas-1", "oaas-2")
+	raised(t, store)
+	if _, err := r.PutClusterPolicy(ctx, registry.RequestInfo{}, "oaas-1", &pmpb.ClusterPolicy{MaxUnitsPerPackage: 1}); err != nil {
+		t.Fatal(err)
+	}
+	var first int
+	for i := range 6 {
+		key := fmt.Sprintf("shop.C%d", i)
+		if _, _, err := r.Deploy(ctx, registry.RequestInfo{}, decodeDeployment(t, `{"key":"`+key+`","package_name":"shop","class_key":"Cart"}`)); err != nil {
+			t.Fatal(err)
+		}
+		if store.State().Snapshot().Deployment(key).Doc.TargetEnvs[0] == "oaas-1" {
+			first++
+		}
+	}
+	if first > 1 {
+		t.Errorf("oaas-1 was given %d units of the package", first)
 	}
 }

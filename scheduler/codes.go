@@ -107,8 +107,10 @@ const (
 	CodeSearchEnded Code = "SearchEnded"
 	// CodeLimitingDomain: the set cannot be up more often than that domain.
 	CodeLimitingDomain Code = "LimitingDomain"
-	// CodeDiscouraged: the cluster could be used, but its operators prefer others, and
-	// these do.
+	// CodeOutsideLocation: it is not where the deployment is to be available.
+	CodeOutsideLocation Code = "OutsideLocation"
+	// CodeDiscouraged: the cluster could be used, but others are preferred, by its
+	// operators or for where they are, and these do.
 	CodeDiscouraged Code = "Discouraged"
 	// CodeMovesHeld: what would be better takes more clusters away than the placement
 	// permits now.

@@ -70,14 +70,14 @@ func unreadable(field string, err error) error {
 // current says that the deployment runs there. It may then stay where nothing new may
 // go: the cluster is cordoned, has no room left, or no more units. What the user asks
 // for holds for all: he may have changed his mind.
-func (c *constraints) check(cluster *Cluster, current bool) (wrong, noted []Finding) {
+func (c *constraints) check(cluster *Cluster, pkg string, current bool) (wrong, noted []Finding) {
 	k := checking{cluster: cluster, current: current}
 	k.names(c)
 	k.labels(c)
 	k.expression(c)
 	k.capabilities(c.placement)
 	k.taints(c.placement)
-	k.admission()
+	k.admission(pkg)
 	k.room(c.placement.Need)
 	k.cost(c.placement.MaxCost)
 	return k.wrong, k.noted
@@ -206,7 +206,7 @@ func (k *checking) taints(p *Placement) {
 }
 
 // admission is what the operators of the cluster say about anything new.
-func (k *checking) admission() {
+func (k *checking) admission(pkg string) {
 	c := k.cluster
 	if c.Draining {
 		k.found(&k.wrong, CodeDraining, "is being drained, so that nothing may run there")
@@ -223,6 +223,9 @@ func (k *checking) admission() {
 	}
 	if !k.current && c.MaxUnits > 0 && c.Units >= c.MaxUnits {
 		k.found(&k.wrong, CodeQuotaExceeded, "has %d of at most %d units", c.Units, c.MaxUnits)
+	}
+	if n := c.UnitsOf[pkg]; !k.current && c.MaxUnitsPerPackage > 0 && n >= c.MaxUnitsPerPackage {
+		k.found(&k.wrong, CodeQuotaExceeded, "has %d of at most %d units of package %s", n, c.MaxUnitsPerPackage, clip(pkg))
 	}
 }
 

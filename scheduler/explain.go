@@ -211,7 +211,7 @@ func explainLeft(picked *selection, s scored) Candidate {
 	case CodeCostsMore:
 		c.Message = usable + "the chosen ones cost less together"
 	case CodeDiscouraged:
-		c.Message = usable + "its operators prefer others, and these meet the target"
+		c.Message = usable + "others are preferred, and these meet the target"
 	case CodeNotNeeded:
 		c.Message = usable + strconv.Itoa(n) + " already " + meets(n) + " the target"
 	case CodeOverLimit:

@@ -61,7 +61,7 @@ type filtered struct {
 // sane availability. Every filter sees every cluster, so that a user does not learn
 // his obstacles one by one.
 func (f *Fleet) filterAutomatic(spec *Spec, current []string) (filtered, error) {
-	p, err := f.pools.get(spec.constraints(), func() (*pool, error) { return f.newPool(spec) })
+	p, err := f.pools.get(f.constraints(spec), func() (*pool, error) { return f.newPool(spec) })
 	if err != nil {
 		return filtered{}, err
 	}
@@ -86,11 +86,15 @@ func (f *Fleet) filterAutomatic(spec *Spec, current []string) (filtered, error) 
 }
 
 // constraints are what the filters look at, in a form that is equal for equal ones.
-func (s *Spec) constraints() string {
-	if len(s.AvailableEnvs) == 0 && s.Placement == nil {
+func (f *Fleet) constraints(s *Spec) string {
+	if len(s.AvailableEnvs) == 0 && s.Placement == nil && len(s.Near) == 0 && !f.quotas {
 		return ""
 	}
 	var b strings.Builder
+	fmt.Fprintf(&b, "%q", s.Near)
+	if f.quotas {
+		fmt.Fprintf(&b, "%q", s.Package)
+	}
 	b.WriteString(s.Placement.filterKey())
 	s.Placement.writeTopologies(&b)
 	for _, name := range s.AvailableEnvs {
@@ -113,6 +117,7 @@ func preferences(spec *Spec) map[string]int {
 // filters are the filters of a deployment.
 type filters struct {
 	fleet       *Fleet
+	spec        *Spec
 	preference  map[string]int
 	constraints *constraints
 	topologies  *topologies
@@ -123,7 +128,7 @@ func (f *Fleet) filtersOf(spec *Spec) (*filters, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &filters{fleet: f, preference: preferences(spec), constraints: compiled, topologies: f.topologiesOf(spec.Placement)}, nil
+	return &filters{fleet: f, spec: spec, preference: preferences(spec), constraints: compiled, topologies: f.topologiesOf(spec.Placement)}, nil
 }
 
 func (f *Fleet) newPool(spec *Spec) (*pool, error) {
@@ -193,12 +198,31 @@ func (k *filters) examine(i int, current bool) (feasible, []Finding) {
 	} else if found.Code != "" {
 		noted = append(noted, found)
 	}
-	refused, remarks := k.constraints.check(c, current)
+	refused, remarks := k.constraints.check(c, k.spec.Package, current)
 	wrong, noted = append(append(wrong, refused...), k.topologies.check(c)...), append(noted, remarks...)
+	discouraged := slices.ContainsFunc(remarks, func(r Finding) bool { return r.Code == CodeTaintPreferred })
+	if found, outside := k.spec.locationFinding(c); outside {
+		noted, discouraged = append(noted, found), true
+	}
 	return feasible{
-		cluster: c, leaf: i, preference: place, findings: f.noteDomain(c, noted),
-		discouraged: slices.ContainsFunc(remarks, func(r Finding) bool { return r.Code == CodeTaintPreferred }),
+		cluster: c, leaf: i, preference: place, findings: f.noteDomain(c, noted), discouraged: discouraged,
 	}, wrong
+}
+
+// LocationLabel is the label by which operators name the location of a cluster.
+const LocationLabel = "location"
+
+// locationFinding says that a cluster is at none of the places that are preferred.
+func (s *Spec) locationFinding(c *Cluster) (f Finding, outside bool) {
+	if len(s.Near) == 0 {
+		return f, false
+	}
+	for _, at := range []string{c.Name, c.Region, c.Zone, c.Provider, c.Labels[LocationLabel]} {
+		if at != "" && slices.Contains(s.Near, at) {
+			return f, false
+		}
+	}
+	return Finding{CodeOutsideLocation, fmt.Sprintf("%s: is not in %s, where the deployment is to be available", c.Name, clip(list(s.Near)))}, true
 }
 
 // noteDomain adds that the cluster says no region, where others do.
@@ -237,8 +261,11 @@ func (f *Fleet) named(spec *Spec) ([]feasible, error) {
 		if found, ok := availabilityFinding(c); !ok || found.Code != "" {
 			noted = append(noted, found)
 		}
-		refused, remarks := compiled.check(c, true)
+		refused, remarks := compiled.check(c, spec.Package, true)
 		noted = append(append(noted, refused...), remarks...)
+		if found, outside := spec.locationFinding(c); outside {
+			noted = append(noted, found)
+		}
 		out = append(out, feasible{cluster: c, leaf: i, preference: len(out), findings: f.noteDomain(c, noted)})
 	}
 	if len(unknown) > 0 {

@@ -31,6 +31,9 @@ type Fleet struct {
 	// placed is false when no cluster says where it is: then nothing tells which of
 	// them could fail together, and they are taken for independent.
 	placed bool
+	// quotas says that a cluster limits the units of packages, so that it matters of which
+	// one a deployment is.
+	quotas bool
 	// measured are the domains of which it is known how often they are up.
 	measured map[string]float64
 
@@ -66,6 +69,7 @@ func Prepare(clusters []Cluster, domains map[string]float64) (*Fleet, error) {
 		}
 		f.up, f.assumed = append(f.up, p), append(f.assumed, assumed)
 		f.seeds = append(f.seeds, seed(c.Name))
+		f.quotas = f.quotas || c.MaxUnitsPerPackage > 0
 		f.placed = f.placed || c.Region != "" || c.Zone != ""
 		places[i] = availability.Place{Name: c.Name, Up: p, Region: c.Region, Zone: c.Zone}
 	}

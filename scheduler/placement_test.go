@@ -94,6 +94,10 @@ func TestCheck(t *testing.T) {
 		{name: "quota", change: func(c *Cluster) { c.Units = 10 },
 			wrong: []Finding{{CodeQuotaExceeded, "eu-1: has 10 of at most 10 units"}}},
 		{name: "quota, and it runs there", change: func(c *Cluster) { c.Units = 10 }, current: true},
+		{name: "quota of its package", change: func(c *Cluster) { c.MaxUnitsPerPackage, c.UnitsOf = 2, map[string]int{"shop": 2, "other": 1} },
+			wrong: []Finding{{CodeQuotaExceeded, "eu-1: has 2 of at most 2 units of package shop"}}},
+		{name: "quota of another package", change: func(c *Cluster) { c.MaxUnitsPerPackage, c.UnitsOf = 2, map[string]int{"other": 2} }},
+		{name: "quota of its package, and it runs there", change: func(c *Cluster) { c.MaxUnitsPerPackage, c.UnitsOf = 2, map[string]int{"shop": 2} }, current: true},
 		{name: "no quota", change: func(c *Cluster) { c.MaxUnits = 0 }},
 		{name: "no room", placement: &Placement{Need: Need{2001, 1<<30 + 1}},
 			wrong: []Finding{{CodeOutOfCapacity, "eu-1: 2000m of CPU free, 2001 needed, 1073741824 bytes of memory free, 1073741825 needed"}}},
@@ -121,7 +125,7 @@ func TestCheck(t *testing.T) {
 			if tc.change != nil {
 				tc.change(&cluster)
 			}
-			wrong, noted := compiled(t, tc.placement).check(&cluster, tc.current)
+			wrong, noted := compiled(t, tc.placement).check(&cluster, "shop", tc.current)
 			if diff := cmp.Diff(tc.wrong, wrong); diff != "" {
 				t.Errorf("wrong (-want +got):\n%s", diff)
 			}
@@ -203,7 +207,7 @@ func TestCheckHostileCluster(t *testing.T) {
 	wrong, noted := compiled(t, &Placement{
 		MatchLabels: map[string]string{"tier": "gold", "gpu": long}, Selector: "!k1", Expression: costly,
 		Capabilities: []string{long}, Architecture: "arm64", MaxCost: of(1e300),
-	}).check(&hostile, false)
+	}).check(&hostile, "shop", false)
 	var codes []Code
 	for _, f := range append(slices.Clone(wrong), noted...) {
 		codes = append(codes, f.Code)
@@ -220,7 +224,7 @@ func TestCheckHostileCluster(t *testing.T) {
 	}
 	for _, expression := range []string{`cluster.cost > 1.0`, `cluster.availability < 0.5`} {
 		hostile.Cost = of(math.NaN())
-		if wrong, _ := compiled(t, &Placement{Expression: expression, Tolerations: []Toleration{{Exists: true}}}).check(&hostile, true); len(wrong) != 1 || wrong[0].Code != CodeExpressionError {
+		if wrong, _ := compiled(t, &Placement{Expression: expression, Tolerations: []Toleration{{Exists: true}}}).check(&hostile, "shop", true); len(wrong) != 1 || wrong[0].Code != CodeExpressionError {
 			t.Errorf("%s: %v", expression, wrong)
 		}
 	}
@@ -303,8 +307,8 @@ func TestCheckProperties(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		wrong, noted := c.check(&cluster, false)
-		stays, _ := c.check(&cluster, true)
+		wrong, noted := c.check(&cluster, "shop", false)
+		stays, _ := c.check(&cluster, "shop", true)
 		for _, code := range codes(stays) {
 			if !slices.Contains(codes(wrong), code) {
 				t.Fatalf("%s is wrong only where it runs", code)
@@ -326,7 +330,7 @@ func TestCheckProperties(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if again, _ := c2.check(&cluster, false); !slices.Equal(codes(again), codes(wrong)) {
+		if again, _ := c2.check(&cluster, "shop", false); !slices.Equal(codes(again), codes(wrong)) {
 			t.Fatalf("%v, then %v", wrong, again)
 		}
 		// Equal keys mean equal answers.
@@ -336,7 +340,7 @@ func TestCheckProperties(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if again, _ := c3.check(&cluster, false); !slices.Equal(codes(again), codes(wrong)) {
+			if again, _ := c3.check(&cluster, "shop", false); !slices.Equal(codes(again), codes(wrong)) {
 				t.Fatalf("of equal keys: %v and %v", wrong, again)
 			}
 		}
@@ -383,7 +387,7 @@ func BenchmarkCheck(b *testing.B) {
 			for b.Loop() {
 				c := compiled(b, p)
 				for i := range clusters {
-					if wrong, _ := c.check(&clusters[i], false); len(wrong) > 0 {
+					if wrong, _ := c.check(&clusters[i], "shop", false); len(wrong) > 0 {
 						b.Fatal(wrong)
 					}
 				}

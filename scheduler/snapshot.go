@@ -72,6 +72,10 @@ type Cluster struct {
 	// Units that it has been given, of all deployments, and the most that it may
 	// be given; 0 means no limit.
 	Units, MaxUnits int
+	// UnitsOf are its units by package, and MaxUnitsPerPackage is the most of each that
+	// it may be given; 0 means no limit.
+	UnitsOf            map[string]int
+	MaxUnitsPerPackage int
 }
 
 // Source is where the availability of a cluster comes from.
@@ -114,6 +118,11 @@ type Snapshot struct {
 type Spec struct {
 	// Key of the deployment. It only spreads deployments over equal clusters.
 	Key string
+	// Package that the class is of, for quotas.
+	Package string
+	// Near are places in which clusters are preferred: the name of a cluster, region,
+	// zone or provider, or the value of its label LocationLabel.
+	Near []string
 	// TargetEnvs are the clusters the user insists on, in his order.
 	TargetEnvs []string
 	// AvailableEnvs limits the choice when TargetEnvs is empty; all clusters

@@ -13,9 +13,13 @@ grep -rlE '^func Fuzz' --include='*_test.go' . | sort | while read -r file; do
 		# Shrinking an input that merely covers something new is bounded by tries, so
 		# that the time goes into executions.
 		if ! go test "$dir" -run '^$' -fuzz "^${target}\$" -fuzztime "$time" -fuzzminimizetime 10x >"$log" 2>&1; then
-			cat "$log"
-			rm -f "$log"
-			exit 1
+			# On a busy machine the tool itself may report the end of its time as a failure
+			# (golang/go#75804). What a target finds comes with the input that shows it.
+			if ! grep -qE '^ +context deadline exceeded$' "$log" || grep -qE 'Failing input|panic:|hung or terminated|minimizing' "$log"; then
+				cat "$log"
+				rm -f "$log"
+				exit 1
+			fi
 		fi
 		printf '%-28s %-22s %s\n' "$dir" "$target" "$(grep -oE 'execs: [0-9]+' "$log" | tail -1)"
 		rm -f "$log"

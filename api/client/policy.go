@@ -18,6 +18,8 @@ type ClusterPolicy struct {
 	Cost         *float64          `json:"cost,omitempty"`
 	Availability *float64          `json:"availability,omitempty"`
 	MaxUnits     uint64            `json:"max_units,omitempty"`
+
+	MaxUnitsPerPackage uint64 `json:"max_units_per_package,omitempty"`
 }
 
 // Taint keeps deployments that do not tolerate it away from an environment. Effect is

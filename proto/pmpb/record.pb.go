@@ -1439,9 +1439,11 @@ type ClusterPolicy struct {
 	// Declared, within 0..1.
 	Availability *float64 `protobuf:"fixed64,9,opt,name=availability,proto3,oneof" json:"availability,omitempty"`
 	// Most units that the cluster is given. 0: no limit.
-	MaxUnits      uint64 `protobuf:"varint,10,opt,name=max_units,json=maxUnits,proto3" json:"max_units,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	MaxUnits uint64 `protobuf:"varint,10,opt,name=max_units,json=maxUnits,proto3" json:"max_units,omitempty"`
+	// Most units of any one package. 0: no limit.
+	MaxUnitsPerPackage uint64 `protobuf:"varint,11,opt,name=max_units_per_package,json=maxUnitsPerPackage,proto3" json:"max_units_per_package,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *ClusterPolicy) Reset() {
@@ -1540,6 +1542,13 @@ func (x *ClusterPolicy) GetAvailability() float64 {
 func (x *ClusterPolicy) GetMaxUnits() uint64 {
 	if x != nil {
 		return x.MaxUnits
+	}
+	return 0
+}
+
+func (x *ClusterPolicy) GetMaxUnitsPerPackage() uint64 {
+	if x != nil {
+		return x.MaxUnitsPerPackage
 	}
 	return 0
 }
@@ -2727,7 +2736,7 @@ const file_oaas_pm_v1_record_proto_rawDesc = "" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\x0f\n" +
-	"\r_availability\"\xd4\x03\n" +
+	"\r_availability\"\x87\x04\n" +
 	"\rClusterPolicy\x12=\n" +
 	"\x06labels\x18\x01 \x03(\v2%.oaas.pm.v1.ClusterPolicy.LabelsEntryR\x06labels\x12\x1b\n" +
 	"\x06region\x18\x02 \x01(\tH\x00R\x06region\x88\x01\x01\x12\x17\n" +
@@ -2739,7 +2748,8 @@ const file_oaas_pm_v1_record_proto_rawDesc = "" +
 	"\x04cost\x18\b \x01(\x01H\x02R\x04cost\x88\x01\x01\x12'\n" +
 	"\favailability\x18\t \x01(\x01H\x03R\favailability\x88\x01\x01\x12\x1b\n" +
 	"\tmax_units\x18\n" +
-	" \x01(\x04R\bmaxUnits\x1a9\n" +
+	" \x01(\x04R\bmaxUnits\x121\n" +
+	"\x15max_units_per_package\x18\v \x01(\x04R\x12maxUnitsPerPackage\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\t\n" +

@@ -103,7 +103,7 @@ func (a *app) envPolicyCommand() *cobra.Command {
 		Use: "set ENV NAME=VALUE...", Short: "Change region, zone, provider, cost, availability or max_units", Args: arguments("ENV", "NAME=VALUE..."),
 		Long: `Change what operators say about an environment: region and zone (in place of the
 reported ones), provider, cost (for 30 days, in any unit that is the same for all),
-availability (declared, within 0..1), max_units. An empty value takes it back. Labels,
+availability (declared, within 0..1), max_units, max_units_per_package. An empty value takes it back. Labels,
 taints and the cordon have commands of their own.`,
 		Example:           `  pmctl env-policy set eu-1 cost=120 availability=0.9995 zone=`,
 		ValidArgsFunction: a.completePolicy,
@@ -201,7 +201,7 @@ func labelChange(args []string) (change, error) {
 }
 
 // policySettings are what 'env-policy set' changes, in the order in which it is shown.
-var policySettings = []string{"region", "zone", "provider", "cost", "availability", "max_units"}
+var policySettings = []string{"region", "zone", "provider", "cost", "availability", "max_units", "max_units_per_package"}
 
 func settingChange(args []string) (change, error) {
 	values := map[string]string{}
@@ -244,6 +244,18 @@ func setPolicy(p *client.ClusterPolicy, name, value string) error {
 		*into = &v
 		return nil
 	}
+	count := func(into *uint64) error {
+		*into = 0
+		if value == "" {
+			return nil
+		}
+		v, err := strconv.ParseUint(value, 10, 64)
+		if err != nil {
+			return fmt.Errorf("%q is no count", value)
+		}
+		*into = v
+		return nil
+	}
 	switch name {
 	case "region":
 		text(&p.Region)
@@ -256,15 +268,9 @@ func setPolicy(p *client.ClusterPolicy, name, value string) error {
 	case "availability":
 		return number(&p.Availability)
 	case "max_units":
-		p.MaxUnits = 0
-		if value == "" {
-			return nil
-		}
-		v, err := strconv.ParseUint(value, 10, 64)
-		if err != nil {
-			return fmt.Errorf("%q is no count", value)
-		}
-		p.MaxUnits = v
+		return count(&p.MaxUnits)
+	case "max_units_per_package":
+		return count(&p.MaxUnitsPerPackage)
 	}
 	return nil
 }
@@ -308,6 +314,9 @@ func showPolicy(w io.Writer, p *client.ClusterPolicy) error {
 	number("Availability:", p.Availability)
 	if p.MaxUnits > 0 {
 		t.add("Max units:", strconv.FormatUint(p.MaxUnits, 10))
+	}
+	if p.MaxUnitsPerPackage > 0 {
+		t.add("Max units per package:", strconv.FormatUint(p.MaxUnitsPerPackage, 10))
 	}
 	return t.write(w)
 }
