@@ -26,6 +26,8 @@ type Registry interface {
 	DeleteDeployment(ctx context.Context, ri registry.RequestInfo, key string) (*registry.DeleteOutcome, uint64, error)
 	// Preview and Simulate work on what was read, on every node.
 	Preview(snap *fsm.Snapshot, dep *model.OClassDeployment, pre registry.Precondition) (*registry.Preview, error)
+	Replan(ctx context.Context, ri registry.RequestInfo, key string, rebalance bool) (*registry.Preview, uint64, error)
+	PreviewReplan(snap *fsm.Snapshot, key string, rebalance bool, pre registry.Precondition) (*registry.Preview, error)
 	Simulate(snap *fsm.Snapshot, s registry.Scenario) (*registry.Simulation, error)
 	PutClusterPolicy(ctx context.Context, ri registry.RequestInfo, name string, policy *pmpb.ClusterPolicy) (uint64, error)
 	RemoveCluster(ctx context.Context, ri registry.RequestInfo, name string) (uint64, error)

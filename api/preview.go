@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"sync"
 
+	"oaas.io/control-plane/fsm"
 	"oaas.io/control-plane/model"
 	"oaas.io/control-plane/proto/oaaspb"
 	"oaas.io/control-plane/registry"
@@ -78,6 +79,13 @@ type objectPreview struct {
 // previewDeployment tells what posting the deployment would do. Every node can: it
 // takes a read, not a write. With ?clusters=false only the plan is told.
 func (s *Server) previewDeployment(w http.ResponseWriter, r *http.Request, dep *model.OClassDeployment) error {
+	return s.tellPreview(w, r, func(snap *fsm.Snapshot, pre registry.Precondition) (*registry.Preview, error) {
+		return s.opts.Registry.Preview(snap, dep, pre)
+	})
+}
+
+// tellPreview answers a dry run.
+func (s *Server) tellPreview(w http.ResponseWriter, r *http.Request, decide func(*fsm.Snapshot, registry.Precondition) (*registry.Preview, error)) error {
 	q := parseQuery(r.URL.RawQuery)
 	ask := !q.values.Has("clusters") || q.flag("clusters")
 	if q.err != nil {
@@ -91,7 +99,7 @@ func (s *Server) previewDeployment(w http.ResponseWriter, r *http.Request, dep *
 	if err != nil {
 		return err
 	}
-	p, err := s.opts.Registry.Preview(snap, dep, pre)
+	p, err := decide(snap, pre)
 	if err != nil {
 		return err
 	}

@@ -63,6 +63,7 @@ func (s *Server) routes() []route {
 		{path: "/api/v1/deployments/{key}/env-mappings", methods: methods{http.MethodGet: s.envMappings}},
 		{path: "/api/v1/deployments/{key}/units", methods: methods{http.MethodGet: s.listUnits}},
 		{path: "/api/v1/deployments/{key}/plan", methods: methods{http.MethodGet: s.getPlan}},
+		{path: "/api/v1/deployments/{key}/replan", methods: methods{http.MethodPost: s.replan}},
 		{path: "/api/v1/deployments/{key}/plans", methods: methods{http.MethodGet: s.listPlans}},
 		{path: "/api/v1/deployments/{key}/plans/{index}", methods: methods{http.MethodGet: s.getPastPlan}},
 		{path: "/api/v1/plan/simulate", methods: methods{http.MethodPost: s.simulate}},

@@ -46,7 +46,7 @@ func (r *Registry) Deploy(ctx context.Context, ri RequestInfo, dep *model.OClass
 		if have != nil {
 			uid = have.UID
 		}
-		w, err := r.decideDeployment(snap, dep, uid)
+		w, err := r.decideDeployment(snap, dep, uid, false)
 		if err != nil {
 			return nil, err
 		}
@@ -79,8 +79,9 @@ type wish struct {
 }
 
 // decideDeployment makes the effective deployment, its plan and its units from
-// one snapshot. The guards name every row that the decision depends on.
-func (r *Registry) decideDeployment(snap *fsm.Snapshot, dep *model.OClassDeployment, uid string) (*wish, error) {
+// one snapshot. The guards name every row that the decision depends on. To rebalance is
+// to move it to something better, whatever its placement says.
+func (r *Registry) decideDeployment(snap *fsm.Snapshot, dep *model.OClassDeployment, uid string, rebalance bool) (*wish, error) {
 	pkg := snap.Package(dep.PackageName)
 	if pkg == nil {
 		return nil, errorf(NotFound, "Package not found: %s", dep.PackageName)
@@ -106,7 +107,7 @@ func (r *Registry) decideDeployment(snap *fsm.Snapshot, dep *model.OClassDeploym
 	if err := checkShards(doc.ODGM, 1); err != nil {
 		return nil, err
 	}
-	plan, err := planOn(snap, fleet, uid, doc, cls, r.now())
+	plan, err := planOn(snap, fleet, uid, doc, cls, rebalance, r.now())
 	if err != nil {
 		return nil, err
 	}
@@ -154,7 +155,7 @@ func (w *wish) command() (*decision, error) {
 }
 
 // planOn asks the scheduler where in the fleet the deployment is to run, now.
-func planOn(snap *fsm.Snapshot, fleet *scheduler.Fleet, uid string, doc *model.OClassDeployment, cls *model.OClass, now time.Time) (*scheduler.Plan, error) {
+func planOn(snap *fsm.Snapshot, fleet *scheduler.Fleet, uid string, doc *model.OClassDeployment, cls *model.OClass, rebalance bool, now time.Time) (*scheduler.Plan, error) {
 	placement, err := placementOf(snap, doc, now)
 	if err != nil {
 		return nil, err
@@ -177,6 +178,9 @@ func planOn(snap *fsm.Snapshot, fleet *scheduler.Fleet, uid string, doc *model.O
 		Near:               locationsOf(doc),
 		Shards:             shardsOf(uid, doc.ODGM),
 		Functions:          functions,
+	}
+	if rebalance {
+		spec.Stability = scheduler.Rebalance
 	}
 	p, err := fleet.Decide(spec, running(snap, uid))
 	var (

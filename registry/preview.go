@@ -63,11 +63,17 @@ func (r *Registry) Preview(snap *fsm.Snapshot, dep *model.OClassDeployment, pre 
 	if have != nil {
 		uid = have.UID
 	}
-	w, err := r.decideDeployment(snap, dep, uid)
+	w, err := r.decideDeployment(snap, dep, uid, false)
 	if err != nil {
 		return nil, err
 	}
-	out := &Preview{Key: dep.Key, Change: ChangeNone, Plan: w.plan, Units: map[string]*oaaspb.DeploymentUnit{}}
+	return w.preview(snap, have == nil), nil
+}
+
+// preview holds the wish against what is there.
+func (w *wish) preview(snap *fsm.Snapshot, created bool) *Preview {
+	uid, key := w.uid, w.doc.Key
+	out := &Preview{Key: key, Change: ChangeNone, Plan: w.plan, Units: map[string]*oaaspb.DeploymentUnit{}}
 	running := map[string]*pmpb.Unit{}
 	for _, u := range snap.UnitsByDeployment(uid) {
 		if !u.GetTombstone() {
@@ -84,7 +90,7 @@ func (r *Registry) Preview(snap *fsm.Snapshot, dep *model.OClassDeployment, pre 
 			delete(running, planned.GetEnv())
 		}
 		if change.Change != ChangeNone {
-			out.Units[planned.GetEnv()] = wouldSend(snap, planned, dep.Key, uid)
+			out.Units[planned.GetEnv()] = wouldSend(snap, planned, key, uid)
 		}
 		out.Envs = append(out.Envs, change)
 	}
@@ -95,12 +101,12 @@ func (r *Registry) Preview(snap *fsm.Snapshot, dep *model.OClassDeployment, pre 
 	slices.SortFunc(left, func(a, b EnvChange) int { return cmp.Compare(a.Env, b.Env) })
 	out.Envs = append(out.Envs, left...)
 	switch {
-	case have == nil:
+	case created:
 		out.Change = ChangeCreate
 	case slices.ContainsFunc(out.Envs, func(c EnvChange) bool { return c.Change != ChangeNone }):
 		out.Change = ChangeUpdate
 	}
-	return out, nil
+	return out
 }
 
 // wouldSend is a planned unit as the next commit would have it delivered.
@@ -286,7 +292,7 @@ func (r *Registry) simulate(snap *fsm.Snapshot, fleet *scheduler.Fleet, key stri
 		out.Err = errorf(InvalidArgument, "all environments that the deployment names are lost or drained")
 		return out, true
 	}
-	out.Plan, out.Err = planOn(snap, fleet, have.UID, doc, cls, r.now())
+	out.Plan, out.Err = planOn(snap, fleet, have.UID, doc, cls, false, r.now())
 	return out, true
 }
 

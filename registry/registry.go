@@ -160,8 +160,8 @@ func (r *Registry) Read(ctx context.Context, c Consistency) (*fsm.Snapshot, erro
 	return r.store.State().Snapshot(), nil
 }
 
-// decision is one attempt of an operation: the command to propose and the
-// outcome to report when it takes effect.
+// decision is one attempt of an operation: the command to propose, nil when there is
+// nothing to do, and the outcome to report when it takes effect.
 type decision struct {
 	cmd *pmpb.Command
 	// note says what the command does, for the audit log.
@@ -185,6 +185,9 @@ func (r *Registry) commit(ctx context.Context, ri RequestInfo, decide func(*fsm.
 		d, err := decide(snap)
 		if err != nil {
 			return nil, 0, err
+		}
+		if d.cmd == nil {
+			return d.outcome, snap.Index(), nil
 		}
 		d.cmd.RequestId, d.cmd.Principal = ri.RequestID, ri.Principal
 		if snap.FeatureLevel() >= fsm.NotesFrom {

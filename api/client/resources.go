@@ -134,6 +134,25 @@ func (c *Client) Preview(ctx context.Context, dep *model.OClassDeployment) (json
 	return out, c.do(ctx, http.MethodPost, path("deployments"), params("dry_run", "true"), dep, &out)
 }
 
+// Replan plans a deployment anew, from what was asked for and the environments as they
+// are now. To rebalance is to move it to something better where that is worth while.
+func (c *Client) Replan(ctx context.Context, key string, rebalance bool) (*Replanned, error) {
+	return write[Replanned](ctx, c, http.MethodPost, path("deployments", key)+"/replan", replanBody(rebalance))
+}
+
+// PreviewReplan tells what Replan would do, as Preview does.
+func (c *Client) PreviewReplan(ctx context.Context, key string, rebalance bool) (json.RawMessage, error) {
+	var out json.RawMessage
+	return out, c.do(ctx, http.MethodPost, path("deployments", key)+"/replan", params("dry_run", "true"), replanBody(rebalance), &out)
+}
+
+func replanBody(rebalance bool) json.RawMessage {
+	if rebalance {
+		return json.RawMessage(`{"rebalance":true}`)
+	}
+	return json.RawMessage(`{}`)
+}
+
 // Scenario is what could happen; see Simulate.
 type Scenario struct {
 	// Lose are selectors of the environments that are lost: region=NAME, zone=NAME,

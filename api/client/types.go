@@ -162,6 +162,20 @@ type EnvResources struct {
 	FreeMemoryBytes        *uint64 `json:"free_memory_bytes,omitempty"`
 }
 
+// Replanned is what a replan has changed.
+type Replanned struct {
+	// Change is none or update.
+	Change       string      `json:"change"`
+	Environments []EnvChange `json:"environments"`
+	Summary      string      `json:"summary"`
+}
+
+// EnvChange is what happens in one environment: none, create, update or remove.
+type EnvChange struct {
+	Env    string `json:"env"`
+	Change string `json:"change"`
+}
+
 // Availability is what is known of how often an environment is up.
 type Availability struct {
 	// Used is what plans calculate with, and Source where it comes from: declared,

@@ -125,7 +125,7 @@ out of time. Those of plan and simulate: 0 no change, 1 change, 2 error.`,
 	root.AddCommand(a.operatorCommands()...)
 	root.AddCommand(
 		a.applyCommand(), a.getCommand(), a.describeCommand(), a.deleteCommand(), a.rolloutCommand(), a.eventsCommand(),
-		a.planCommand(), a.explainCommand(), a.plansCommand(), a.simulateCommand(),
+		a.planCommand(), a.explainCommand(), a.plansCommand(), a.simulateCommand(), a.replanCommand(),
 		a.configCommand(), a.versionCommand(),
 	)
 	return root, started

@@ -132,32 +132,43 @@ func (a *app) plan(ctx context.Context, files []string, format string) (changed 
 		if err != nil {
 			return false, fmt.Errorf("%s: deployment %s: %w", d.at, d.doc.Key, err)
 		}
-		var got struct {
-			Key, Change  string
-			Environments []struct {
-				Env, Change string
-				Cluster     *clusterPreview
-			}
-			Plan planDocument
+		one, err := a.printPreview(raw, format)
+		if err != nil {
+			return false, fmt.Errorf("deployment %s: %w", d.doc.Key, err)
 		}
-		if err := json.Unmarshal(raw, &got); err != nil {
-			return false, fmt.Errorf("deployment %s: the answer cannot be read: %w", d.doc.Key, err)
-		}
-		changed = changed || got.Change != "none"
-		if format == "json" {
-			a.printf("%s\n", raw)
-			continue
-		}
-		a.printf("deployment/%s: %s\n", got.Key, got.Change)
-		signs := map[string]string{"create": "+", "update": "~", "remove": "-", "none": " "}
-		for _, e := range got.Environments {
-			a.printf("  %s %s\n", signs[e.Change], e.Env)
-			a.printCluster(e.Cluster, signs)
-		}
-		a.explainPlan(&got.Plan)
+		changed = changed || one
 	}
 	return changed, nil
 }
+
+// printPreview shows a dry run, and says whether it would change anything.
+func (a *app) printPreview(raw json.RawMessage, format string) (changed bool, err error) {
+	var got struct {
+		Key, Change  string
+		Environments []struct {
+			Env, Change string
+			Cluster     *clusterPreview
+		}
+		Plan planDocument
+	}
+	if err := json.Unmarshal(raw, &got); err != nil {
+		return false, fmt.Errorf("the answer cannot be read: %w", err)
+	}
+	if format == "json" {
+		a.printf("%s\n", raw)
+		return got.Change != "none", nil
+	}
+	a.printf("deployment/%s: %s\n", got.Key, got.Change)
+	for _, e := range got.Environments {
+		a.printf("  %s %s\n", changeSigns[e.Change], e.Env)
+		a.printCluster(e.Cluster)
+	}
+	a.explainPlan(&got.Plan)
+	return got.Change != "none", nil
+}
+
+// changeSigns stand before what changes.
+var changeSigns = map[string]string{"create": "+", "update": "~", "remove": "-", "delete": "-", "none": " "}
 
 // clusterPreview is what a cluster says of its share of a deployment.
 type clusterPreview struct {
@@ -166,16 +177,12 @@ type clusterPreview struct {
 	Warnings                         []string
 }
 
-func (a *app) printCluster(c *clusterPreview, signs map[string]string) {
+func (a *app) printCluster(c *clusterPreview) {
 	if c == nil {
 		return
 	}
 	for _, o := range c.Objects {
-		sign := signs[o.Change]
-		if o.Change == "delete" {
-			sign = signs["remove"]
-		}
-		a.printf("      %s %s/%s", sign, o.Kind, o.Name)
+		a.printf("      %s %s/%s", changeSigns[o.Change], o.Kind, o.Name)
 		if o.Reason != "" {
 			a.printf(": %s (%s)", o.Message, o.Reason)
 		}
