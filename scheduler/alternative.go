@@ -29,21 +29,9 @@ func (a *Alternative) worthwhile() bool {
 	return a.Saving >= leastSaving && a.Saving >= savingPerMoved*a.Disruption
 }
 
-// value is what a set costs: its prices, or its size without prices.
-func (o *selection) value(set []int) float64 {
-	if !o.q.priced {
-		return float64(len(set))
-	}
-	sum := 0.0
-	for _, i := range set {
-		sum += o.price(&o.fleet.clusters[i])
-	}
-	return sum
-}
-
 // alternative compares a set with the one that is kept; nil when it saves nothing.
 func (o *selection) alternative(kept, set []int) *Alternative {
-	have, want := o.value(kept), o.value(set)
+	have, want := o.value(o.q, kept), o.value(o.q, set)
 	if want >= have {
 		return nil
 	}

@@ -20,8 +20,11 @@ func explain(spec *Spec, mode Mode, picked *selection, p *Plan) Explanation {
 		Warnings:    warnings(spec, mode, picked, p),
 		Relaxations: relaxations(spec, mode, picked, p),
 	}
+	out.Binding = picked.binding
+	spare := picked.spare(mode)
 	for i := range picked.chosen {
 		c := explainChosen(mode, picked, i)
+		c.ReplaceWith = picked.replacement(i, spare)
 		out.Counts[c.Code]++
 		out.Candidates = append(out.Candidates, c)
 	}

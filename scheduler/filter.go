@@ -48,6 +48,7 @@ type pool struct {
 	choices     cache[question, *choice]
 	answers     cache[string, *choice]
 	relaxations cache[relaxed, []Relaxation]
+	bindings    cache[relaxed, []Binding]
 }
 
 // filtered is the outcome of the filter stage for one deployment.
@@ -137,7 +138,7 @@ func (f *Fleet) newPool(spec *Spec) (*pool, error) {
 		return nil, err
 	}
 	out := &pool{fleet: f, position: make([]int, len(f.clusters)), counts: map[Code]int{}}
-	out.choices.limit, out.answers.limit, out.relaxations.limit = maxChoices, maxAnswers, maxChoices
+	out.choices.limit, out.answers.limit, out.relaxations.limit, out.bindings.limit = maxChoices, maxAnswers, maxChoices, maxChoices
 	for i := range f.clusters {
 		one, wrong := filters.examine(i, false)
 		if len(wrong) > 0 {

@@ -88,6 +88,21 @@ type Explanation struct {
 	// Relaxations are single changes that would meet the target, when it is not
 	// met.
 	Relaxations []Relaxation `json:"relaxations"`
+	// Binding are the filters without one of which a better set would meet the target.
+	Binding []Binding `json:"binding,omitempty"`
+}
+
+// Binding is a reason for rejections that changes the plan.
+type Binding struct {
+	// Code is the reason.
+	Code Code `json:"code"`
+	// Clusters are rejected for it alone, and would be in the better set.
+	Clusters []string `json:"clusters"`
+	// Value of the better set: its cost for 30 days, or without prices its size. Instead
+	// is that of the best set without these clusters.
+	Value   float64 `json:"value"`
+	Instead float64 `json:"instead"`
+	Message string  `json:"message"`
 }
 
 // explained bounds the clusters that are explained though not selected.
@@ -133,9 +148,22 @@ type Candidate struct {
 	Assumed bool `json:"availability_assumed,omitempty"`
 	// Numbers behind the verdict; probabilities within 0..1.
 	Numbers map[string]float64 `json:"numbers,omitempty"`
+	// ReplaceWith is what would be the best in the place of a selected cluster; absent
+	// when there is nothing.
+	ReplaceWith *Replacement `json:"replace_with,omitempty"`
 	// Findings of the filters: for a rejected cluster everything that is wrong
 	// with it, not only the first; for others what the user should know.
 	Findings []Finding `json:"findings,omitempty"`
+}
+
+// Replacement is a cluster in the place of another one.
+type Replacement struct {
+	Cluster string `json:"cluster"`
+	// Achieved with it instead, and whether that meets the target.
+	Achieved  float64 `json:"achieved"`
+	TargetMet bool    `json:"target_met"`
+	// CostChange for 30 days; absent unless both prices are known.
+	CostChange *float64 `json:"cost_change,omitempty"`
 }
 
 // Finding is one observation about a cluster.

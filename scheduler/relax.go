@@ -1,6 +1,8 @@
 package scheduler
 
 import (
+	"cmp"
+	"fmt"
 	"slices"
 
 	"oaas.io/control-plane/scheduler/solver"
@@ -43,22 +45,16 @@ type relaxed struct {
 // that would be needed.
 func (p *pool) admissions(spec *Spec, q question) ([]Relaxation, error) {
 	return p.relaxations.get(relaxed{q, spec.limit(), spec.Strong}, func() ([]Relaxation, error) {
-		by := map[Code][]int{}
-		for i := range p.rejected {
-			c := &p.rejected[i]
-			if leaf, known := p.fleet.byName[c.Cluster]; known && len(c.Findings) == 1 {
-				by[c.Code] = append(by[c.Code], leaf)
-			}
-		}
+		by := p.rejectedByOne()
 		var out []Relaxation
 		for _, r := range relaxable {
-			names, err := p.admitted(spec, q, by[r.code])
+			found, err := p.admitted(spec, q, by[r.code])
 			if err != nil {
 				return nil, err
 			}
-			if len(names) > 0 {
+			if len(found.names) > 0 {
 				out = append(out, Relaxation{
-					Code: CodeAdmitClusters, Value: float64(len(names)), Message: r.what + list(names), Reason: r.code, Clusters: names,
+					Code: CodeAdmitClusters, Value: float64(len(found.names)), Message: r.what + list(found.names), Reason: r.code, Clusters: found.names,
 				})
 			}
 		}
@@ -66,32 +62,117 @@ func (p *pool) admissions(spec *Spec, q question) ([]Relaxation, error) {
 	})
 }
 
-// admitted names those of more clusters with which the target would be met; none when
-// it would not.
-func (p *pool) admitted(spec *Spec, q question, more []int) ([]string, error) {
-	if len(more) == 0 {
+// binding are the filters without one of which a better set than best would meet the
+// target: fewer clusters, or cheaper ones.
+func (p *pool) binding(spec *Spec, q question, best *choice) ([]Binding, error) {
+	if !best.met || !q.priced && len(best.set) <= q.low {
 		return nil, nil
+	}
+	return p.bindings.get(relaxed{q, spec.limit(), spec.Strong}, func() ([]Binding, error) {
+		have := p.value(q, best.set)
+		by := p.rejectedByOne()
+		var out []Binding
+		for _, r := range relaxable {
+			more := slices.DeleteFunc(by[r.code], func(i int) bool { return q.priced && p.fleet.clusters[i].Cost == nil })
+			found, err := p.admitted(spec, q, more)
+			if err != nil {
+				return nil, err
+			}
+			if len(found.names) == 0 || found.value >= have*(1-1e-9) {
+				continue
+			}
+			what := fmt.Sprintf("%.0f instead of %.0f environments would do", found.value, have)
+			if q.priced {
+				what = fmt.Sprintf("environments for %.4g instead of %.4g in 30 days would do", found.value, have)
+			}
+			out = append(out, Binding{
+				Code: r.code, Clusters: found.names, Value: found.value, Instead: have, Message: r.what + list(found.names) + ": " + what,
+			})
+		}
+		return out, nil
+	})
+}
+
+// value is what a set costs: its prices, or its size without prices.
+func (p *pool) value(q question, set []int) float64 {
+	if !q.priced {
+		return float64(len(set))
+	}
+	sum := 0.0
+	for _, i := range set {
+		sum += p.price(&p.fleet.clusters[i])
+	}
+	return sum
+}
+
+// mostAdmitted bounds the clusters of one reason that are tried, by each of the two
+// things that make one better: there may be very many.
+const mostAdmitted = 64
+
+// rejectedByOne gives the clusters that are rejected for a single reason, by that: the
+// most available and the cheapest ones of each.
+func (p *pool) rejectedByOne() map[Code][]int {
+	by := map[Code][]int{}
+	for i := range p.rejected {
+		c := &p.rejected[i]
+		if leaf, known := p.fleet.byName[c.Cluster]; known && len(c.Findings) == 1 {
+			by[c.Code] = append(by[c.Code], leaf)
+		}
+	}
+	for code, all := range by {
+		if len(all) <= mostAdmitted {
+			continue
+		}
+		cheapest := slices.Clone(all)
+		slices.SortStableFunc(cheapest, func(a, b int) int {
+			return cmp.Compare(p.price(&p.fleet.clusters[a]), p.price(&p.fleet.clusters[b]))
+		})
+		slices.SortStableFunc(all, func(a, b int) int { return cmp.Compare(p.fleet.up[b], p.fleet.up[a]) })
+		best := append(all[:mostAdmitted:mostAdmitted], cheapest[:mostAdmitted]...)
+		slices.Sort(best)
+		by[code] = slices.Compact(best)
+	}
+	return by
+}
+
+// admission is a set that would meet the target with more clusters: those of them that
+// it needs, and its value.
+type admission struct {
+	names []string
+	value float64
+}
+
+// admitted finds those of more clusters with which the target would be met; none when
+// it would not.
+func (p *pool) admitted(spec *Spec, q question, more []int) (admission, error) {
+	if len(more) == 0 {
+		return admission{}, nil
 	}
 	var candidates []solver.Candidate
 	// Of equal sets the one with the fewest of the others is wanted.
 	for i := range p.passed {
-		candidates = append(candidates, solver.Candidate{Leaf: p.passed[i].leaf, Current: true})
+		one := p.candidate(&p.passed[i], q)
+		one.Current = true
+		candidates = append(candidates, one)
 	}
 	for _, leaf := range more {
-		candidates = append(candidates, solver.Candidate{Leaf: leaf})
+		candidates = append(candidates, p.candidate(&feasible{leaf: leaf, cluster: &p.fleet.clusters[leaf]}, q))
 	}
 	problem := p.problem(spec.asked(len(candidates), q.priced), candidates)
 	problem.Budget = relaxationBudget
 	found, err := solver.Solve(problem)
 	if err != nil || !found.Met {
-		return nil, err
+		return admission{}, err
 	}
-	var names []string
+	var out admission
+	var set []int
 	for _, i := range found.Chosen {
+		set = append(set, candidates[i].Leaf)
 		if i >= len(p.passed) {
-			names = append(names, p.fleet.clusters[candidates[i].Leaf].Name)
+			out.names = append(out.names, p.fleet.clusters[candidates[i].Leaf].Name)
 		}
 	}
-	slices.Sort(names)
-	return names, nil
+	slices.Sort(out.names)
+	out.value = p.value(q, set)
+	return out, nil
 }

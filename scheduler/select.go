@@ -73,6 +73,8 @@ type selection struct {
 	// admissions are changes of the filters that would meet the target; only when it is
 	// not met.
 	admissions []Relaxation
+	// binding are the filters that stand in the way of a better set.
+	binding []Binding
 	// passedOver is the better set that was left in order not to move; nil when there
 	// is none.
 	passedOver *Alternative
@@ -90,7 +92,11 @@ func (r *ranking) choose(spec *Spec, s *scratch) (*selection, error) {
 	var best *choice
 	var err error
 	if len(r.passed) > 0 {
-		if best, err = r.best(spec.asked(len(r.passed), r.priced(spec.Prefer, nil))); err != nil {
+		q := spec.asked(len(r.passed), r.priced(spec.Prefer, nil))
+		if best, err = r.best(q); err != nil {
+			return nil, err
+		}
+		if out.binding, err = r.binding(spec, q, best); err != nil {
 			return nil, err
 		}
 		if len(best.set) == 0 && len(r.exempt) == 0 {
@@ -117,7 +123,7 @@ func (r *ranking) choose(spec *Spec, s *scratch) (*selection, error) {
 // weigh holds what runs against what would be chosen if it did not.
 func (o *selection) weigh(kept []int, best *choice, spec *Spec) (*selection, error) {
 	kept = o.permitted(kept, spec.Placement)
-	if o.held != "" || best == nil || !best.met || o.value(best.set) >= o.value(kept) {
+	if o.held != "" || best == nil || !best.met || o.value(o.q, best.set) >= o.value(o.q, kept) {
 		return o.settle(kept), nil
 	}
 	set, err := o.place(best)

@@ -71,6 +71,7 @@ type planDocument struct {
 		}
 		Warnings    []struct{ Code, Message string }
 		Relaxations []struct{ Code, Message string }
+		Binding     []struct{ Code, Message string }
 	}
 }
 
@@ -271,6 +272,9 @@ func (a *app) explainPlan(p *planDocument) {
 	}
 	for _, r := range p.Explanation.Relaxations {
 		a.printf("would do: %s (%s)\n", r.Message, r.Code)
+	}
+	for _, b := range p.Explanation.Binding {
+		a.printf("would help: %s (%s)\n", b.Message, b.Code)
 	}
 	for _, g := range p.Assignments {
 		var has []string

@@ -11,7 +11,7 @@ const (
 		`"explanation":{"counts":{"BestAvailability":1,"NotNeeded":30},"candidates":[` +
 		`{"cluster":"oaas-2","verdict":"selected","stage":"select","code":"BestAvailability","message":"oaas-2: number 1 by availability (99 %)"},` +
 		`{"cluster":"oaas-3","verdict":"feasible","stage":"select","code":"NotNeeded","message":"oaas-3: could be used (99 %), but 1 already meets the target"}],` +
-		`"warnings":[{"stage":"select","code":"DomainsAssumed","message":"shared outages are assumed"}],"relaxations":[{"code":"LowerTarget","value":0.9,"message":"ask for at most 90 %"}]},` +
+		`"warnings":[{"stage":"select","code":"DomainsAssumed","message":"shared outages are assumed"}],"relaxations":[{"code":"LowerTarget","value":0.9,"message":"ask for at most 90 %"}],"binding":[{"code":"Cordoned","clusters":["oaas-4"],"value":10,"instead":30,"message":"uncordon oaas-4: environments for 10 instead of 30 in 30 days would do"}]},` +
 		`"summary":"oaas-2: available 99 % of the time (7.2 h down in 30 days), meets the target of 99 %"}`
 	oneDeployment = "key: shop.Cart\npackage_name: shop\nclass_key: Cart\n"
 )
