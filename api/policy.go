@@ -30,6 +30,8 @@ type ClusterPolicy struct {
 	MaxUnits uint64 `json:"max_units,omitempty"`
 	// MaxUnitsPerPackage bounds those of any one package; 0 means no limit.
 	MaxUnitsPerPackage uint64 `json:"max_units_per_package,omitempty"`
+	// LatencyMS is the round trip to other environments or to regions, by name.
+	LatencyMS map[string]float64 `json:"latency_ms,omitempty"`
 }
 
 // Taint keeps deployments that do not tolerate it away from an environment.
@@ -54,6 +56,7 @@ func tellPolicy(p *pmpb.ClusterPolicy) *ClusterPolicy {
 		Labels: p.GetLabels(), Region: p.Region, Zone: p.Zone, Provider: p.GetProvider(),
 		Cordoned: p.GetCordoned(), CordonReason: p.GetCordonReason(),
 		Cost: p.Cost, Availability: p.Availability, MaxUnits: p.GetMaxUnits(), MaxUnitsPerPackage: p.GetMaxUnitsPerPackage(),
+		LatencyMS: p.GetLatencyMs(),
 	}
 	for _, t := range p.GetTaints() {
 		effect := effectNoSelect
@@ -72,6 +75,7 @@ func (p *ClusterPolicy) record() *pmpb.ClusterPolicy {
 		Labels: p.Labels, Region: p.Region, Zone: p.Zone, Provider: p.Provider,
 		Cordoned: p.Cordoned, CordonReason: p.CordonReason,
 		Cost: p.Cost, Availability: p.Availability, MaxUnits: p.MaxUnits, MaxUnitsPerPackage: p.MaxUnitsPerPackage,
+		LatencyMs: p.LatencyMS,
 	}
 	effects := map[string]pmpb.Taint_Effect{
 		effectNoSelect: pmpb.Taint_EFFECT_NO_SELECT, effectPreferNoSelect: pmpb.Taint_EFFECT_PREFER_NO_SELECT,

@@ -25,6 +25,9 @@ type Placement struct {
 	// MaxCost is the most that one environment may cost for 30 days, in the unit of
 	// the fleet; nil means no limit.
 	MaxCost *float64
+	// MaxLatencyMS is the longest round trip between any two environments, in
+	// milliseconds; nil means no limit.
+	MaxLatencyMS *float64
 	// Prefer is empty for the cheapest set where all prices are known, and the
 	// smallest one else.
 	Prefer     PlacementPreference

@@ -23,6 +23,7 @@ var placementTable = object(
 	nul("anti_affinity", antiAffinityTable, func(p *Placement) **AntiAffinity { return &p.AntiAffinity }).omit(),
 	def("divide", list(dividedTable), func(p *Placement) *[]FunctionPods { return &p.Divide }).omit(),
 	nul("max_cost", fraction, func(p *Placement) **float64 { return &p.MaxCost }).omit(),
+	nul("max_latency_ms", fraction, func(p *Placement) **float64 { return &p.MaxLatencyMS }).omit(),
 	def("prefer", preference, func(p *Placement) *PlacementPreference { return &p.Prefer }).omit(),
 	def("stability", stability, func(p *Placement) *PlacementStability { return &p.Stability }),
 	nul("disruption", disruptionTable, func(p *Placement) **DisruptionLimit { return &p.Disruption }).omit(),

@@ -41,7 +41,7 @@ func TestPlacementExample(t *testing.T) {
 		`"requires":{"capabilities":["odgm"],"architecture":"arm64","template":"k8s_deployment"},` +
 		`"resources":{"cpu_millis":1500,"memory_bytes":2147483648},` +
 		`"spread":[{"topology":"region","max_per_domain":2,"min_domains":2},{"topology":"example.com/rack","max_per_domain":1}],` +
-		`"anti_affinity":{"deployments":["shop.Order"],"topology":"zone"},"divide":[{"function":"Cart.add","pods":12,"survive":1},{"function":"Cart.sum","pods":3}],"max_cost":250.0,"prefer":"cheapest","stability":"rebalance",` +
+		`"anti_affinity":{"deployments":["shop.Order"],"topology":"zone"},"divide":[{"function":"Cart.add","pods":12,"survive":1},{"function":"Cart.sum","pods":3}],"max_cost":250.0,"max_latency_ms":30.0,"prefer":"cheapest","stability":"rebalance",` +
 		`"disruption":{"max_moves":1},"windows":[{"days":["sat","sun"],"start":"02:00","duration":"4h","zone":"Europe/Berlin"}]},` +
 		`"functions":[],"condition":"PENDING"}`
 	if diff := cmp.Diff(want, string(got)); diff != "" {
@@ -188,6 +188,7 @@ func TestValidatePlacement(t *testing.T) {
 			`placement.anti_affinity.topology: must be cluster, region, zone, provider or the key of a label, got "rack row"`}},
 		{"apart from nobody", "", `"anti_affinity":{"deployments":[]}`, []string{
 			"placement.anti_affinity.deployments: must not be empty; name deployments or leave anti_affinity out"}},
+		{"latency", "", `"max_latency_ms":-1`, []string{"placement.max_latency_ms: must be a finite number of at least 0, got -1; leave it out for no limit"}},
 		{"cost", "", `"max_cost":-1`, []string{"placement.max_cost: must be a finite number of at least 0, got -1; leave it out for no limit"}},
 		{"windows", "", `"windows":[{"days":["mon","mon"],"start":"24:00","duration":"168h1s","zone":""},{"start":"2:30","duration":"4","zone":"UTC"}]`, []string{
 			`placement.windows[0].days[1]: day "mon" is already at placement.windows[0].days[0]; rename or remove one`,

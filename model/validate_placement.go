@@ -66,6 +66,9 @@ func (c *checker) placement(d *OClassDeployment) {
 	if p.MaxCost != nil && !(*p.MaxCost >= 0 && !math.IsInf(*p.MaxCost, 0)) {
 		c.add("placement.max_cost", "must be a finite number of at least 0, got %v; leave it out for no limit", *p.MaxCost)
 	}
+	if p.MaxLatencyMS != nil && !(*p.MaxLatencyMS >= 0 && !math.IsInf(*p.MaxLatencyMS, 0)) {
+		c.add("placement.max_latency_ms", "must be a finite number of at least 0, got %v; leave it out for no limit", *p.MaxLatencyMS)
+	}
 	c.windows("placement.windows", p.Windows)
 }
 

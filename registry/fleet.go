@@ -75,6 +75,7 @@ func view(c *pmpb.Cluster, known Availability) scheduler.Cluster {
 		ReadyNodes:   int(c.GetReadyNodes()),
 		Cordoned:     p.GetCordoned(),
 		CordonReason: p.GetCordonReason(),
+		Latency:      p.GetLatencyMs(),
 		MaxUnits:     int(min(p.GetMaxUnits(), maxUnitsOfAll)),
 
 		MaxUnitsPerPackage: int(min(p.GetMaxUnitsPerPackage(), maxUnitsOfAll)),

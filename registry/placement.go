@@ -24,7 +24,7 @@ func placementOf(snap *fsm.Snapshot, doc *model.OClassDeployment, now time.Time)
 	}
 	out := &scheduler.Placement{
 		Allow: p.Allow, Deny: p.Deny, MatchLabels: p.MatchLabels, Selector: p.Selector, Expression: p.Expression,
-		MaxCost: p.MaxCost, Apart: apartOf(snap, p.AntiAffinity),
+		MaxCost: p.MaxCost, MaxLatency: p.MaxLatencyMS, Apart: apartOf(snap, p.AntiAffinity),
 	}
 	for _, t := range p.Tolerations {
 		out.Tolerations = append(out.Tolerations, scheduler.Toleration{Key: t.Key, Value: t.Value, Exists: t.Operator == model.TolerationExists})

@@ -31,7 +31,7 @@ func TestPlacementIsTranslated(t *testing.T) {
 		Selector: "!legacy,generation in (g7,g8)", Expression: "cluster.availability >= 0.99 && cluster.node_count >= 3",
 		Tolerations:  []scheduler.Toleration{{Key: "dedicated", Value: "shop"}, {Key: "spot", Exists: true}},
 		Capabilities: []string{"odgm", "knative"}, Architecture: "arm64", Need: scheduler.Need{Millicores: 1500, Bytes: 2 << 30},
-		MaxCost: ref(250.0), Spread: []scheduler.Spread{{Topology: "region", Max: 2, Least: 2}, {Topology: "example.com/rack", Max: 1}}, MaxMoves: 1,
+		MaxCost: ref(250.0), MaxLatency: ref(30.0), Spread: []scheduler.Spread{{Topology: "region", Max: 2, Least: 2}, {Topology: "example.com/rack", Max: 1}}, MaxMoves: 1,
 	}
 	// Saturday, 02:30 in Berlin, and two hours earlier.
 	open := time.Date(2026, 1, 3, 1, 30, 0, 0, time.UTC)

@@ -19,8 +19,11 @@ import (
 const (
 	maxPolicyLabels = 256
 	maxPolicyTaints = 64
-	maxPolicyText   = 1024
-	maxUnitsOfAll   = math.MaxInt32
+	// maxPolicyLatencies bounds what one environment says of others.
+	maxPolicyLatencies = 1024
+	maxLatencyMS       = 3_600_000
+	maxPolicyText      = 1024
+	maxUnitsOfAll      = math.MaxInt32
 )
 
 // PutClusterPolicy replaces what operators say about a cluster. A precondition is held
@@ -102,11 +105,21 @@ func checkPolicy(p *pmpb.ClusterPolicy) error {
 			return errorf(Unprocessable, "%s: has %d bytes, at most %d are allowed", text.field, len(text.value), maxPolicyText)
 		}
 	}
+	for _, name := range slices.Sorted(maps.Keys(p.GetLatencyMs())) {
+		switch ms := p.GetLatencyMs()[name]; {
+		case name == "" || len(name) > maxPolicyText:
+			return errorf(Unprocessable, "latency_ms: names have 1 to %d bytes, one has %d", maxPolicyText, len(name))
+		case !(ms >= 0 && ms <= maxLatencyMS):
+			return errorf(Unprocessable, "latency_ms: %v to %s is not within 0..%d", ms, name, maxLatencyMS)
+		}
+	}
 	switch {
 	case p.Availability != nil && !availability.Valid(p.GetAvailability()):
 		return errorf(Unprocessable, "availability: %v is not within 0..1", p.GetAvailability())
 	case p.Cost != nil && !(p.GetCost() >= 0 && p.GetCost() <= 1e15):
 		return errorf(Unprocessable, "cost: %v is not within 0..1e15", p.GetCost())
+	case len(p.GetLatencyMs()) > maxPolicyLatencies:
+		return errorf(Unprocessable, "latency_ms: there are %d, at most %d are allowed", len(p.GetLatencyMs()), maxPolicyLatencies)
 	case p.GetMaxUnits() > maxUnitsOfAll:
 		return errorf(Unprocessable, "max_units: %d is more than %d", p.GetMaxUnits(), maxUnitsOfAll)
 	case p.GetMaxUnitsPerPackage() > maxUnitsOfAll:

@@ -28,11 +28,13 @@ func TestPoliciesAreChecked(t *testing.T) {
 			{Labels: map[string]string{"UP.example/a": "x"}}, {Labels: map[string]string{strings.Repeat("a", 64): "x"}}},
 		"taints": {{Taints: []*pmpb.Taint{taint("a", "", 0)}}, {Taints: []*pmpb.Taint{taint("", "", 1)}}, {Taints: []*pmpb.Taint{taint("a", "x y", 1)}},
 			{Taints: []*pmpb.Taint{taint("a", "", 1), taint("a", "b", 1)}}, {Taints: make([]*pmpb.Taint, maxPolicyTaints+1)}},
-		"availability":  {{Availability: ref(math.NaN())}, {Availability: ref(-0.1)}, {Availability: ref(1.1)}},
-		"cost":          {{Cost: ref(math.NaN())}, {Cost: ref(-1.0)}, {Cost: ref(math.Inf(1))}},
-		"max_units":     {{MaxUnits: math.MaxUint64}},
-		"cordon_reason": {{CordonReason: "because"}, {Cordoned: true, CordonReason: strings.Repeat("x", maxPolicyText+1)}},
-		"zone":          {{Zone: ref(strings.Repeat("x", maxPolicyText+1))}},
+		"availability":          {{Availability: ref(math.NaN())}, {Availability: ref(-0.1)}, {Availability: ref(1.1)}},
+		"cost":                  {{Cost: ref(math.NaN())}, {Cost: ref(-1.0)}, {Cost: ref(math.Inf(1))}},
+		"max_units":             {{MaxUnits: math.MaxUint64}},
+		"max_units_per_package": {{MaxUnitsPerPackage: math.MaxUint64}},
+		"latency_ms":            {{LatencyMs: map[string]float64{"us": -1}}, {LatencyMs: map[string]float64{"us": math.NaN()}}, {LatencyMs: map[string]float64{"": 1}}},
+		"cordon_reason":         {{CordonReason: "because"}, {Cordoned: true, CordonReason: strings.Repeat("x", maxPolicyText+1)}},
+		"zone":                  {{Zone: ref(strings.Repeat("x", maxPolicyText+1))}},
 	} {
 		for _, p := range policies {
 			err := checkPolicy(p)

@@ -121,6 +121,9 @@ const (
 	// CodeDegradedOnTheWay: between what runs and what is planned the availability is
 	// lower than before, and than the target.
 	CodeDegradedOnTheWay Code = "DegradedOnTheWay"
+	// CodeTooFar: clusters that the user named are farther apart than the placement
+	// permits.
+	CodeTooFar Code = "TooFar"
 	// CodeVotersDiffer: the shards have another number of replicas than there are
 	// clusters, which is what the availability is about then.
 	CodeVotersDiffer Code = "VotersDiffer"

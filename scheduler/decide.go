@@ -98,6 +98,9 @@ func assign(spec *Spec, mode Mode, current []string, picked *selection) (*Plan, 
 	for i := range picked.chosen {
 		p.Clusters = append(p.Clusters, picked.chosen[i].cluster.Name)
 	}
+	if ms, known := picked.fleet.farthest(leaves(picked.chosen)); known && picked.fleet.measuresLatency {
+		p.LatencyMS = &ms
+	}
 	var err error
 	if p.Assignments, p.Voters, err = picked.assignments(spec); err != nil {
 		return nil, err

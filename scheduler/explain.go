@@ -257,6 +257,11 @@ func warnings(spec *Spec, mode Mode, picked *selection, p *Plan) []Warning {
 		out = append(out, Warning{StageSelect, CodeDomainsAssumed, "nobody has measured how often environments fail together: " +
 			percent(shares.Zone) + " of the outages of a zone and " + percent(shares.Region) + " of those of a region are assumed to be common"})
 	}
+	if p := spec.Placement; mode == Explicit && p != nil && p.MaxLatency != nil {
+		if text := picked.tooFar(*p.MaxLatency); text != "" {
+			out = append(out, Warning{StageSelect, CodeTooFar, text})
+		}
+	}
 	if picked.unproven {
 		out = append(out, Warning{StageSelect, CodeSearchEnded, "the search for a better set was given up"})
 	}

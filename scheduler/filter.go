@@ -41,6 +41,9 @@ type pool struct {
 	dearest float64
 	// spreads are how a set has to be spread, by clusters of the fleet.
 	spreads []spreading
+	// nearness is how near each other the clusters of a set have to be; nil when it does
+	// not matter.
+	nearness *nearness
 	// discouraged is the number of clusters that passed, but of which their operators
 	// say that others are better.
 	discouraged int
@@ -169,7 +172,7 @@ func (f *Fleet) newPool(spec *Spec) (*pool, error) {
 			out.discouraged++
 		}
 	}
-	out.spreads = f.spreadsOf(spec.Placement)
+	out.spreads, out.nearness = f.spreadsOf(spec.Placement), f.nearnessOf(spec.Placement)
 	return out, nil
 }
 

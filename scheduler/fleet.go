@@ -31,6 +31,8 @@ type Fleet struct {
 	// placed is false when no cluster says where it is: then nothing tells which of
 	// them could fail together, and they are taken for independent.
 	placed bool
+	// measuresLatency says that a cluster tells how far others are.
+	measuresLatency bool
 	// quotas says that a cluster limits the units of packages, so that it matters of which
 	// one a deployment is.
 	quotas bool
@@ -63,12 +65,18 @@ func Prepare(clusters []Cluster, domains map[string]float64) (*Fleet, error) {
 		if cost := c.Cost; cost != nil && !(*cost >= 0 && *cost <= math.MaxFloat64) {
 			return nil, &InvalidInputError{Field: "clusters", Problem: fmt.Sprintf("%s: %v is no price", c.Name, *cost)}
 		}
+		for name, ms := range c.Latency {
+			if !(ms >= 0 && ms <= math.MaxFloat64) {
+				return nil, &InvalidInputError{Field: "clusters", Problem: fmt.Sprintf("%s: %v is no latency to %s", c.Name, ms, clip(name))}
+			}
+		}
 		p, assumed := AssumedAvailability, true
 		if a := c.Availability; a != nil && availability.Valid(*a) {
 			p, assumed = *a, false
 		}
 		f.up, f.assumed = append(f.up, p), append(f.assumed, assumed)
 		f.seeds = append(f.seeds, seed(c.Name))
+		f.measuresLatency = f.measuresLatency || len(c.Latency) > 0
 		f.quotas = f.quotas || c.MaxUnitsPerPackage > 0
 		f.placed = f.placed || c.Region != "" || c.Zone != ""
 		places[i] = availability.Place{Name: c.Name, Up: p, Region: c.Region, Zone: c.Zone}

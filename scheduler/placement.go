@@ -32,6 +32,9 @@ type Placement struct {
 	// MaxCost is the most that one cluster may cost for 30 days; nil means no limit.
 	MaxCost *float64
 
+	// MaxLatency is the longest round trip between any two clusters, in milliseconds; nil
+	// means no limit.
+	MaxLatency *float64
 	// Spread has different topologies.
 	Spread []Spread
 	// Apart is nil when it may run beside any other.
@@ -131,6 +134,9 @@ func (p *Placement) wellFormed() error {
 	if p.MaxCost != nil && !(*p.MaxCost >= 0 && *p.MaxCost <= math.MaxFloat64) {
 		return misplaced("max_cost", "%v is no price", *p.MaxCost)
 	}
+	if p.MaxLatency != nil && !(*p.MaxLatency >= 0 && *p.MaxLatency <= math.MaxFloat64) {
+		return misplaced("max_latency_ms", "%v is no time", *p.MaxLatency)
+	}
 	if p.MaxMoves < 0 {
 		return misplaced("disruption.max_moves", "%d is negative", p.MaxMoves)
 	}
@@ -178,6 +184,9 @@ func (p *Placement) filterKey() string {
 	fmt.Fprintf(&b, "%d,%d", p.Need.Millicores, p.Need.Bytes)
 	if p.MaxCost != nil {
 		fmt.Fprintf(&b, ",%x", math.Float64bits(*p.MaxCost))
+	}
+	if p.MaxLatency != nil {
+		fmt.Fprintf(&b, "|%x", math.Float64bits(*p.MaxLatency))
 	}
 	return b.String()
 }

@@ -37,6 +37,9 @@ type Plan struct {
 	Steps []Step `json:"steps,omitempty"`
 	// Cost for 30 days; absent unless the prices of all clusters are known.
 	Cost *float64 `json:"cost,omitempty"`
+	// LatencyMS is the longest round trip between two of the clusters, in milliseconds;
+	// absent unless all are known.
+	LatencyMS *float64 `json:"latency_ms,omitempty"`
 	// Alternative is what would be better if the deployment did not run already.
 	Alternative *Alternative `json:"alternative,omitempty"`
 	Explanation Explanation  `json:"explanation"`

@@ -158,15 +158,13 @@ func (p *pool) admitted(spec *Spec, q question, more []int) (admission, error) {
 	for _, leaf := range more {
 		candidates = append(candidates, p.candidate(&feasible{leaf: leaf, cluster: &p.fleet.clusters[leaf]}, q))
 	}
-	problem := p.problem(spec.asked(len(candidates), q.priced), candidates)
-	problem.Budget = relaxationBudget
-	found, err := solver.Solve(problem)
-	if err != nil || !found.Met {
+	found, err := p.askWithin(spec.asked(len(candidates), q.priced), candidates, relaxationBudget)
+	if err != nil || !found.met {
 		return admission{}, err
 	}
 	var out admission
 	var set []int
-	for _, i := range found.Chosen {
+	for _, i := range found.set {
 		set = append(set, candidates[i].Leaf)
 		if i >= len(p.passed) {
 			out.names = append(out.names, p.fleet.clusters[candidates[i].Leaf].Name)

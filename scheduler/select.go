@@ -170,6 +170,7 @@ func (o *selection) place(best *choice) ([]int, error) {
 	o.spared = best != nil && best.spared
 	if len(o.exempt) == 0 && best.met && !o.q.priced {
 		if set := o.repair(len(best.set)); set != nil {
+			o.unproven = !best.proven
 			return set, nil
 		}
 	}
@@ -232,7 +233,7 @@ func (o *selection) repair(n int) []int {
 				return set
 			}
 		}
-		if o.fleet.placed || len(o.spreads) > 0 {
+		if o.fleet.placed || len(o.spreads) > 0 || o.nearness != nil {
 			// The best by themselves may be the worst together.
 			return nil
 		}
@@ -345,11 +346,30 @@ func (p *pool) problem(q question, candidates []solver.Candidate) solver.Problem
 
 // ask solves a problem; the set has indexes of candidates.
 func (p *pool) ask(q question, candidates []solver.Candidate) (*choice, error) {
-	found, err := solver.Solve(p.problem(q, candidates))
-	if err != nil {
-		return nil, fmt.Errorf("scheduler: %w", err)
+	return p.askWithin(q, candidates, 0)
+}
+
+// askWithin is ask with a bound of what is tried; 0 is the solver's own.
+func (p *pool) askWithin(q question, candidates []solver.Candidate, budget int) (*choice, error) {
+	ask := func(q question, candidates []solver.Candidate) (*choice, error) {
+		problem := p.problem(q, candidates)
+		problem.Budget = budget
+		found, err := solver.Solve(problem)
+		if err != nil {
+			return nil, fmt.Errorf("scheduler: %w", err)
+		}
+		return &choice{set: found.Chosen, met: found.Met, proven: found.Proven, loss: found.Loss}, nil
 	}
-	return &choice{set: found.Chosen, met: found.Met, proven: found.Proven, loss: found.Loss}, nil
+	if p.nearness == nil {
+		return ask(q, candidates)
+	}
+	found, err := p.nearness.best(q, candidates, ask)
+	if err == nil && len(found.set) == 0 && q.low > 1 {
+		// Where not even that many are near each other, fewer have to do.
+		q.low = 1
+		return p.nearness.best(q, candidates, ask)
+	}
+	return found, err
 }
 
 // solve finds the best set of some clusters, of equal ones those that keep most. In
@@ -422,8 +442,11 @@ func (f *filtered) alike(k int) []int {
 	return out
 }
 
-// samePart says whether two clusters are the same to all spreads.
+// samePart says whether two clusters are the same to all rules for sets.
 func (p *pool) samePart(a, b int) bool {
+	if p.nearness != nil && p.nearness.class[a] != p.nearness.class[b] {
+		return false
+	}
 	return !slices.ContainsFunc(p.spreads, func(s spreading) bool { return s.part[a] != s.part[b] })
 }
 

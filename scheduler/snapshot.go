@@ -67,6 +67,8 @@ type Cluster struct {
 	CordonReason string
 	// Draining clusters are to be left by what runs there.
 	Draining bool
+	// Latency is the round trip in milliseconds to other clusters or to regions, by name.
+	Latency map[string]float64
 	// Cost for 30 days, in the unit of the fleet; nil when nobody said.
 	Cost *float64
 	// Units that it has been given, of all deployments, and the most that it may

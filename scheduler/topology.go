@@ -125,8 +125,15 @@ func (s *spreading) admits(set []int, next, n int) bool {
 	return (s.Max == 0 || s.part[next] < 0 || same <= s.Max) && len(domains)+n-len(set)-1 >= s.Least
 }
 
-// admits says whether the spreads let a cluster into a set of n.
+// admits says whether the rules for sets let a cluster into a set of n.
 func (p *pool) admits(set []int, next, n int) bool {
+	if p.nearness != nil {
+		for _, i := range set {
+			if !p.nearness.together(i, next) {
+				return false
+			}
+		}
+	}
 	for k := range p.spreads {
 		if !p.spreads[k].admits(set, next, n) {
 			return false
@@ -160,6 +167,10 @@ func (f *filtered) impossible(most int) *UnsatisfiableError {
 		case most < s.Least:
 			return &UnsatisfiableError{Constraint: field, Problem: fmt.Sprintf("min_domains is %d, and at most %d environments may be chosen", s.Least, most)}
 		}
+	}
+	if near := f.nearness; near != nil && len(f.spreads) == 0 {
+		return &UnsatisfiableError{Constraint: "placement.max_latency_ms", Problem: fmt.Sprintf(
+			"no set of the %d usable environments is within %s ms of each other", f.usable(), price(near.limit))}
 	}
 	names := make([]string, 0, len(f.spreads))
 	for k := range f.spreads {

@@ -20,6 +20,8 @@ type ClusterPolicy struct {
 	MaxUnits     uint64            `json:"max_units,omitempty"`
 
 	MaxUnitsPerPackage uint64 `json:"max_units_per_package,omitempty"`
+	// LatencyMS is the round trip to other environments or to regions, by name.
+	LatencyMS map[string]float64 `json:"latency_ms,omitempty"`
 }
 
 // Taint keeps deployments that do not tolerate it away from an environment. Effect is

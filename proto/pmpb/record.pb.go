@@ -1442,8 +1442,10 @@ type ClusterPolicy struct {
 	MaxUnits uint64 `protobuf:"varint,10,opt,name=max_units,json=maxUnits,proto3" json:"max_units,omitempty"`
 	// Most units of any one package. 0: no limit.
 	MaxUnitsPerPackage uint64 `protobuf:"varint,11,opt,name=max_units_per_package,json=maxUnitsPerPackage,proto3" json:"max_units_per_package,omitempty"`
-	unknownFields      protoimpl.UnknownFields
-	sizeCache          protoimpl.SizeCache
+	// Round trip in milliseconds to other clusters or to regions, by name.
+	LatencyMs     map[string]float64 `protobuf:"bytes,12,rep,name=latency_ms,json=latencyMs,proto3" json:"latency_ms,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"fixed64,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ClusterPolicy) Reset() {
@@ -1551,6 +1553,13 @@ func (x *ClusterPolicy) GetMaxUnitsPerPackage() uint64 {
 		return x.MaxUnitsPerPackage
 	}
 	return 0
+}
+
+func (x *ClusterPolicy) GetLatencyMs() map[string]float64 {
+	if x != nil {
+		return x.LatencyMs
+	}
+	return nil
 }
 
 // Taint keeps units that do not tolerate it away from a cluster.
@@ -2736,7 +2745,7 @@ const file_oaas_pm_v1_record_proto_rawDesc = "" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\x0f\n" +
-	"\r_availability\"\x87\x04\n" +
+	"\r_availability\"\x8e\x05\n" +
 	"\rClusterPolicy\x12=\n" +
 	"\x06labels\x18\x01 \x03(\v2%.oaas.pm.v1.ClusterPolicy.LabelsEntryR\x06labels\x12\x1b\n" +
 	"\x06region\x18\x02 \x01(\tH\x00R\x06region\x88\x01\x01\x12\x17\n" +
@@ -2749,10 +2758,15 @@ const file_oaas_pm_v1_record_proto_rawDesc = "" +
 	"\favailability\x18\t \x01(\x01H\x03R\favailability\x88\x01\x01\x12\x1b\n" +
 	"\tmax_units\x18\n" +
 	" \x01(\x04R\bmaxUnits\x121\n" +
-	"\x15max_units_per_package\x18\v \x01(\x04R\x12maxUnitsPerPackage\x1a9\n" +
+	"\x15max_units_per_package\x18\v \x01(\x04R\x12maxUnitsPerPackage\x12G\n" +
+	"\n" +
+	"latency_ms\x18\f \x03(\v2(.oaas.pm.v1.ClusterPolicy.LatencyMsEntryR\tlatencyMs\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\t\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a<\n" +
+	"\x0eLatencyMsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x01R\x05value:\x028\x01B\t\n" +
 	"\a_regionB\a\n" +
 	"\x05_zoneB\a\n" +
 	"\x05_costB\x0f\n" +
@@ -2883,7 +2897,7 @@ func file_oaas_pm_v1_record_proto_rawDescGZIP() []byte {
 }
 
 var file_oaas_pm_v1_record_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_oaas_pm_v1_record_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
+var file_oaas_pm_v1_record_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_oaas_pm_v1_record_proto_goTypes = []any{
 	(ClusterSource)(0),                 // 0: oaas.pm.v1.ClusterSource
 	(ClusterHealth)(0),                 // 1: oaas.pm.v1.ClusterHealth
@@ -2914,9 +2928,10 @@ var file_oaas_pm_v1_record_proto_goTypes = []any{
 	(*AuditEntry)(nil),                 // 26: oaas.pm.v1.AuditEntry
 	nil,                                // 27: oaas.pm.v1.Cluster.LabelsEntry
 	nil,                                // 28: oaas.pm.v1.ClusterPolicy.LabelsEntry
-	(*timestamppb.Timestamp)(nil),      // 29: google.protobuf.Timestamp
-	(*oaaspb.ClassRuntimeSummary)(nil), // 30: oaas.runtime.ClassRuntimeSummary
-	(*durationpb.Duration)(nil),        // 31: google.protobuf.Duration
+	nil,                                // 29: oaas.pm.v1.ClusterPolicy.LatencyMsEntry
+	(*timestamppb.Timestamp)(nil),      // 30: google.protobuf.Timestamp
+	(*oaaspb.ClassRuntimeSummary)(nil), // 31: oaas.runtime.ClassRuntimeSummary
+	(*durationpb.Duration)(nil),        // 32: google.protobuf.Duration
 }
 var file_oaas_pm_v1_record_proto_depIdxs = []int32{
 	5,  // 0: oaas.pm.v1.SnapshotRecord.meta:type_name -> oaas.pm.v1.Meta
@@ -2933,45 +2948,46 @@ var file_oaas_pm_v1_record_proto_depIdxs = []int32{
 	24, // 11: oaas.pm.v1.SnapshotRecord.staged_piece:type_name -> oaas.pm.v1.StagedPiece
 	26, // 12: oaas.pm.v1.SnapshotRecord.audit_entry:type_name -> oaas.pm.v1.AuditEntry
 	8,  // 13: oaas.pm.v1.SnapshotRecord.past_plan:type_name -> oaas.pm.v1.Plan
-	29, // 14: oaas.pm.v1.Meta.time:type_name -> google.protobuf.Timestamp
-	29, // 15: oaas.pm.v1.Unit.created_at:type_name -> google.protobuf.Timestamp
+	30, // 14: oaas.pm.v1.Meta.time:type_name -> google.protobuf.Timestamp
+	30, // 15: oaas.pm.v1.Unit.created_at:type_name -> google.protobuf.Timestamp
 	10, // 16: oaas.pm.v1.Unit.ack:type_name -> oaas.pm.v1.Ack
-	30, // 17: oaas.pm.v1.Unit.runtime:type_name -> oaas.runtime.ClassRuntimeSummary
+	31, // 17: oaas.pm.v1.Unit.runtime:type_name -> oaas.runtime.ClassRuntimeSummary
 	11, // 18: oaas.pm.v1.Unit.waiting:type_name -> oaas.pm.v1.Waiting
-	29, // 19: oaas.pm.v1.Ack.time:type_name -> google.protobuf.Timestamp
-	29, // 20: oaas.pm.v1.Waiting.since:type_name -> google.protobuf.Timestamp
+	30, // 19: oaas.pm.v1.Ack.time:type_name -> google.protobuf.Timestamp
+	30, // 20: oaas.pm.v1.Waiting.since:type_name -> google.protobuf.Timestamp
 	0,  // 21: oaas.pm.v1.Cluster.source:type_name -> oaas.pm.v1.ClusterSource
 	27, // 22: oaas.pm.v1.Cluster.labels:type_name -> oaas.pm.v1.Cluster.LabelsEntry
 	1,  // 23: oaas.pm.v1.Cluster.health:type_name -> oaas.pm.v1.ClusterHealth
-	29, // 24: oaas.pm.v1.Cluster.health_since:type_name -> google.protobuf.Timestamp
-	29, // 25: oaas.pm.v1.Cluster.last_seen:type_name -> google.protobuf.Timestamp
+	30, // 24: oaas.pm.v1.Cluster.health_since:type_name -> google.protobuf.Timestamp
+	30, // 25: oaas.pm.v1.Cluster.last_seen:type_name -> google.protobuf.Timestamp
 	13, // 26: oaas.pm.v1.Cluster.policy:type_name -> oaas.pm.v1.ClusterPolicy
 	15, // 27: oaas.pm.v1.Cluster.outages:type_name -> oaas.pm.v1.Outage
 	16, // 28: oaas.pm.v1.Cluster.totals:type_name -> oaas.pm.v1.OutageTotals
-	29, // 29: oaas.pm.v1.Cluster.observed_since:type_name -> google.protobuf.Timestamp
+	30, // 29: oaas.pm.v1.Cluster.observed_since:type_name -> google.protobuf.Timestamp
 	17, // 30: oaas.pm.v1.Cluster.resources:type_name -> oaas.pm.v1.NodeResources
 	28, // 31: oaas.pm.v1.ClusterPolicy.labels:type_name -> oaas.pm.v1.ClusterPolicy.LabelsEntry
 	14, // 32: oaas.pm.v1.ClusterPolicy.taints:type_name -> oaas.pm.v1.Taint
-	2,  // 33: oaas.pm.v1.Taint.effect:type_name -> oaas.pm.v1.Taint.Effect
-	29, // 34: oaas.pm.v1.Outage.start:type_name -> google.protobuf.Timestamp
-	29, // 35: oaas.pm.v1.Outage.end:type_name -> google.protobuf.Timestamp
-	29, // 36: oaas.pm.v1.OutageTotals.since:type_name -> google.protobuf.Timestamp
-	29, // 37: oaas.pm.v1.Deletion.deleted_at:type_name -> google.protobuf.Timestamp
-	29, // 38: oaas.pm.v1.Reply.time:type_name -> google.protobuf.Timestamp
-	31, // 39: oaas.pm.v1.Autopilot.dead_server_grace:type_name -> google.protobuf.Duration
-	31, // 40: oaas.pm.v1.Autopilot.last_contact_threshold:type_name -> google.protobuf.Duration
-	31, // 41: oaas.pm.v1.Autopilot.server_stabilization:type_name -> google.protobuf.Duration
-	3,  // 42: oaas.pm.v1.AlarmKey.kind:type_name -> oaas.pm.v1.AlarmKey.Kind
-	22, // 43: oaas.pm.v1.Alarm.key:type_name -> oaas.pm.v1.AlarmKey
-	29, // 44: oaas.pm.v1.Alarm.since:type_name -> google.protobuf.Timestamp
-	29, // 45: oaas.pm.v1.StagedPiece.time:type_name -> google.protobuf.Timestamp
-	29, // 46: oaas.pm.v1.AuditEntry.time:type_name -> google.protobuf.Timestamp
-	25, // 47: oaas.pm.v1.AuditEntry.note:type_name -> oaas.pm.v1.AuditNote
-	48, // [48:48] is the sub-list for method output_type
-	48, // [48:48] is the sub-list for method input_type
-	48, // [48:48] is the sub-list for extension type_name
-	48, // [48:48] is the sub-list for extension extendee
-	0,  // [0:48] is the sub-list for field type_name
+	29, // 33: oaas.pm.v1.ClusterPolicy.latency_ms:type_name -> oaas.pm.v1.ClusterPolicy.LatencyMsEntry
+	2,  // 34: oaas.pm.v1.Taint.effect:type_name -> oaas.pm.v1.Taint.Effect
+	30, // 35: oaas.pm.v1.Outage.start:type_name -> google.protobuf.Timestamp
+	30, // 36: oaas.pm.v1.Outage.end:type_name -> google.protobuf.Timestamp
+	30, // 37: oaas.pm.v1.OutageTotals.since:type_name -> google.protobuf.Timestamp
+	30, // 38: oaas.pm.v1.Deletion.deleted_at:type_name -> google.protobuf.Timestamp
+	30, // 39: oaas.pm.v1.Reply.time:type_name -> google.protobuf.Timestamp
+	32, // 40: oaas.pm.v1.Autopilot.dead_server_grace:type_name -> google.protobuf.Duration
+	32, // 41: oaas.pm.v1.Autopilot.last_contact_threshold:type_name -> google.protobuf.Duration
+	32, // 42: oaas.pm.v1.Autopilot.server_stabilization:type_name -> google.protobuf.Duration
+	3,  // 43: oaas.pm.v1.AlarmKey.kind:type_name -> oaas.pm.v1.AlarmKey.Kind
+	22, // 44: oaas.pm.v1.Alarm.key:type_name -> oaas.pm.v1.AlarmKey
+	30, // 45: oaas.pm.v1.Alarm.since:type_name -> google.protobuf.Timestamp
+	30, // 46: oaas.pm.v1.StagedPiece.time:type_name -> google.protobuf.Timestamp
+	30, // 47: oaas.pm.v1.AuditEntry.time:type_name -> google.protobuf.Timestamp
+	25, // 48: oaas.pm.v1.AuditEntry.note:type_name -> oaas.pm.v1.AuditNote
+	49, // [49:49] is the sub-list for method output_type
+	49, // [49:49] is the sub-list for method input_type
+	49, // [49:49] is the sub-list for extension type_name
+	49, // [49:49] is the sub-list for extension extendee
+	0,  // [0:49] is the sub-list for field type_name
 }
 
 func init() { file_oaas_pm_v1_record_proto_init() }
@@ -3004,7 +3020,7 @@ func file_oaas_pm_v1_record_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_oaas_pm_v1_record_proto_rawDesc), len(file_oaas_pm_v1_record_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   25,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -103,7 +103,8 @@ func (a *app) envPolicyCommand() *cobra.Command {
 		Use: "set ENV NAME=VALUE...", Short: "Change region, zone, provider, cost, availability or max_units", Args: arguments("ENV", "NAME=VALUE..."),
 		Long: `Change what operators say about an environment: region and zone (in place of the
 reported ones), provider, cost (for 30 days, in any unit that is the same for all),
-availability (declared, within 0..1), max_units, max_units_per_package. An empty value takes it back. Labels,
+availability (declared, within 0..1), max_units, max_units_per_package,
+latency_ms.NAME (round trip to another environment, or to a region). An empty value takes it back. Labels,
 taints and the cordon have commands of their own.`,
 		Example:           `  pmctl env-policy set eu-1 cost=120 availability=0.9995 zone=`,
 		ValidArgsFunction: a.completePolicy,
@@ -200,6 +201,9 @@ func labelChange(args []string) (change, error) {
 	}, nil
 }
 
+// latencySetting is followed by the environment or region that the latency is to.
+const latencySetting = "latency_ms."
+
 // policySettings are what 'env-policy set' changes, in the order in which it is shown.
 var policySettings = []string{"region", "zone", "provider", "cost", "availability", "max_units", "max_units_per_package"}
 
@@ -207,10 +211,13 @@ func settingChange(args []string) (change, error) {
 	values := map[string]string{}
 	for _, arg := range args {
 		name, value, ok := strings.Cut(arg, "=")
-		name = strings.ReplaceAll(name, "-", "_")
+		if !strings.HasPrefix(name, latencySetting) {
+			name = strings.ReplaceAll(name, "-", "_")
+		}
 		switch {
 		case !ok:
 			return nil, usagef("%q is not NAME=VALUE", arg)
+		case len(name) > len(latencySetting) && strings.HasPrefix(name, latencySetting):
 		case !slices.Contains(policySettings, name):
 			return nil, usagef("unknown setting %q, choose one of: %s", name, strings.Join(policySettings, ", "))
 		}
@@ -254,6 +261,19 @@ func setPolicy(p *client.ClusterPolicy, name, value string) error {
 			return fmt.Errorf("%q is no count", value)
 		}
 		*into = v
+		return nil
+	}
+	if to, ok := strings.CutPrefix(name, latencySetting); ok {
+		var ms *float64
+		if err := number(&ms); err != nil {
+			return err
+		}
+		if delete(p.LatencyMS, to); ms != nil {
+			if p.LatencyMS == nil {
+				p.LatencyMS = map[string]float64{}
+			}
+			p.LatencyMS[to] = *ms
+		}
 		return nil
 	}
 	switch name {
@@ -317,6 +337,9 @@ func showPolicy(w io.Writer, p *client.ClusterPolicy) error {
 	}
 	if p.MaxUnitsPerPackage > 0 {
 		t.add("Max units per package:", strconv.FormatUint(p.MaxUnitsPerPackage, 10))
+	}
+	for _, name := range slices.Sorted(maps.Keys(p.LatencyMS)) {
+		t.add("Latency to "+name+":", strconv.FormatFloat(p.LatencyMS[name], 'g', -1, 64)+" ms")
 	}
 	return t.write(w)
 }

@@ -31,7 +31,7 @@ func TestPolicies(t *testing.T) {
 		{"label", some, 0, 0, []string{"label", "oaas-1", "tier=gold", "team-"}},
 		{"label_syntax", some, 0, ExitUsage, []string{"label", "oaas-1", "tier"}},
 		{"get", some, 0, 0, []string{"env-policy", "get", "oaas-1"}},
-		{"set", some, 0, 0, []string{"env-policy", "set", "oaas-1", "cost=", "availability=0.9995", "zone=z", "max-units=3", "provider=acme"}},
+		{"set", some, 0, 0, []string{"env-policy", "set", "oaas-1", "cost=", "availability=0.9995", "zone=z", "max-units=3", "provider=acme", "max-units-per-package=2", "latency_ms.us-east=90.5", "latency_ms.eu="}},
 		{"set_unknown", some, 0, ExitUsage, []string{"env-policy", "set", "oaas-1", "colour=red"}},
 		{"set_number", some, 0, ExitUsage, []string{"env-policy", "set", "oaas-1", "cost=much"}},
 	} {
