@@ -41,6 +41,17 @@
 // deployments that ask for the same; in which of equal clusters each of them runs is
 // decided by lot, and how much of what runs can be kept by trying that first.
 //
+// A rule for whole sets that is not one of domains, how near each other they are, makes
+// a graph of the clusters. Those that are equal in it are one class; each maximal clique
+// of classes is solved by itself, and the best answer is the best of all.
+//
+// # What each cluster gets
+//
+// The clusters, the replicas of each shard and the pods of each function are three
+// numbers. A deployment that says nothing has one replica in each cluster, and its pods
+// are its own matter. Where its shards have their replicas elsewhere, the availability
+// of the plan is that of an object, on average over the shards.
+//
 // A cluster that reports no availability counts with [AssumedAvailability] and
 // is marked so. The share of its nodes that are ready says something about
 // capacity and is never taken for availability.
