@@ -202,7 +202,7 @@ func TestReplicasDecideOverObjects(t *testing.T) {
 	if diff := cmp.Diff(want, p.Explanation.Relaxations); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
-	if err := p.Unreachable(); err == nil || !strings.Contains(err.Reason, "each shard has 1 replicas") {
+	if err := p.Unreachable(); err == nil || !strings.Contains(err.Reason, "each shard has 1 replica ") {
 		t.Errorf("%v", err)
 	}
 	spec.Shards.Replicas = 3

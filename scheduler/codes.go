@@ -148,6 +148,8 @@ const (
 	CodeChangeReplicas Code = "ChangeReplicas"
 	// CodeLowerTarget: ask for no more than what is possible.
 	CodeLowerTarget Code = "LowerTarget"
+	// CodeRaiseLatency: let the clusters be farther apart.
+	CodeRaiseLatency Code = "RaiseLatency"
 	// CodeAdmitClusters: let in clusters that are rejected for one reason only.
 	CodeAdmitClusters Code = "AdmitClusters"
 	// CodeAddClusters: add clusters that are as good as the best one.

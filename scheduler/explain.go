@@ -163,7 +163,7 @@ func explainChosen(mode Mode, picked *selection, i int) Candidate {
 	case picked.sticky && s.current:
 		c.Code = CodeKeptCurrent
 		c.Message = s.cluster.Name + ": runs there already, and the target is met without moving (" + percent(s.p) + ")"
-	case picked.q.priced && picked.betterLeft(s.p) > 0:
+	case picked.met && picked.q.priced && picked.betterLeft(s.p) > 0:
 		c.Code = CodeCheapest
 		c.Message = s.cluster.Name + ": belongs to the cheapest set that meets the target (" + percent(s.p) + ")"
 	case picked.betterLeft(s.p) > 0:
@@ -295,8 +295,8 @@ func aboutVoters(picked *selection, p *Plan) []Warning {
 	if p.Loss == picked.loss {
 		return nil
 	}
-	what := fmt.Sprintf("each shard has %d replicas on the data nodes of %d environments: an object can be reached %s of the time, enough environments are up %s of it",
-		p.Voters, n, percent(p.Achieved), percent(picked.achieved))
+	what := fmt.Sprintf("each shard has %s on the data nodes of %d environments: an object can be reached %s of the time, enough environments are up %s of it",
+		replicas(p.Voters), n, percent(p.Achieved), percent(picked.achieved))
 	if picked.met && !p.TargetMet {
 		return []Warning{{StageAssign, CodeVotersMissTarget, what + ", and the target is " + percent(p.Target)}}
 	}
@@ -339,15 +339,19 @@ func degradedOnTheWay(picked *selection, p *Plan) string {
 
 func unreachable(target float64, mode Mode, picked *selection) string {
 	got, want, n := percent(picked.achieved), percent(target), len(picked.chosen)
+	among := ""
+	if near := picked.nearness; near != nil {
+		among = " that are within " + price(near.limit) + " ms of each other"
+	}
 	switch {
 	case mode == Explicit:
 		return fmt.Sprintf("the named environments achieve %s of %s", got, want)
 	case picked.limited:
 		return fmt.Sprintf("the %d best environments achieve %s of %s, and no more are permitted", n, got, want)
 	case picked.q.rule == solver.Any:
-		return fmt.Sprintf("no set of the %d usable environments achieves more than %s of %s", picked.usable(), got, want)
+		return fmt.Sprintf("no set of the %d usable environments%s achieves more than %s of %s", picked.usable(), among, got, want)
 	default:
-		return fmt.Sprintf("no odd number of the %d usable environments achieves more than %s of %s", picked.usable(), got, want)
+		return fmt.Sprintf("no odd number of the %d usable environments%s achieves more than %s of %s", picked.usable(), among, got, want)
 	}
 }
 
@@ -492,6 +496,13 @@ func hasHave(n int) string {
 		return "has"
 	}
 	return "have"
+}
+
+func replicas(n int) string {
+	if n == 1 {
+		return "1 replica"
+	}
+	return strconv.Itoa(n) + " replicas"
 }
 
 func isAre(n int) string {

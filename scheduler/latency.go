@@ -239,8 +239,8 @@ func (n *nearness) best(q question, all []solver.Candidate, ask func(question, [
 func worth(q question, candidates []solver.Candidate, set []int) float64 {
 	v, kept := 0.0, 0
 	for _, i := range set {
-		if q.priced {
-			v += candidates[i].Cost
+		if c := candidates[i].Cost; c > 0 || q.priced {
+			v += c
 		} else {
 			v++
 		}

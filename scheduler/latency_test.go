@@ -141,6 +141,23 @@ func TestLatency(t *testing.T) {
 		t.Errorf("%v", p.Clusters)
 	}
 
+	target := 0.9985
+	limit = 20
+	p = plan(Spec{AvailabilityTarget: &target, Placement: &Placement{MaxLatency: &limit}})
+	if len(p.Clusters) != 1 || !p.TargetMet {
+		t.Errorf("%v", p.Clusters)
+	}
+	target = 0.99999
+	p = plan(Spec{AvailabilityTarget: &target, Placement: &Placement{MaxLatency: &limit}})
+	if p.TargetMet || len(p.Explanation.Relaxations) == 0 {
+		t.Fatalf("%v", p.Explanation.Relaxations)
+	}
+	target = 0.99985
+	p = plan(Spec{AvailabilityTarget: &target, Placement: &Placement{MaxLatency: &limit}})
+	if r := p.Explanation.Relaxations[0]; p.TargetMet || r.Code != CodeRaiseLatency || r.Value != 90 || len(r.Clusters) != 3 {
+		t.Fatalf("%+v", p.Explanation.Relaxations)
+	}
+
 	for _, bad := range []float64{-1, math.NaN(), math.Inf(1)} {
 		var invalid *InvalidInputError
 		if _, err := Decide(snap, Spec{Key: "a", Placement: &Placement{MaxLatency: &bad}}); !errors.As(err, &invalid) || invalid.Field != "placement.max_latency_ms" {

@@ -64,6 +64,42 @@ func TestLocationIsPreferred(t *testing.T) {
 	}
 }
 
+// Where those that are preferred are too few, no more others are used than it takes.
+func TestFewDiscouragedClusters(t *testing.T) {
+	for _, priced := range []bool{false, true} {
+		for _, current := range [][]string{nil, {"us-1"}, {"us-1", "us-2", "eu-1"}} {
+			snap := located()
+			snap.Current = current
+			for i := range snap.Clusters {
+				cost := 10.0 + float64(i)
+				if snap.Clusters[i].Region == "eu" {
+					cost = 1000
+				}
+				if priced {
+					snap.Clusters[i].Cost = &cost
+				}
+			}
+			p, err := Decide(snap, Spec{Key: "a", Kind: Quorum, Strong: true, Near: []string{"eu"}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			near := 0
+			for _, name := range p.Clusters {
+				if name[:2] == "eu" {
+					near++
+				}
+			}
+			if len(p.Clusters) != 3 || near != 2 && len(current) < 3 {
+				t.Errorf("priced %t, running in %v: %v", priced, current, p.Clusters)
+			}
+			snap.Current = p.Clusters
+			if again, err := Decide(snap, Spec{Key: "a", Kind: Quorum, Strong: true, Near: []string{"eu"}}); err != nil || len(again.Changes.Add) > 0 {
+				t.Errorf("planned again, it becomes %v: %v", again.Clusters, err)
+			}
+		}
+	}
+}
+
 // Plans of one package do not pass for those of another one where there are quotas.
 func TestQuotaOfAPackage(t *testing.T) {
 	snap := located()

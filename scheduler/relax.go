@@ -46,7 +46,10 @@ type relaxed struct {
 func (p *pool) admissions(spec *Spec, q question) ([]Relaxation, error) {
 	return p.relaxations.get(relaxed{q, spec.limit(), spec.Strong}, func() ([]Relaxation, error) {
 		by := p.rejectedByOne()
-		var out []Relaxation
+		out, err := p.farther(q)
+		if err != nil {
+			return nil, err
+		}
 		for _, r := range relaxable {
 			found, err := p.admitted(spec, q, by[r.code])
 			if err != nil {
@@ -60,6 +63,35 @@ func (p *pool) admissions(spec *Spec, q question) ([]Relaxation, error) {
 		}
 		return out, nil
 	})
+}
+
+// farther is the latency with which the target would be met; nothing when there is no
+// limit, or it does not stand in the way.
+func (p *pool) farther(q question) ([]Relaxation, error) {
+	if p.nearness == nil {
+		return nil, nil
+	}
+	candidates := make([]solver.Candidate, len(p.passed))
+	for i := range p.passed {
+		candidates[i] = p.candidate(&p.passed[i], q)
+	}
+	found, err := p.askWithin(q, candidates, nil, relaxationBudget)
+	if err != nil || !found.met {
+		return nil, err
+	}
+	set := make([]int, len(found.set))
+	names := make([]string, len(found.set))
+	for k, i := range found.set {
+		set[k] = candidates[i].Leaf
+		names[k] = p.fleet.clusters[set[k]].Name
+	}
+	slices.Sort(names)
+	ms, known := p.fleet.farthest(set)
+	if !known || ms <= p.nearness.limit {
+		return nil, nil // nobody said how far they are apart
+	}
+	return []Relaxation{{Code: CodeRaiseLatency, Value: ms, Clusters: names,
+		Message: "let environments be " + price(ms) + " ms apart: " + list(names)}}, nil
 }
 
 // binding are the filters without one of which a better set than best would meet the
@@ -158,7 +190,7 @@ func (p *pool) admitted(spec *Spec, q question, more []int) (admission, error) {
 	for _, leaf := range more {
 		candidates = append(candidates, p.candidate(&feasible{leaf: leaf, cluster: &p.fleet.clusters[leaf]}, q))
 	}
-	found, err := p.askWithin(spec.asked(len(candidates), q.priced), candidates, relaxationBudget)
+	found, err := p.askWithin(spec.asked(len(candidates), q.priced), candidates, p.nearness, relaxationBudget)
 	if err != nil || !found.met {
 		return admission{}, err
 	}

@@ -168,7 +168,7 @@ func (o *selection) keep(best *choice) ([]int, error) {
 // a better set is worth moving to.
 func (o *selection) place(best *choice) ([]int, error) {
 	o.spared = best != nil && best.spared
-	if len(o.exempt) == 0 && best.met && !o.q.priced {
+	if len(o.exempt) == 0 && best.met && !o.q.priced && (o.discouraged == 0 || o.spared) {
 		if set := o.repair(len(best.set)); set != nil {
 			o.unproven = !best.proven
 			return set, nil
@@ -298,7 +298,7 @@ func (o *selection) take(leaf int) bool {
 func (p *pool) best(q question) (*choice, error) {
 	return p.choices.get(q, func() (*choice, error) {
 		if p.discouraged > 0 && p.discouraged < len(p.passed) {
-			// Those of which their operators say so are used where the others do not do.
+			// Discouraged clusters are used where the others do not do.
 			found, err := p.bestOf(q, false)
 			if err != nil || found.met {
 				return found, err
@@ -331,6 +331,16 @@ func (p *pool) candidate(one *feasible, q question) solver.Candidate {
 	if q.priced {
 		out.Cost = p.price(one.cluster)
 	}
+	if p.discouraged > 0 && p.discouraged < len(p.passed) {
+		// As few discouraged clusters as possible come before anything else: one of them
+		// costs more than the largest set of others.
+		if !q.priced {
+			out.Cost = 1
+		}
+		if one.discouraged {
+			out.Cost += (DefaultMaxClusters + 1) * max(p.dearest, 1)
+		}
+	}
 	return out
 }
 
@@ -346,11 +356,12 @@ func (p *pool) problem(q question, candidates []solver.Candidate) solver.Problem
 
 // ask solves a problem; the set has indexes of candidates.
 func (p *pool) ask(q question, candidates []solver.Candidate) (*choice, error) {
-	return p.askWithin(q, candidates, 0)
+	return p.askWithin(q, candidates, p.nearness, 0)
 }
 
-// askWithin is ask with a bound of what is tried; 0 is the solver's own.
-func (p *pool) askWithin(q question, candidates []solver.Candidate, budget int) (*choice, error) {
+// askWithin is ask with other demands on how near the clusters are, and with a bound of
+// what is tried; 0 is the solver's own.
+func (p *pool) askWithin(q question, candidates []solver.Candidate, near *nearness, budget int) (*choice, error) {
 	ask := func(q question, candidates []solver.Candidate) (*choice, error) {
 		problem := p.problem(q, candidates)
 		problem.Budget = budget
@@ -360,14 +371,14 @@ func (p *pool) askWithin(q question, candidates []solver.Candidate, budget int) 
 		}
 		return &choice{set: found.Chosen, met: found.Met, proven: found.Proven, loss: found.Loss}, nil
 	}
-	if p.nearness == nil {
+	if near == nil {
 		return ask(q, candidates)
 	}
-	found, err := p.nearness.best(q, candidates, ask)
+	found, err := near.best(q, candidates, ask)
 	if err == nil && len(found.set) == 0 && q.low > 1 {
 		// Where not even that many are near each other, fewer have to do.
 		q.low = 1
-		return p.nearness.best(q, candidates, ask)
+		return near.best(q, candidates, ask)
 	}
 	return found, err
 }

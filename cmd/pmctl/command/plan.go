@@ -279,10 +279,10 @@ func (a *app) explainPlan(p *planDocument) {
 	for _, g := range p.Assignments {
 		var has []string
 		if g.Replicas > 0 {
-			has = append(has, fmt.Sprintf("%d shard replicas, %d of them primary", g.Replicas, g.Primaries))
+			has = append(has, fmt.Sprintf("%s, %d of them primary", counted(g.Replicas, "shard replica"), g.Primaries))
 		}
 		for _, f := range slices.Sorted(maps.Keys(g.Pods)) {
-			has = append(has, fmt.Sprintf("%s: %d pods or more", f, g.Pods[f]))
+			has = append(has, fmt.Sprintf("%s: at least %s", f, counted(g.Pods[f], "pod")))
 		}
 		if len(has) > 0 {
 			a.printf("  gets     %s: %s\n", g.Cluster, strings.Join(has, "; "))
