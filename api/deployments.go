@@ -119,7 +119,7 @@ func trouble(snap *fsm.Snapshot, u *pmpb.Unit) string {
 // deploy creates or changes a deployment. With ?wait it answers when the
 // deployment is available, or with 202 when that takes longer.
 func (s *Server) deploy(w http.ResponseWriter, r *http.Request) error {
-	dep, body, err := readDocument(s, w, r, model.DecodeDeployment)
+	dep, body, err := readDocument(s, w, r, model.ReadDeployment)
 	if err != nil {
 		return err
 	}

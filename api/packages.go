@@ -67,7 +67,7 @@ func packageTag(pkg *fsm.Package) string {
 }
 
 func (s *Server) createPackage(w http.ResponseWriter, r *http.Request) error {
-	pkg, body, err := readDocument(s, w, r, model.DecodePackage)
+	pkg, body, err := readDocument(s, w, r, model.ReadPackage)
 	if err != nil {
 		return err
 	}
@@ -104,7 +104,7 @@ func asPrecondition(err error, p registry.Precondition) error {
 // updatePackage replaces a package. POST is the contract's method, PUT the
 // conventional one.
 func (s *Server) updatePackage(w http.ResponseWriter, r *http.Request) error {
-	pkg, body, err := readDocument(s, w, r, model.DecodePackage)
+	pkg, body, err := readDocument(s, w, r, model.ReadPackage)
 	if err != nil {
 		return err
 	}

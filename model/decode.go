@@ -8,6 +8,29 @@ func DecodeDeployment(data []byte) (*OClassDeployment, error) {
 	return decode(deploymentTable, string(data))
 }
 
+// ReadPackage is DecodePackage for what people write: fields that a placement does not
+// have are refused.
+func ReadPackage(data []byte) (*OPackage, error) { return read(packageTable, string(data)) }
+
+// ReadDeployment is DecodeDeployment for what people write, as ReadPackage.
+func ReadDeployment(data []byte) (*OClassDeployment, error) {
+	return read(deploymentTable, string(data))
+}
+
+func read[T any](table objectCodec[T], in string) (*T, error) {
+	src := source{json: in}
+	root, err := parseJSON(in)
+	if err != nil {
+		return nil, src.locate(err)
+	}
+	root.closePlacements()
+	out := new(T)
+	if err := table.decode(&root, out); err != nil {
+		return nil, src.locate(err)
+	}
+	return out, nil
+}
+
 func decode[T any](table objectCodec[T], in string) (*T, error) {
 	out := new(T)
 	if err := decodeInto(table, in, out); err != nil {

@@ -34,7 +34,9 @@ type node struct {
 	// number, or the source text of a plain YAML scalar.
 	text string
 	// number is the value of a number in JSON notation.
-	number  string
+	number string
+	// strict makes an object refuse fields that its table does not have.
+	strict  bool
 	items   []node
 	members []member
 	at      int64
@@ -43,6 +45,32 @@ type node struct {
 type member struct {
 	name  string
 	value node
+}
+
+// closePlacements makes the placements of a document strict, that of a deployment and
+// those in a package: they are our extension, so no client of others sends more than
+// we know, and a wish that is misspelt must not pass for none.
+func (n *node) closePlacements() {
+	for i := range n.members {
+		switch m := &n.members[i]; m.name {
+		case "placement":
+			m.value.close()
+		case "deployments":
+			for k := range m.value.items {
+				m.value.items[k].closePlacements()
+			}
+		}
+	}
+}
+
+func (n *node) close() {
+	n.strict = true
+	for i := range n.items {
+		n.items[i].close()
+	}
+	for i := range n.members {
+		n.members[i].value.close()
+	}
 }
 
 // source locates the nodes of one document. JSON nodes know their byte offset,

@@ -1,6 +1,9 @@
 package model
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // objectCodec is the field table of a type.
 type objectCodec[T any] struct{ fields []field[T] }
@@ -63,6 +66,9 @@ func (o objectCodec[T]) decode(n *node, t *T) *DecodeError {
 		m := &n.members[i]
 		at := o.find(m.name, next)
 		if at < 0 {
+			if n.strict {
+				return schemaError(&m.value, "is none of %s", o.names()).within("." + m.name)
+			}
 			continue // unknown fields are ignored
 		}
 		next = at + 1
@@ -86,6 +92,14 @@ func (o objectCodec[T]) decode(n *node, t *T) *DecodeError {
 		f.initial(t)
 	}
 	return nil
+}
+
+func (o objectCodec[T]) names() string {
+	names := make([]string, len(o.fields))
+	for i := range o.fields {
+		names[i] = o.fields[i].name
+	}
+	return strings.Join(names, ", ")
 }
 
 // find looks for a field from position next on: documents that we wrote

@@ -219,3 +219,31 @@ func TestPlacementCostNotFinite(t *testing.T) {
 		}
 	}
 }
+
+// A wish that is misspelt is refused where people write it; what servers store is read
+// whatever a newer one has put in.
+func TestMisspeltPlacement(t *testing.T) {
+	const head = `{"key":"a","package_name":"p","class_key":"C","surprise":1,"placement":`
+	for placement, want := range map[string]string{
+		`{"alow":["a"]}`: "placement.alow: is none of allow, deny,",
+		`{"divide":[{"function":"f","pods":1,"surviv":1}]}`: "placement.divide[0].surviv: is none of function, pods, survive",
+		`{"match_labels":{"anything":"goes"}}`:              "",
+	} {
+		doc := []byte(head + placement + "}")
+		if _, err := DecodeDeployment(doc); err != nil {
+			t.Errorf("%s: %v", placement, err)
+		}
+		_, err := ReadDeployment(doc)
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%s: %v", placement, err)
+		}
+		_, err = ReadPackage([]byte(`{"name":"p","deployments":[` + string(doc) + `]}`))
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("in a package: %s: %v", placement, err)
+		}
+		_, err = DecodeManifest(doc)
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("in a manifest: %s: %v", placement, err)
+		}
+	}
+}

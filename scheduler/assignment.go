@@ -149,7 +149,7 @@ func onRing(ring, partitions, replicas int) []int {
 }
 
 // maxRing and maxReplicas bound the shards whose availability is calculated.
-const maxRing, maxReplicas = 128, 99
+const maxRing, maxReplicas = 128, 1024
 
 // divide gives every cluster its pods of one function.
 func (o *selection) divide(f *Function, out []Assignment) error {
@@ -264,7 +264,10 @@ func (o *selection) objects(spec *Spec, of []Assignment, voters int) (loss, up f
 		return 0, 0, false
 	}
 	ring, cluster := spec.Shards.nodes(of)
-	if voters == 0 || voters == len(of) && oneEach(ring, of) || len(ring) > maxRing || voters > maxReplicas {
+	if len(ring) == 0 {
+		return 1, 0, true // the user gave environments, and no data node in any of them
+	}
+	if voters == len(of) && oneEach(ring, of) || len(ring) > maxRing || voters > maxReplicas {
 		return 0, 0, false
 	}
 	need := 1
