@@ -356,7 +356,13 @@ func (p *pool) problem(q question, candidates []solver.Candidate) solver.Problem
 
 // ask solves a problem; the set has indexes of candidates.
 func (p *pool) ask(q question, candidates []solver.Candidate) (*choice, error) {
-	return p.askWithin(q, candidates, p.nearness, 0)
+	found, err := p.askWithin(q, candidates, p.nearness, 0)
+	if err == nil && len(found.set) == 0 && p.nearness != nil && q.low > 1 {
+		// Where not even that many are near each other, fewer have to do.
+		q.low = 1
+		return p.askWithin(q, candidates, p.nearness, 0)
+	}
+	return found, err
 }
 
 // askWithin is ask with other demands on how near the clusters are, and with a bound of
@@ -374,13 +380,7 @@ func (p *pool) askWithin(q question, candidates []solver.Candidate, near *nearne
 	if near == nil {
 		return ask(q, candidates)
 	}
-	found, err := near.best(q, candidates, ask)
-	if err == nil && len(found.set) == 0 && q.low > 1 {
-		// Where not even that many are near each other, fewer have to do.
-		q.low = 1
-		return near.best(q, candidates, ask)
-	}
-	return found, err
+	return near.best(q, candidates, ask)
 }
 
 // solve finds the best set of some clusters, of equal ones those that keep most. In
@@ -393,7 +393,14 @@ func (o *selection) solve(among []scored, running bool) (*choice, error) {
 	}
 	q := o.q
 	q.high = min(q.high, len(among))
-	found, err := o.ask(q, candidates)
+	ask := o.ask
+	if running {
+		// What runs is kept as it has to be, or not at all.
+		ask = func(q question, candidates []solver.Candidate) (*choice, error) {
+			return o.askWithin(q, candidates, o.nearness, 0)
+		}
+	}
+	found, err := ask(q, candidates)
 	if err != nil {
 		return nil, err
 	}
