@@ -6,8 +6,9 @@
 // Deploy turns a deployment unit into a ClassRuntime (convert.go) and stores it
 // (deliver.go); the controller of package controller takes it from there.
 // WatchRuntimes sends the full inventory, read from the API server, and then
-// every change that the informer sees (hub.go, agent.go). All services share one
-// TCP port with the HTTP health paths (port.go).
+// every change that the informer sees (hub.go, agent.go). PreviewUnit goes the way
+// of Deploy and of the controller with an API server that stores nothing (preview.go).
+// All services share one TCP port with the HTTP health paths (port.go).
 //
 // Every replica of the manager answers every call; there is no leader on this
 // side. What makes that safe is that all decisions are made on live reads and
