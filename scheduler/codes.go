@@ -29,6 +29,9 @@ const (
 	// CodeCostsMore: the cluster is up more often than one that was chosen, but the
 	// chosen ones cost less together.
 	CodeCostsMore Code = "CostsMore"
+	// CodeTooFar: the cluster is not near one that was chosen, as the placement wants it.
+	// A warning where the user named clusters that are too far apart.
+	CodeTooFar Code = "TooFar"
 	// CodeNotHelpful: taking the cluster as well does not meet the target, and
 	// gives no better availability than the set that was chosen.
 	CodeNotHelpful Code = "NotHelpful"
@@ -121,9 +124,6 @@ const (
 	// CodeDegradedOnTheWay: between what runs and what is planned the availability is
 	// lower than before, and than the target.
 	CodeDegradedOnTheWay Code = "DegradedOnTheWay"
-	// CodeTooFar: clusters that the user named are farther apart than the placement
-	// permits.
-	CodeTooFar Code = "TooFar"
 	// CodeVotersDiffer: the shards have another number of replicas than there are
 	// clusters, which is what the availability is about then.
 	CodeVotersDiffer Code = "VotersDiffer"

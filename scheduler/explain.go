@@ -75,6 +75,12 @@ func (o *selection) countLeft(counts map[Code]int) {
 	if left == 0 {
 		return
 	}
+	if o.nearness != nil {
+		for s := range o.left {
+			counts[leftCode(o, &s)]++
+		}
+		return
+	}
 	switch {
 	case o.met:
 		crowded, spared := 0, 0
@@ -185,6 +191,8 @@ func explainChosen(mode Mode, picked *selection, i int) Candidate {
 // leftCode is why a cluster that could be used was not.
 func leftCode(picked *selection, s *scored) Code {
 	switch {
+	case picked.farFrom(s) != "":
+		return CodeTooFar
 	case picked.met && picked.spared && s.discouraged:
 		return CodeDiscouraged
 	case picked.met && picked.q.priced && s.p > picked.worst():
@@ -206,6 +214,8 @@ func explainLeft(picked *selection, s scored) Candidate {
 	name, n := s.cluster.Name, len(picked.chosen)
 	usable := name + ": could be used (" + percent(s.p) + "), but "
 	switch c.Code {
+	case CodeTooFar:
+		c.Message = usable + "more than " + price(picked.nearness.limit) + " ms from " + picked.farFrom(&s) + ", or nobody said how far"
 	case CodeSharedDomain:
 		c.Message = usable + "the chosen ones do better together"
 		if domain, with := picked.sharedWith(&s); domain != "" {

@@ -253,6 +253,19 @@ func worth(q question, candidates []solver.Candidate, set []int) float64 {
 	return v - float64(kept)*1e-9*(1+v)
 }
 
+// farFrom names a chosen cluster that another one is not near; empty when there is none.
+func (o *selection) farFrom(s *scored) string {
+	if o.nearness == nil {
+		return ""
+	}
+	for i := range o.chosen {
+		if !o.nearness.together(o.chosen[i].leaf, s.leaf) {
+			return o.chosen[i].cluster.Name
+		}
+	}
+	return ""
+}
+
 // tooFar tells of two clusters of a set that are farther apart than the limit; empty
 // when there are none.
 func (o *selection) tooFar(limit float64) string {

@@ -77,6 +77,16 @@ func TestPlannedAgainNothingMoves(t *testing.T) {
 		if err != nil {
 			t.Skip("nothing can be planned")
 		}
+		codes := map[Code]int{}
+		for _, c := range p.Explanation.Candidates {
+			codes[c.Code]++
+		}
+		for code, n := range codes {
+			// Not all of them are told one by one.
+			if p.Explanation.Counts[code] < n {
+				t.Fatalf("%d are told to be %s, %d are counted", n, code, p.Explanation.Counts[code])
+			}
+		}
 		counted := 0
 		for _, n := range p.Explanation.Counts {
 			counted += n

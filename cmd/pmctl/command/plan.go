@@ -68,6 +68,13 @@ type planDocument struct {
 		Candidates []struct {
 			Cluster, Verdict, Stage, Code, Message string
 			Availability                           *float64
+			Findings                               []struct{ Code, Message string }
+			ReplaceWith                            *struct {
+				Cluster    string
+				Achieved   float64
+				TargetMet  bool     `json:"target_met"`
+				CostChange *float64 `json:"cost_change"`
+			} `json:"replace_with"`
 		}
 		Warnings    []struct{ Code, Message string }
 		Relaxations []struct{ Code, Message string }
@@ -294,6 +301,22 @@ func (a *app) explainPlan(p *planDocument) {
 	}
 	for _, c := range p.Explanation.Candidates {
 		a.printf("  %-8s %s (%s)\n", c.Verdict, c.Message, c.Code)
+		if c.Verdict != "selected" {
+			continue
+		}
+		for _, f := range c.Findings {
+			a.printf("             %s (%s)\n", f.Message, f.Code)
+		}
+		if r := c.ReplaceWith; r != nil {
+			text := fmt.Sprintf("with %s instead: available %.10g %% of the time", r.Cluster, r.Achieved*100)
+			if !r.TargetMet {
+				text += ", misses the target"
+			}
+			if r.CostChange != nil {
+				text += fmt.Sprintf(", costs %+.4g", *r.CostChange)
+			}
+			a.printf("             %s\n", text)
+		}
 	}
 	if more := total - len(p.Explanation.Candidates); more > 0 {
 		a.printf("  and %d more\n", more)

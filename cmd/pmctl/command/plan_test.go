@@ -9,7 +9,7 @@ import (
 const (
 	madePlan = `{"clusters":["oaas-2"],"mode":"automatic","target":0.99,"achieved":0.99,"target_met":true,"quorum":1,"voters":1,"assignments":[{"cluster":"oaas-2","node_ids":[7],"replicas":4,"primaries":4,"pods":{"Cart.total":3,"Cart.add":2}}],"changes":{"keep":[],"add":["oaas-2"],"remove":["oaas-1"]},` +
 		`"explanation":{"counts":{"BestAvailability":1,"NotNeeded":30},"candidates":[` +
-		`{"cluster":"oaas-2","verdict":"selected","stage":"select","code":"BestAvailability","message":"oaas-2: number 1 by availability (99 %)"},` +
+		`{"cluster":"oaas-2","verdict":"selected","stage":"select","code":"BestAvailability","message":"oaas-2: number 1 by availability (99 %)","findings":[{"code":"OutsideLocation","message":"oaas-2: is not in eu, where the deployment is to be available"}],"replace_with":{"cluster":"oaas-3","achieved":0.985,"target_met":false,"cost_change":-12.5}},` +
 		`{"cluster":"oaas-3","verdict":"feasible","stage":"select","code":"NotNeeded","message":"oaas-3: could be used (99 %), but 1 already meets the target"}],` +
 		`"warnings":[{"stage":"select","code":"DomainsAssumed","message":"shared outages are assumed"}],"relaxations":[{"code":"LowerTarget","value":0.9,"message":"ask for at most 90 %"}],"binding":[{"code":"Cordoned","clusters":["oaas-4"],"value":10,"instead":30,"message":"uncordon oaas-4: environments for 10 instead of 30 in 30 days would do"}]},` +
 		`"summary":"oaas-2: available 99 % of the time (7.2 h down in 30 days), meets the target of 99 %"}`
