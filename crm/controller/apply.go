@@ -16,6 +16,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -309,6 +310,8 @@ func specText(object client.Object) string {
 	case *appsv1.Deployment:
 		spec = o.Spec
 	case *corev1.Service:
+		spec = o.Spec
+	case *policyv1.PodDisruptionBudget:
 		spec = o.Spec
 	default:
 		return object.GetResourceVersion()

@@ -6,6 +6,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -28,6 +29,7 @@ type childKind struct {
 var (
 	deploymentKind = appsv1.SchemeGroupVersion.WithKind("Deployment")
 	serviceKind    = corev1.SchemeGroupVersion.WithKind("Service")
+	budgetKind     = policyv1.SchemeGroupVersion.WithKind("PodDisruptionBudget")
 )
 
 // newObject is an empty object of a child kind, nil for any other kind.
@@ -47,6 +49,11 @@ var childKinds = []childKind{
 		gvk:     deploymentKind,
 		object:  func() client.Object { return &appsv1.Deployment{} },
 		newList: func() client.ObjectList { return &appsv1.DeploymentList{} },
+	},
+	{
+		gvk:     budgetKind,
+		object:  func() client.Object { return &policyv1.PodDisruptionBudget{} },
+		newList: func() client.ObjectList { return &policyv1.PodDisruptionBudgetList{} },
 	},
 	{
 		gvk:     serviceKind,

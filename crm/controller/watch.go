@@ -8,6 +8,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/selection"
@@ -40,9 +41,10 @@ func CacheOptions(namespace string) (cache.Options, error) {
 		DefaultNamespaces: map[string]cache.Config{namespace: {}},
 		DefaultTransform:  cache.TransformStripManagedFields(),
 		ByObject: map[client.Object]cache.ByObject{
-			&appsv1.Deployment{}: {Label: selector},
-			&corev1.Pod{}:        {Label: selector, Transform: slimPod},
-			&corev1.Node{}:       {Transform: slimNode},
+			&appsv1.Deployment{}:            {Label: selector},
+			&policyv1.PodDisruptionBudget{}: {Label: selector},
+			&corev1.Pod{}:                   {Label: selector, Transform: slimPod},
+			&corev1.Node{}:                  {Transform: slimNode},
 		},
 	}, nil
 }
@@ -146,6 +148,12 @@ func serviceChanged() predicate.Predicate {
 	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
 		return e.ObjectOld.GetResourceVersion() != e.ObjectNew.GetResourceVersion()
 	}}
+}
+
+// budgetChanged passes what the applier repairs: the status of a budget changes with
+// every pod, and is nothing to this controller.
+func budgetChanged() predicate.Predicate {
+	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool { return metadataChanged(e.ObjectOld, e.ObjectNew) }}
 }
 
 func metadataChanged(before, after client.Object) bool {

@@ -25,12 +25,14 @@ const (
 )
 
 // deploymentTemplate runs every container function as a Deployment behind a
-// Service. The templates dev, edge and k8s_deployment differ in score and in
-// the default image of the object store only.
+// Service. The templates dev, edge and k8s_deployment differ in score, in the default
+// image of the object store, and in whether several pods of a function are kept apart
+// and available, which takes more than one node.
 type deploymentTemplate struct {
 	name      string
 	aliases   []string
 	odgmImage string
+	resilient bool
 	score     func(Environment, *v1alpha1.NfrRequirements) int
 }
 
@@ -64,7 +66,7 @@ func (t *deploymentTemplate) Render(in Input) (*Rendered, error) {
 		if in.Spec.Functions[i].IsWASM() {
 			continue
 		}
-		out.Objects = append(out.Objects, renderFunction(in, i, resources[i])...)
+		out.Objects = append(out.Objects, t.renderFunction(in, i, resources[i])...)
 	}
 	if err := out.seal(); err != nil {
 		return nil, err
@@ -72,8 +74,9 @@ func (t *deploymentTemplate) Render(in Input) (*Rendered, error) {
 	return out, nil
 }
 
-// renderFunction returns the Service and the Deployment of function i.
-func renderFunction(in Input, i int, resources corev1.ResourceRequirements) []Object {
+// renderFunction returns the Service and the Deployment of function i, and the budget
+// of its pods if it always has several.
+func (t *deploymentTemplate) renderFunction(in Input, i int, resources corev1.ResourceRequirements) []Object {
 	fn := &in.Spec.Functions[i]
 	c := newChild(in, FunctionName(in.Name, i, len(in.Spec.Functions)), ComponentFunction, i)
 	port, http2 := functionPort(fn.ProvisionConfig)
@@ -99,10 +102,12 @@ func renderFunction(in Input, i int, resources corev1.ResourceRequirements) []Ob
 	if replicas, ours := functionReplicas(in.Spec, fn); ours {
 		spec.WithReplicas(replicas)
 	}
-	return []Object{
-		serviceObject(in, c, c.name, servicePort),
-		deploymentObject(in, c, spec),
+	out := []Object{serviceObject(in, c, c.name, servicePort)}
+	if t.resilient && replicated(fn) {
+		spec.Template.Spec.WithTopologySpreadConstraints(spreadConstraints(c)...)
+		out = append(out, budgetObject(in, c))
 	}
+	return append(out, deploymentObject(in, c, spec))
 }
 
 // functionPort returns the port of the container and whether it speaks HTTP/2.

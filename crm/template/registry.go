@@ -27,10 +27,10 @@ type Selection struct {
 func Builtin() []Template {
 	return []Template{
 		&deploymentTemplate{name: "dev", odgmImage: odgmImageDev, score: scoreDev},
-		&deploymentTemplate{name: "edge", odgmImage: odgmImage, score: scoreEdge},
+		&deploymentTemplate{name: "edge", odgmImage: odgmImage, score: scoreEdge, resilient: true},
 		&deploymentTemplate{
 			name: "k8s_deployment", aliases: []string{"deployment", "k8s", "full"},
-			odgmImage: odgmImage, score: scoreK8sDeployment,
+			odgmImage: odgmImage, score: scoreK8sDeployment, resilient: true,
 		},
 	}
 }
