@@ -13,6 +13,7 @@ import (
 	resourcehelper "k8s.io/component-helpers/resource"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"oaas.io/control-plane/crm/lifecycle"
 	"oaas.io/control-plane/proto/oaaspb"
 )
 
@@ -76,7 +77,7 @@ func (c *census) take(ctx context.Context) (*oaaspb.ClusterResources, error) {
 	total, used := room{}, room{}
 	open := map[string]bool{}
 	for i := range nodes.Items {
-		if n := &nodes.Items[i]; takesPods(n) {
+		if n := &nodes.Items[i]; lifecycle.NodeReady(n) && !n.Spec.Unschedulable {
 			open[n.Name] = true
 			total.add(n.Status.Allocatable)
 		}
@@ -122,18 +123,6 @@ func (c *census) eachPod(ctx context.Context, visit func(*corev1.Pod)) error {
 			return nil
 		}
 	}
-}
-
-func takesPods(node *corev1.Node) bool {
-	if node.Spec.Unschedulable {
-		return false
-	}
-	for _, condition := range node.Status.Conditions {
-		if condition.Type == corev1.NodeReady {
-			return condition.Status == corev1.ConditionTrue
-		}
-	}
-	return false
 }
 
 type room struct{ millicores, bytes uint64 }

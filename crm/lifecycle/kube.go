@@ -181,3 +181,13 @@ func since(c *corev1.PodCondition, otherwise time.Time) time.Time {
 	}
 	return c.LastTransitionTime.Time
 }
+
+// NodeReady says whether the kubelet of a node reports that it is ready.
+func NodeReady(node *corev1.Node) bool {
+	for _, condition := range node.Status.Conditions {
+		if condition.Type == corev1.NodeReady {
+			return condition.Status == corev1.ConditionTrue
+		}
+	}
+	return false
+}

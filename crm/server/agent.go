@@ -13,6 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"oaas.io/control-plane/crm/api/v1alpha1"
+	"oaas.io/control-plane/crm/lifecycle"
 	"oaas.io/control-plane/proto/oaaspb"
 )
 
@@ -238,7 +239,7 @@ func (s *Server) countNodes(ctx context.Context) (nodeCount, error) {
 	count := nodeCount{}
 	for i := range list.Items {
 		count.total++
-		if nodeReady(&list.Items[i]) {
+		if lifecycle.NodeReady(&list.Items[i]) {
 			count.ready++
 			if arch := list.Items[i].Labels[corev1.LabelArchStable]; arch != "" && !slices.Contains(count.architectures, capabilityArchitecture+arch) {
 				count.architectures = append(count.architectures, capabilityArchitecture+arch)
@@ -246,13 +247,4 @@ func (s *Server) countNodes(ctx context.Context) (nodeCount, error) {
 		}
 	}
 	return count, nil
-}
-
-func nodeReady(node *corev1.Node) bool {
-	for _, condition := range node.Status.Conditions {
-		if condition.Type == corev1.NodeReady {
-			return condition.Status == corev1.ConditionTrue
-		}
-	}
-	return false
 }
