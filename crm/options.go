@@ -102,6 +102,9 @@ func (o *Options) Validate() error {
 	if a := o.Availability; a != nil && (math.IsNaN(*a) || *a < 0 || *a > 1) {
 		fail("availability %v is not within 0..1", *a)
 	}
+	if err := o.Environment.Pods.Validate(); err != nil {
+		fail("%w", err)
+	}
 	switch o.Environment.ODGM.PullPolicy {
 	case "", "Always", "IfNotPresent", "Never":
 	default:

@@ -43,8 +43,13 @@ type options struct {
 	ODGM           bool
 	ODGMImage      string
 	ODGMPullPolicy string
-	OTEL           bool
-	OTELEndpoint   string
+
+	PodServiceAccount string
+	PodPullSecrets    []string
+	PodNodeSelector   map[string]string
+	PodSecurity       string
+	OTEL              bool
+	OTELEndpoint      string
 
 	Join            []string
 	GossipAddr      string
@@ -85,6 +90,10 @@ func (o *options) bind(fs *pflag.FlagSet) {
 	fs.BoolVar(&o.ODGM, "odgm", true, "run the object store beside the classes that want it")
 	fs.StringVar(&o.ODGMImage, "odgm-image", "", "image of the object store (default: the template's)")
 	fs.StringVar(&o.ODGMPullPolicy, "odgm-pull-policy", "", "Always, IfNotPresent or Never (default: the cluster's)")
+	fs.StringVar(&o.PodServiceAccount, "pod-service-account", "", "service account of all pods (default: the namespace's)")
+	fs.StringSliceVar(&o.PodPullSecrets, "pod-pull-secrets", nil, "names of the secrets with which all pods pull their images")
+	fs.StringToStringVar(&o.PodNodeSelector, "pod-node-selector", nil, "labels of the nodes on which all pods run, key=value")
+	fs.StringVar(&o.PodSecurity, "pod-security", "", "baseline (no escalation of privileges) or restricted (no root either): how all pods are confined; empty leaves it to images and namespace")
 	fs.BoolVar(&o.OTEL, "otel", false, "containers export telemetry when their class does not say")
 	fs.StringVar(&o.OTELEndpoint, "otel-endpoint", "http://otel-collector:4317", "OTLP endpoint of the containers")
 

@@ -46,6 +46,10 @@ func run(ctx context.Context, opts *options) error {
 			Profile: opts.Profile, Datacenter: opts.Datacenter, Edge: opts.Edge,
 			ODGM:      template.ODGMOptions{Image: opts.ODGMImage, PullPolicy: opts.ODGMPullPolicy},
 			Telemetry: template.TelemetryOptions{Enabled: opts.OTEL, Endpoint: opts.OTELEndpoint},
+			Pods: template.PodOptions{
+				ServiceAccount: opts.PodServiceAccount, PullSecrets: opts.PodPullSecrets, NodeSelector: opts.PodNodeSelector,
+				Security: template.PodSecurity(opts.PodSecurity),
+			},
 		},
 		DisableODGM: !opts.ODGM, Concurrency: opts.Concurrency, ProgressDeadline: opts.Deadline,
 		LeaderElection: opts.LeaderElect, InstallCRD: opts.InstallCRD, CreateNamespace: opts.CreateNamespace,

@@ -141,10 +141,12 @@ func deploymentSpec(c child, container *corev1ac.ContainerApplyConfiguration) *a
 }
 
 func podTemplate(c child, container *corev1ac.ContainerApplyConfiguration) *corev1ac.PodTemplateSpecApplyConfiguration {
+	spec := corev1ac.PodSpec()
+	c.pods.apply(spec, container)
 	return corev1ac.PodTemplateSpec().
 		WithLabels(c.labels).
 		WithAnnotations(c.podAnnotations).
-		WithSpec(corev1ac.PodSpec().WithContainers(container))
+		WithSpec(spec.WithContainers(container))
 }
 
 func deploymentObject(in Input, c child, spec *appsv1ac.DeploymentSpecApplyConfiguration) Object {

@@ -105,6 +105,12 @@ func goldenCases() map[string]template.Input {
 		"function-options": input(v1alpha1.ClassRuntimeSpec{
 			PackageClassKey: "example.Record", Functions: []v1alpha1.FunctionSpec{full},
 		}, func(in *template.Input) { in.Environment.Router = &template.Router{Service: "router", Port: 7447} }),
+		"pod-options": input(record(), func(in *template.Input) {
+			in.Environment.Pods = template.PodOptions{
+				ServiceAccount: "functions", PullSecrets: []string{"registry", "mirror"}, NodeSelector: map[string]string{"pool": "functions"},
+				Security: template.SecurityRestricted,
+			}
+		}),
 		"odgm-options": input(record(), func(in *template.Input) {
 			in.Environment.ODGM = template.ODGMOptions{Image: "registry.local/odgm:2", PullPolicy: "Never"}
 			in.Environment.Router = &template.Router{Service: "router"}

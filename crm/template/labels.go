@@ -49,13 +49,14 @@ type child struct {
 	labels, annotations map[string]string
 	// podAnnotations of the pods, nil if none.
 	podAnnotations map[string]string
+	pods           PodOptions
 }
 
 func newChild(in Input, name string, component Component, function int) child {
 	c := child{
 		name: name, component: component, function: function,
 		selector:    map[string]string{LabelApp: name, LabelOwner: OwnerLabel(in.Name)},
-		annotations: map[string]string{},
+		annotations: map[string]string{}, pods: in.Environment.Pods,
 	}
 	if component == ComponentODGM && in.Spec.PackageClassKey != "" {
 		c.selector[LabelClass] = LabelValue(in.Spec.PackageClassKey)

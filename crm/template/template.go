@@ -40,6 +40,8 @@ type Environment struct {
 	ODGM ODGMOptions
 	// Telemetry holds the defaults for spec.telemetry.
 	Telemetry TelemetryOptions
+	// Pods is what all pods have in this cluster.
+	Pods PodOptions
 }
 
 // Router is a Zenoh router.
