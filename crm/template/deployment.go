@@ -90,6 +90,7 @@ func (t *deploymentTemplate) renderFunction(in Input, i int, resources corev1.Re
 		WithName("function").
 		WithImage(fn.ProvisionConfig.ContainerImage).
 		WithPorts(containerPort(portName, port)).
+		WithReadinessProbe(listening(portName)).
 		WithEnv(envConfigurations(functionEnv(in, fn))...)
 	if requirements := resourceConfiguration(resources); requirements != nil {
 		container.WithResources(requirements)
@@ -108,6 +109,19 @@ func (t *deploymentTemplate) renderFunction(in Input, i int, resources corev1.Re
 		out = append(out, budgetObject(in, c))
 	}
 	return append(out, deploymentObject(in, c, spec))
+}
+
+// probePeriod is in seconds, as is what Kubernetes takes for the other times: three
+// failures in a row take a pod out of its Service.
+const probePeriod = 5
+
+// listening takes a pod for ready when its port is open. Whatever a function speaks, it
+// has to listen where its Service sends the calls; before that the class is not
+// available.
+func listening(port string) *corev1ac.ProbeApplyConfiguration {
+	return corev1ac.Probe().
+		WithTCPSocket(corev1ac.TCPSocketAction().WithPort(intstr.FromString(port))).
+		WithPeriodSeconds(probePeriod)
 }
 
 // functionPort returns the port of the container and whether it speaks HTTP/2.
