@@ -6,6 +6,7 @@ import (
 	"math"
 	"net"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -43,13 +44,10 @@ type options struct {
 	ODGM           bool
 	ODGMImage      string
 	ODGMPullPolicy string
-
-	PodServiceAccount string
-	PodPullSecrets    []string
-	PodNodeSelector   map[string]string
-	PodSecurity       string
-	OTEL              bool
-	OTELEndpoint      string
+	ODGMHealthPath string
+	Pods           podFlags
+	OTEL           bool
+	OTELEndpoint   string
 
 	Join            []string
 	GossipAddr      string
@@ -90,10 +88,8 @@ func (o *options) bind(fs *pflag.FlagSet) {
 	fs.BoolVar(&o.ODGM, "odgm", true, "run the object store beside the classes that want it")
 	fs.StringVar(&o.ODGMImage, "odgm-image", "", "image of the object store (default: the template's)")
 	fs.StringVar(&o.ODGMPullPolicy, "odgm-pull-policy", "", "Always, IfNotPresent or Never (default: the cluster's)")
-	fs.StringVar(&o.PodServiceAccount, "pod-service-account", "", "service account of all pods (default: the namespace's)")
-	fs.StringSliceVar(&o.PodPullSecrets, "pod-pull-secrets", nil, "names of the secrets with which all pods pull their images")
-	fs.StringToStringVar(&o.PodNodeSelector, "pod-node-selector", nil, "labels of the nodes on which all pods run, key=value")
-	fs.StringVar(&o.PodSecurity, "pod-security", "", "baseline (no escalation of privileges) or restricted (no root either): how all pods are confined; empty leaves it to images and namespace")
+	fs.StringVar(&o.ODGMHealthPath, "odgm-health-path", "", "path on the object store's HTTP port that answers when it is ready (default: it is ready when the port is open)")
+	o.Pods.bind(fs)
 	fs.BoolVar(&o.OTEL, "otel", false, "containers export telemetry when their class does not say")
 	fs.StringVar(&o.OTELEndpoint, "otel-endpoint", "http://otel-collector:4317", "OTLP endpoint of the containers")
 
@@ -158,6 +154,12 @@ func (o *options) Validate() error {
 	}
 	if o.Availability > 1 || math.IsNaN(o.Availability) {
 		bad("availability", "%v is not within 0..1", o.Availability)
+	}
+	if _, err := o.Pods.options(); err != nil {
+		errs = append(errs, err)
+	}
+	if o.ODGMHealthPath != "" && !strings.HasPrefix(o.ODGMHealthPath, "/") {
+		bad("odgm-health-path", "%q does not begin with /", o.ODGMHealthPath)
 	}
 	if _, err := discovery.ParseKeys(o.GossipKey); err != nil {
 		bad("gossip-key", "%v", err)

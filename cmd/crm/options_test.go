@@ -1,14 +1,18 @@
 package main
 
 import (
+	"fmt"
 	"io"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/spf13/pflag"
+	corev1 "k8s.io/api/core/v1"
 
 	"oaas.io/control-plane/cmd/internal/config"
+	"oaas.io/control-plane/crm/template"
 )
 
 // parse reads settings as the command does, up to their validation.
@@ -69,14 +73,49 @@ func TestMistakesAreNamed(t *testing.T) {
 	for _, args := range [][]string{
 		{"--grpc-addr=8088"}, {"--metrics-addr=x"}, {"--advertise-address=host"}, {"--availability=2"},
 		{"--gossip-key=short"}, {"--log-level=loud"}, {"--log-format=xml"},
+		{"--odgm-health-path=healthz"}, {"--pod-tolerations=a:Never"},
 	} {
 		flag, _, _ := strings.Cut(args[0], "=")
 		if _, err := parse(args, nil); err == nil || !strings.Contains(err.Error(), flag) {
 			t.Errorf("%v: %v", args, err)
 		}
 	}
+	for _, args := range [][]string{{"--pod-security=strict"}, {"--pod-cpu-request=much"}, {"--pod-network-policy=off"}, {"--pod-locked=all"}} {
+		flag, value, _ := strings.Cut(args[0], "=")
+		want := fmt.Sprintf("%s %q", strings.ReplaceAll(strings.TrimPrefix(flag, "--"), "-", " "), value)
+		if _, err := parse(args, nil); err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%v: %v, want %s", args, err, want)
+		}
+	}
 	if _, err := parse(nil, []string{"CRM_REGOIN=eu"}); err == nil {
 		t.Error("a misspelt variable was taken")
+	}
+}
+
+func TestPodFlags(t *testing.T) {
+	o, err := parse([]string{
+		"--pod-service-account=functions", "--pod-pull-secrets=a,b", "--pod-pull-policy=Always", "--pod-node-selector=pool=x", "--pod-tolerations=pool=x:NoSchedule,gpu",
+		"--pod-priority-class=high", "--pod-security=restricted", "--pod-cpu-request=0", "--pod-memory-request=1Gi", "--pod-spread=false",
+		"--pod-network-policy=namespace", "--pod-network-from=gateways,10.0.0.0/8", "--pod-locked=security,tolerations",
+	}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := o.Pods.options()
+	if err != nil {
+		t.Fatal(err)
+	}
+	off := false
+	want := template.PodOptions{
+		ServiceAccount: "functions", PullSecrets: []string{"a", "b"}, PullPolicy: "Always", NodeSelector: map[string]string{"pool": "x"},
+		Tolerations: []corev1.Toleration{
+			{Key: "pool", Operator: corev1.TolerationOpEqual, Value: "x", Effect: corev1.TaintEffectNoSchedule}, {Key: "gpu", Operator: corev1.TolerationOpExists},
+		},
+		PriorityClass: "high", Security: template.SecurityRestricted, CPURequest: "0", MemoryRequest: "1Gi", Spread: &off,
+		NetworkPolicy: template.NetworkNamespace, NetworkFrom: []string{"gateways", "10.0.0.0/8"}, Locked: []string{"security", "tolerations"},
+	}
+	if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(template.PodOptions{})); diff != "" {
+		t.Error(diff)
 	}
 }
 

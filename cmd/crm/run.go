@@ -29,6 +29,10 @@ const leaveTimeout = 3 * time.Second
 func run(ctx context.Context, opts *options) error {
 	log := opts.Log.Logger("crm", os.Stderr)
 	daemon.WarnIneffective(log, ineffective, os.LookupEnv)
+	pods, err := opts.Pods.options()
+	if err != nil {
+		return daemon.Usage(err)
+	}
 	restConfig, err := kubernetes(opts)
 	if err != nil {
 		return daemon.Usage(err)
@@ -44,12 +48,9 @@ func run(ctx context.Context, opts *options) error {
 		Labels: opts.Labels, Availability: opts.declared(), Version: version.Version,
 		Environment: template.Environment{
 			Profile: opts.Profile, Datacenter: opts.Datacenter, Edge: opts.Edge,
-			ODGM:      template.ODGMOptions{Image: opts.ODGMImage, PullPolicy: opts.ODGMPullPolicy},
+			ODGM:      template.ODGMOptions{Image: opts.ODGMImage, PullPolicy: opts.ODGMPullPolicy, HealthPath: opts.ODGMHealthPath},
 			Telemetry: template.TelemetryOptions{Enabled: opts.OTEL, Endpoint: opts.OTELEndpoint},
-			Pods: template.PodOptions{
-				ServiceAccount: opts.PodServiceAccount, PullSecrets: opts.PodPullSecrets, NodeSelector: opts.PodNodeSelector,
-				Security: template.PodSecurity(opts.PodSecurity),
-			},
+			Pods:      pods,
 		},
 		DisableODGM: !opts.ODGM, Concurrency: opts.Concurrency, ProgressDeadline: opts.Deadline,
 		LeaderElection: opts.LeaderElect, InstallCRD: opts.InstallCRD, CreateNamespace: opts.CreateNamespace,

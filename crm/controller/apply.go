@@ -16,6 +16,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -74,6 +75,8 @@ type applier struct {
 	live    client.Reader
 	metrics *Metrics
 	now     func() time.Time
+	// dry says that the client's writes are thrown away.
+	dry bool
 
 	mu    sync.Mutex
 	known map[types.NamespacedName]*memory
@@ -156,6 +159,9 @@ func (a *applier) apply(ctx context.Context, owner *v1alpha1.ClassRuntime, inten
 		// An object of somebody else need not share a field with ours, and an apply
 		// would then take it over without a conflict.
 		err = a.mayTake(ctx, owner, id)
+	}
+	if err == nil {
+		intent, err = a.endRolling(ctx, intent, existing)
 	}
 	if err == nil {
 		answer, err = a.write(ctx, owner, intent, id)
@@ -312,6 +318,8 @@ func specText(object client.Object) string {
 	case *corev1.Service:
 		spec = o.Spec
 	case *policyv1.PodDisruptionBudget:
+		spec = o.Spec
+	case *networkingv1.NetworkPolicy:
 		spec = o.Spec
 	default:
 		return object.GetResourceVersion()

@@ -6,6 +6,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -29,6 +30,7 @@ type childKind struct {
 var (
 	deploymentKind = appsv1.SchemeGroupVersion.WithKind("Deployment")
 	serviceKind    = corev1.SchemeGroupVersion.WithKind("Service")
+	networkKind    = networkingv1.SchemeGroupVersion.WithKind("NetworkPolicy")
 	budgetKind     = policyv1.SchemeGroupVersion.WithKind("PodDisruptionBudget")
 )
 
@@ -54,6 +56,11 @@ var childKinds = []childKind{
 		gvk:     budgetKind,
 		object:  func() client.Object { return &policyv1.PodDisruptionBudget{} },
 		newList: func() client.ObjectList { return &policyv1.PodDisruptionBudgetList{} },
+	},
+	{
+		gvk:     networkKind,
+		object:  func() client.Object { return &networkingv1.NetworkPolicy{} },
+		newList: func() client.ObjectList { return &networkingv1.NetworkPolicyList{} },
 	},
 	{
 		gvk:     serviceKind,

@@ -9,6 +9,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
@@ -139,7 +140,8 @@ func Setup(mgr manager.Manager, opts Options) error {
 		For(&v1alpha1.ClassRuntime{}, builder.WithPredicates(r.runtimeChanged())).
 		Owns(&appsv1.Deployment{}, builder.WithPredicates(deploymentChanged())).
 		Owns(&corev1.Service{}, builder.WithPredicates(serviceChanged())).
-		Owns(&policyv1.PodDisruptionBudget{}, builder.WithPredicates(budgetChanged())).
+		Owns(&policyv1.PodDisruptionBudget{}, builder.WithPredicates(specChanged())).
+		Owns(&networkingv1.NetworkPolicy{}, builder.WithPredicates(specChanged())).
 		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(byOwnerLabel(mgr.GetClient())), builder.WithPredicates(podChanged())).
 		Watches(&corev1.Service{}, handler.EnqueueRequestsFromMapFunc(everyRuntime(mgr.GetClient())), builder.WithPredicates(isRouter())).
 		WithOptions(controller.Options{

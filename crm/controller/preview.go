@@ -74,6 +74,7 @@ func (v *Previewer) Preview(ctx context.Context, object *v1alpha1.ClassRuntime) 
 		applier: newApplier(v.dry, v.live, v.opts.Metrics, v.opts.Clock),
 		stored:  map[types.NamespacedName]uint64{},
 	}
+	r.applier.dry = true
 	p, err := r.look(ctx, object)
 	if err != nil {
 		return nil, err

@@ -8,6 +8,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/labels"
@@ -43,6 +44,7 @@ func CacheOptions(namespace string) (cache.Options, error) {
 		ByObject: map[client.Object]cache.ByObject{
 			&appsv1.Deployment{}:            {Label: selector},
 			&policyv1.PodDisruptionBudget{}: {Label: selector},
+			&networkingv1.NetworkPolicy{}:   {Label: selector},
 			&corev1.Pod{}:                   {Label: selector, Transform: slimPod},
 			&corev1.Node{}:                  {Transform: slimNode},
 		},
@@ -150,9 +152,9 @@ func serviceChanged() predicate.Predicate {
 	}}
 }
 
-// budgetChanged passes what the applier repairs: the status of a budget changes with
-// every pod, and is nothing to this controller.
-func budgetChanged() predicate.Predicate {
+// specChanged passes what the applier repairs: the status of a budget changes with every
+// pod, and is nothing to this controller.
+func specChanged() predicate.Predicate {
 	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool { return metadataChanged(e.ObjectOld, e.ObjectNew) }}
 }
 

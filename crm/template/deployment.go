@@ -26,8 +26,9 @@ const (
 
 // deploymentTemplate runs every container function as a Deployment behind a
 // Service. The templates dev, edge and k8s_deployment differ in score, in the default
-// image of the object store, and in whether several pods of a function are kept apart
-// and available, which takes more than one node.
+// image of the object store, and in whether pods have what a production cluster asks of
+// them: requests, confinement, and several pods of a function that are kept apart and
+// available, which takes more than one node.
 type deploymentTemplate struct {
 	name      string
 	aliases   []string
@@ -53,6 +54,7 @@ func (t *deploymentTemplate) Render(in Input) (*Rendered, error) {
 	if err != nil {
 		return nil, err
 	}
+	in.Environment.Pods = podsOf(in, t.resilient)
 	out := &Rendered{
 		Template:  t.name,
 		Endpoints: Endpoints(in.Name, in.Namespace, in.Spec.Functions),
@@ -74,8 +76,8 @@ func (t *deploymentTemplate) Render(in Input) (*Rendered, error) {
 	return out, nil
 }
 
-// renderFunction returns the Service and the Deployment of function i, and the budget
-// of its pods if it always has several.
+// renderFunction returns the Service and the Deployment of function i, the policy of who
+// may call it if there is to be one, and the budget of its pods if it always has several.
 func (t *deploymentTemplate) renderFunction(in Input, i int, resources corev1.ResourceRequirements) []Object {
 	fn := &in.Spec.Functions[i]
 	c := newChild(in, FunctionName(in.Name, i, len(in.Spec.Functions)), ComponentFunction, i)
@@ -104,8 +106,11 @@ func (t *deploymentTemplate) renderFunction(in Input, i int, resources corev1.Re
 		spec.WithReplicas(replicas)
 	}
 	out := []Object{serviceObject(in, c, c.name, servicePort)}
-	if t.resilient && replicated(fn) {
+	out = append(out, networkObjects(in, c, port)...)
+	if c.pods.spreads() && replicated(fn) {
 		spec.Template.Spec.WithTopologySpreadConstraints(spreadConstraints(c)...)
+	}
+	if c.pods.budgets() && replicated(fn) {
 		out = append(out, budgetObject(in, c))
 	}
 	return append(out, deploymentObject(in, c, spec))

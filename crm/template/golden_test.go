@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/yaml"
 
 	"oaas.io/control-plane/crm/api/v1alpha1"
@@ -74,6 +75,32 @@ func routed(routes map[string]v1alpha1.FunctionRoute, functions ...v1alpha1.Func
 	}
 }
 
+// settled is a class that says something of every member of spec.pods.
+func settled(functions ...v1alpha1.FunctionSpec) v1alpha1.ClassRuntimeSpec {
+	return v1alpha1.ClassRuntimeSpec{
+		PackageClassKey: "example.Record", Functions: functions,
+		Pods: &v1alpha1.PodSettings{
+			ServiceAccount: "records", PullSecrets: []string{"registry", "records"}, NodeSelector: map[string]string{"pool": "records", "gpu": "true"},
+			Tolerations: []v1alpha1.Toleration{
+				{Key: "gpu", Operator: "Exists", Effect: "NoExecute", TolerationSeconds: ptr(int64(60))}, {Key: "team", Value: "records"},
+			},
+			Security: "none", CPURequest: "1", MemoryRequest: "1Gi", Spread: ptr(true), DisruptionBudget: ptr(false),
+			NetworkPolicy: "namespace", PriorityClass: "records", ImagePullPolicy: "Always",
+		},
+	}
+}
+
+// platform is a cluster that says something of every option of pods.
+func platform(in *template.Input) {
+	in.Environment.Pods = template.PodOptions{
+		ServiceAccount: "functions", PullSecrets: []string{"mirror", "registry"}, NodeSelector: map[string]string{"pool": "functions", "disk": "ssd"},
+		Tolerations: []corev1.Toleration{{Key: "pool", Operator: corev1.TolerationOpExists}},
+		Security:    template.SecurityRestricted, CPURequest: "100m", MemoryRequest: "32Mi", Spread: ptr(false), DisruptionBudget: ptr(true),
+		NetworkPolicy: template.NetworkNone, NetworkFrom: []string{"gateways"}, PriorityClass: "functions", PullPolicy: "IfNotPresent",
+	}
+	in.Environment.ODGM.PullPolicy = "Never"
+}
+
 func goldenCases() map[string]template.Input {
 	profile := func(name string) func(*template.Input) {
 		return func(in *template.Input) { in.Environment.Profile = name }
@@ -108,11 +135,18 @@ func goldenCases() map[string]template.Input {
 		"pod-options": input(record(), func(in *template.Input) {
 			in.Environment.Pods = template.PodOptions{
 				ServiceAccount: "functions", PullSecrets: []string{"registry", "mirror"}, NodeSelector: map[string]string{"pool": "functions"},
-				Security: template.SecurityRestricted,
+				Security: template.SecurityRestricted, PriorityClass: "functions", PullPolicy: "IfNotPresent",
+				CPURequest: "100m", MemoryRequest: "0",
+				Tolerations: []corev1.Toleration{{Key: "pool", Operator: corev1.TolerationOpEqual, Value: "functions", Effect: corev1.TaintEffectNoSchedule}},
 			}
 		}),
+		"pod-class":     input(settled(full), platform),
+		"pod-class-dev": input(settled(full), platform, profile("dev")),
+		"network-policy": input(record(), func(in *template.Input) {
+			in.Environment.Pods = template.PodOptions{NetworkPolicy: template.NetworkNamespace, NetworkFrom: []string{"gateways", "10.1.0.0/16"}}
+		}),
 		"odgm-options": input(record(), func(in *template.Input) {
-			in.Environment.ODGM = template.ODGMOptions{Image: "registry.local/odgm:2", PullPolicy: "Never"}
+			in.Environment.ODGM = template.ODGMOptions{Image: "registry.local/odgm:2", PullPolicy: "Never", HealthPath: "/healthz"}
 			in.Environment.Router = &template.Router{Service: "router"}
 		}),
 		"odgm-alone":       input(v1alpha1.ClassRuntimeSpec{PackageClassKey: "bad key/ü", Addons: []string{"ODGM"}, OdgmConfig: &v1alpha1.OdgmConfig{Collections: []string{"c"}}}),

@@ -7,8 +7,10 @@ import (
 	"strconv"
 	"strings"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
+	appsv1ac "k8s.io/client-go/applyconfigurations/apps/v1"
 	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
 )
 
@@ -17,7 +19,14 @@ const (
 	odgmImage    = "ghcr.io/pawissanutt/oaas-rs/odgm:latest"
 )
 
-// renderODGM adds the object store's Service and Deployment to out.
+// renderODGM adds the object store's Service and Deployment to out, and the policy of
+// who may call it if there is to be one.
+//
+// The one pod has a node id that it keeps, by which the object stores of all clusters
+// know each other. Two pods with one id would both answer for the same shards, so a
+// rollout waits until the old pod is gone (Recreate) before it starts the new one, and the
+// class can do without its object store for that moment. It stays a Deployment and does not
+// become a StatefulSet, because that is what oaas-rs made and what is taken over from it.
 func renderODGM(in Input, defaultImage string, out *Rendered) error {
 	env, warnings, err := odgmEnv(in)
 	if err != nil {
@@ -33,8 +42,9 @@ func renderODGM(in Input, defaultImage string, out *Rendered) error {
 		WithName("odgm").
 		WithImage(image).
 		WithPorts(containerPort(portNameHTTP, ODGMContainerPort), containerPort(portNameZenoh, ZenohPort)).
+		WithReadinessProbe(odgmReady(options)).
 		WithEnv(envConfigurations(env)...)
-	if options.PullPolicy != "" {
+	if options.PullPolicy != "" && (in.Spec.Pods == nil || in.Spec.Pods.ImagePullPolicy == "") {
 		container.WithImagePullPolicy(corev1.PullPolicy(options.PullPolicy))
 	}
 	out.ODGM = c.name
@@ -42,9 +52,26 @@ func renderODGM(in Input, defaultImage string, out *Rendered) error {
 	out.Objects = append(out.Objects,
 		serviceObject(in, c, ODGMServiceName(in.Name),
 			servicePort(portNameHTTP, ServicePort, ODGMContainerPort),
-			servicePort(portNameZenoh, ZenohPort, ZenohPort)),
-		deploymentObject(in, c, deploymentSpec(c, container).WithReplicas(1)))
+			servicePort(portNameZenoh, ZenohPort, ZenohPort)))
+	out.Objects = append(out.Objects, networkObjects(in, c, ODGMContainerPort, ZenohPort)...)
+	out.Objects = append(out.Objects, deploymentObject(in, c, deploymentSpec(c, container).
+		WithStrategy(appsv1ac.DeploymentStrategy().WithType(appsv1.RecreateDeploymentStrategyType)).
+		WithReplicas(1)))
 	return nil
+}
+
+// odgmReady takes the object store for ready when its port is open, or when a path of it
+// answers, for images that have one.
+func odgmReady(options ODGMOptions) *corev1ac.ProbeApplyConfiguration {
+	if options.HealthPath == "" {
+		return listening(portNameHTTP)
+	}
+	return corev1ac.Probe().
+		WithHTTPGet(corev1ac.HTTPGetAction().
+			WithPath(options.HealthPath).
+			WithPort(intstr.FromString(portNameHTTP)).
+			WithScheme(corev1.URISchemeHTTP)).
+		WithPeriodSeconds(probePeriod)
 }
 
 // odgmEnv returns the variables of the object store in the order in which its

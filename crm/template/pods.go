@@ -4,9 +4,10 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
-	apivalidation "k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/apimachinery/pkg/api/resource"
 	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
 )
 
@@ -15,17 +16,29 @@ type PodSecurity string
 
 // The levels, after Kubernetes' Pod Security Standards.
 const (
-	// SecurityUnset leaves it to the images and to the namespace.
+	// SecurityUnset is the template's default: baseline, or none with the template dev.
 	SecurityUnset PodSecurity = ""
+	// SecurityNone leaves it to the images and to the namespace.
+	SecurityNone PodSecurity = "none"
 	// SecurityBaseline permits no escalation of privileges, and the runtime's default
-	// system calls only.
+	// system calls only. Images may run as root, which most of them do.
 	SecurityBaseline PodSecurity = "baseline"
 	// SecurityRestricted is what a namespace asks for that enforces "restricted":
-	// images must not run as root.
+	// images must not run as root. It is nobody's default, because an image that does
+	// would not start.
 	SecurityRestricted PodSecurity = "restricted"
 )
 
-// PodOptions is what the pods of functions and object stores have in a cluster.
+// The defaults of the production templates.
+const (
+	defaultCPURequest    = "50m"
+	defaultMemoryRequest = "64Mi"
+	// noRequest asks for no request at all.
+	noRequest = "0"
+)
+
+// PodOptions is what the pods of functions and object stores have in a cluster. Of each
+// member the class has the last word (see podsOf), unless it is in Locked.
 type PodOptions struct {
 	// ServiceAccount that they run as; empty is the namespace's default.
 	ServiceAccount string
@@ -33,49 +46,90 @@ type PodOptions struct {
 	PullSecrets []string
 	// NodeSelector are labels of the nodes that they may run on.
 	NodeSelector map[string]string
-	Security     PodSecurity
+	// Tolerations let them onto nodes with taints.
+	Tolerations []corev1.Toleration
+	// PriorityClass is the name of one; empty is the cluster's default.
+	PriorityClass string
+	// PullPolicy of images is Always, IfNotPresent or Never; empty leaves the choice
+	// to the cluster.
+	PullPolicy string
+	Security   PodSecurity
+	// CPURequest and MemoryRequest are requests of containers that name neither a
+	// request nor a limit of that resource. Empty is the template's default, "0" none.
+	CPURequest, MemoryRequest string
+	// Spread keeps the pods of a function apart, DisruptionBudget keeps all but one of
+	// them when nodes are drained; nil is the template's default.
+	Spread, DisruptionBudget *bool
+	// NetworkPolicy says who may call functions and object stores. Empty is none.
+	NetworkPolicy NetworkPolicy
+	// NetworkFrom are names of namespaces, and address ranges in CIDR notation, from
+	// which calls are let in as well.
+	NetworkFrom []string
+	// Locked are the members of a class's spec.pods that classes may not set here.
+	Locked []string
+
+	// noToken keeps the token of the service account out of the pods.
+	noToken bool
 }
+
+// spreads and budgets say what holds for the pods of functions that always have several.
+func (o *PodOptions) spreads() bool { return o.Spread != nil && *o.Spread }
+func (o *PodOptions) budgets() bool { return o.DisruptionBudget != nil && *o.DisruptionBudget }
+
+// podFault is a value that Kubernetes would refuse. The key is that of a map or the
+// index of a list, and empty for single values.
+type podFault struct{ member, key, value, why string }
 
 // Validate reports the first option that Kubernetes would refuse.
 func (o *PodOptions) Validate() error {
-	if name := o.ServiceAccount; name != "" {
-		if problems := apivalidation.IsDNS1123Subdomain(name); len(problems) > 0 {
-			return fmt.Errorf("service account %q: %s", name, problems[0])
+	faults := o.faults()
+	for _, name := range o.Locked {
+		if !slices.Contains(podMembers, name) {
+			faults = append(faults, podFault{member: "locked", value: name, why: "want one of " + strings.Join(podMembers, ", ")})
 		}
 	}
-	for _, name := range o.PullSecrets {
-		if problems := apivalidation.IsDNS1123Subdomain(name); len(problems) > 0 {
-			return fmt.Errorf("pull secret %q: %s", name, problems[0])
-		}
-	}
-	for _, key := range slices.Sorted(maps.Keys(o.NodeSelector)) {
-		if problems := apivalidation.IsQualifiedName(key); len(problems) > 0 {
-			return fmt.Errorf("node selector %q: %s", key, problems[0])
-		}
-		if problems := apivalidation.IsValidLabelValue(o.NodeSelector[key]); len(problems) > 0 {
-			return fmt.Errorf("node selector %s=%q: %s", key, o.NodeSelector[key], problems[0])
-		}
-	}
-	switch o.Security {
-	case SecurityUnset, SecurityBaseline, SecurityRestricted:
+	if len(faults) == 0 {
 		return nil
-	default:
-		return fmt.Errorf("pod security %q: want %s or %s", o.Security, SecurityBaseline, SecurityRestricted)
 	}
+	f := faults[0]
+	name := "pod " + strings.ReplaceAll(f.member, "_", " ")
+	if f.key != "" {
+		name += " " + f.key
+	}
+	return fmt.Errorf("%s %q: %s", name, f.value, f.why)
 }
 
-// apply puts the options into a pod and its container.
+// apply puts the options into a pod and its container. Whatever is rendered with pods
+// goes through it, so that a default of pods has a single home.
 func (o *PodOptions) apply(pod *corev1ac.PodSpecApplyConfiguration, container *corev1ac.ContainerApplyConfiguration) {
 	if o.ServiceAccount != "" {
 		pod.WithServiceAccountName(o.ServiceAccount)
+	}
+	if o.noToken {
+		pod.WithAutomountServiceAccountToken(false)
 	}
 	for _, name := range o.PullSecrets {
 		pod.WithImagePullSecrets(corev1ac.LocalObjectReference().WithName(name))
 	}
 	if len(o.NodeSelector) > 0 {
-		pod.WithNodeSelector(o.NodeSelector)
+		pod.WithNodeSelector(maps.Clone(o.NodeSelector))
 	}
-	if o.Security == SecurityUnset {
+	for i := range o.Tolerations {
+		pod.WithTolerations(tolerationConfiguration(&o.Tolerations[i]))
+	}
+	if o.PriorityClass != "" {
+		pod.WithPriorityClassName(o.PriorityClass)
+	}
+	if o.PullPolicy != "" && container.ImagePullPolicy == nil {
+		container.WithImagePullPolicy(corev1.PullPolicy(o.PullPolicy))
+	}
+	o.request(container, corev1.ResourceCPU, o.CPURequest)
+	o.request(container, corev1.ResourceMemory, o.MemoryRequest)
+	o.confine(pod, container)
+}
+
+func (o *PodOptions) confine(pod *corev1ac.PodSpecApplyConfiguration, container *corev1ac.ContainerApplyConfiguration) {
+	if o.Security != SecurityBaseline && o.Security != SecurityRestricted {
 		return
 	}
 	profile := corev1ac.SeccompProfile().WithType(corev1.SeccompProfileTypeRuntimeDefault)
@@ -87,4 +141,52 @@ func (o *PodOptions) apply(pod *corev1ac.PodSpecApplyConfiguration, container *c
 	}
 	pod.WithSecurityContext(security)
 	container.WithSecurityContext(confined)
+}
+
+// request asks for a resource that the container says nothing of. A limit says
+// something: Kubernetes takes it for the request, and ours could be above it.
+func (o *PodOptions) request(container *corev1ac.ContainerApplyConfiguration, name corev1.ResourceName, text string) {
+	if text == "" {
+		return
+	}
+	quantity, err := resource.ParseQuantity(text)
+	if err != nil || quantity.IsZero() {
+		return // it was checked; zero asks for nothing
+	}
+	if container.Resources == nil {
+		container.WithResources(corev1ac.ResourceRequirements())
+	}
+	if has(container.Resources.Requests, name) || has(container.Resources.Limits, name) {
+		return
+	}
+	requests := corev1.ResourceList{name: quantity}
+	if container.Resources.Requests != nil {
+		maps.Copy(requests, *container.Resources.Requests)
+	}
+	container.Resources.WithRequests(requests)
+}
+
+func has(list *corev1.ResourceList, name corev1.ResourceName) bool {
+	if list == nil {
+		return false
+	}
+	_, found := (*list)[name]
+	return found
+}
+
+func tolerationConfiguration(t *corev1.Toleration) *corev1ac.TolerationApplyConfiguration {
+	out := corev1ac.Toleration().WithOperator(t.Operator)
+	if t.Key != "" {
+		out.WithKey(t.Key)
+	}
+	if t.Value != "" {
+		out.WithValue(t.Value)
+	}
+	if t.Effect != "" {
+		out.WithEffect(t.Effect)
+	}
+	if t.TolerationSeconds != nil {
+		out.WithTolerationSeconds(*t.TolerationSeconds)
+	}
+	return out
 }

@@ -59,6 +59,9 @@ type ODGMOptions struct {
 	// PullPolicy is Always, IfNotPresent or Never; empty leaves the choice to
 	// the cluster.
 	PullPolicy string
+	// HealthPath answers GET with 2xx or 3xx when the object store is ready; empty takes it
+	// for ready when its port is open.
+	HealthPath string
 }
 
 // TelemetryOptions are the defaults for spec.telemetry.

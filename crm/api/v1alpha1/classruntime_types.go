@@ -94,6 +94,11 @@ type ClassRuntimeSpec struct {
 	// +nullable
 	Telemetry *Telemetry `json:"telemetry,omitempty"`
 
+	// pods says what the pods of the class have, where it differs from what the
+	// manager gives all pods of its cluster.
+	// +optional
+	Pods *PodSettings `json:"pods,omitempty"`
+
 	// delivery says which change of which control plane this spec is. Objects
 	// of a package manager without fences lack it.
 	// +optional
