@@ -3,9 +3,11 @@ package controller
 import (
 	"testing"
 
+	"github.com/hashicorp/go-hclog"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/utils/ptr"
@@ -52,28 +54,164 @@ func TestReplicatedFunctionHasABudget(t *testing.T) {
 }
 
 // A namespace that enforces the strictest standard takes the pods of a manager that is
-// told so, and refuses those of one that is not.
+// told so, and of a class that says so. It refuses the others, and their class tells why.
 func TestPodsOfARestrictedNamespace(t *testing.T) {
 	t.Parallel()
-	w := start(t, func(o *Options) {
-		o.Environment.Pods = template.PodOptions{Security: template.SecurityRestricted, NodeSelector: map[string]string{"kubernetes.io/os": "linux"}}
-	})
-	namespace := &corev1.Namespace{}
-	if err := w.client.Get(w.ctx(), client.ObjectKey{Name: w.namespace}, namespace); err != nil {
-		t.Fatal(err)
+	for name, c := range map[string]struct {
+		manager template.PodSecurity
+		class   string
+		refused bool
+	}{
+		"the manager says so":           {manager: template.SecurityRestricted},
+		"the class says so":             {class: "restricted"},
+		"nobody says so":                {refused: true},
+		"the class says the opposite":   {manager: template.SecurityRestricted, class: "none", refused: true},
+		"the manager asks for too much": {manager: template.SecurityBaseline, refused: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := start(t, func(o *Options) {
+				o.Environment.Profile = "full"
+				o.Environment.Pods = template.PodOptions{Security: c.manager, NodeSelector: map[string]string{"kubernetes.io/os": "linux"}}
+			})
+			namespace := &corev1.Namespace{}
+			if err := w.client.Get(w.ctx(), client.ObjectKey{Name: w.namespace}, namespace); err != nil {
+				t.Fatal(err)
+			}
+			namespace.Labels["pod-security.kubernetes.io/enforce"] = "restricted"
+			if err := w.client.Update(w.ctx(), namespace); err != nil {
+				t.Fatal(err)
+			}
+			object := w.classOf("record-1", "echo:1")
+			if c.class != "" {
+				object.Spec.Pods = &v1alpha1.PodSettings{Security: c.class}
+			}
+			w.create(object)
+			if !c.refused {
+				w.settled("record-1", v1alpha1.PhaseAvailable)
+				return
+			}
+			w.degraded("record-1", v1alpha1.ReasonPodsRejected)
+		})
 	}
-	namespace.Labels["pod-security.kubernetes.io/enforce"] = "restricted"
-	if err := w.client.Update(w.ctx(), namespace); err != nil {
-		t.Fatal(err)
-	}
-	w.create(w.classOf("record-1", "echo:1"))
-	w.settled("record-1", v1alpha1.PhaseAvailable)
+}
 
-	bare := &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Name: "bare", Namespace: w.namespace},
-		Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "main", Image: "echo:1"}}},
+// A class whose network policy is switched on has one, which comes back when it is edited
+// or deleted, and has none when it is switched off.
+func TestNetworkPolicyComesAndGoes(t *testing.T) {
+	t.Parallel()
+	w := start(t, func(o *Options) { o.Environment.Pods.NetworkFrom = []string{"gateways"} })
+	object := w.classOf("record-1", "echo:1")
+	object.Spec.Addons = nil // with the object store
+	w.create(object)
+	w.settled("record-1", v1alpha1.PhaseAvailable)
+	policy := &networkingv1.NetworkPolicy{}
+	if w.get(policy, "record-1") {
+		t.Error("a policy that nobody asked for")
 	}
-	if err := w.client.Create(w.ctx(), bare); !apierrors.IsForbidden(err) {
-		t.Errorf("the namespace enforces nothing: %v", err)
+
+	change(w, &v1alpha1.ClassRuntime{}, "record-1", func(o *v1alpha1.ClassRuntime) {
+		o.Spec.Pods = &v1alpha1.PodSettings{NetworkPolicy: "namespace"}
+	})
+	w.settled("record-1", v1alpha1.PhaseAvailable)
+	for name, ports := range map[string]int{"record-1": 1, "record-1-odgm": 2} {
+		if !w.get(policy, name) || len(policy.Spec.Ingress) != 1 || len(policy.Spec.Ingress[0].Ports) != ports || len(policy.Spec.Ingress[0].From) != 2 {
+			t.Errorf("policy of %s: %+v", name, policy.Spec)
+		}
+	}
+	change(w, policy, "record-1", func(p *networkingv1.NetworkPolicy) { p.Spec.Ingress = nil })
+	w.eventually("our policy", func() bool { return w.get(policy, "record-1") && len(policy.Spec.Ingress) == 1 })
+	before := policy.UID
+	if err := w.client.Delete(w.ctx(), policy); err != nil {
+		t.Fatal(err)
+	}
+	w.eventually("another policy", func() bool {
+		again := &networkingv1.NetworkPolicy{}
+		return w.get(again, "record-1") && again.UID != before
+	})
+
+	change(w, &v1alpha1.ClassRuntime{}, "record-1", func(o *v1alpha1.ClassRuntime) { o.Spec.Pods = nil })
+	w.eventually("no policies", func() bool {
+		return !w.get(&networkingv1.NetworkPolicy{}, "record-1") && !w.get(&networkingv1.NetworkPolicy{}, "record-1-odgm")
+	})
+	w.settled("record-1", v1alpha1.PhaseAvailable)
+}
+
+// rollingStore is an object store as oaas-rs left it.
+func (w *world) rollingStore() *appsv1.Deployment {
+	w.t.Helper()
+	labels := map[string]string{"app": "record-1-odgm", "oaas.io/owner": "record-1", "oaas.io/class": "example.Record"}
+	store := &appsv1.Deployment{
+		ObjectMeta: metav1.ObjectMeta{Name: "record-1-odgm", Namespace: w.namespace, Labels: labels},
+		Spec: appsv1.DeploymentSpec{
+			Selector: &metav1.LabelSelector{MatchLabels: labels},
+			Template: corev1.PodTemplateSpec{
+				ObjectMeta: metav1.ObjectMeta{Labels: labels},
+				Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "odgm", Image: "odgm:1"}}},
+			},
+		},
+	}
+	w.create(store)
+	if store.Spec.Strategy.RollingUpdate == nil {
+		w.t.Fatal("the API server gives no parameters any more, and the test shows nothing")
+	}
+	return store
+}
+
+// An object store of oaas-rs rolls. It is taken over as it is, and from then on the old pod
+// goes before the new one comes; so it is again when somebody changes that.
+func TestObjectStoreIsNeverThereTwice(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	old := w.rollingStore()
+	object := w.classOf("record-1", "echo:1")
+	object.Spec.Addons = nil
+	w.create(object)
+	w.settled("record-1", v1alpha1.PhaseAvailable)
+	taken := w.deployment("record-1-odgm")
+	if taken.UID != old.UID || taken.Spec.Strategy.Type != appsv1.RecreateDeploymentStrategyType {
+		t.Errorf("the same object: %v, strategy %+v", taken.UID == old.UID, taken.Spec.Strategy)
+	}
+
+	change(w, &appsv1.Deployment{}, "record-1-odgm", func(d *appsv1.Deployment) {
+		d.Spec.Strategy = appsv1.DeploymentStrategy{Type: appsv1.RollingUpdateDeploymentStrategyType}
+	})
+	w.eventually("our strategy", func() bool {
+		return w.deployment("record-1-odgm").Spec.Strategy.Type == appsv1.RecreateDeploymentStrategyType
+	})
+	w.settled("record-1", v1alpha1.PhaseAvailable)
+}
+
+// A preview of the take-over tells of a change that nothing stands against.
+func TestPreviewOfAnObjectStoreThatRolls(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	w.rollingStore()
+	previewer, err := NewPreviewer(w.client, w.client, Options{
+		Namespace: w.namespace, Environment: template.Environment{Profile: "dev"}, Logger: hclog.NewNullLogger(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	object := w.classOf("record-1", "echo:1")
+	object.Spec.Addons = nil
+	preview, err := previewer.Preview(w.ctx(), object)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := false
+	for _, c := range preview.Children {
+		if c.Kind == "Deployment" && c.Name == "record-1-odgm" {
+			found = true
+			if c.Change != ChangeUpdate || c.Fault != nil {
+				t.Errorf("%s: %+v", c.Change, c.Fault)
+			}
+		}
+	}
+	if !found {
+		t.Errorf("no object store among %+v", preview.Children)
+	}
+	if w.deployment("record-1-odgm").Spec.Strategy.RollingUpdate == nil {
+		t.Error("the preview changed the strategy")
 	}
 }
