@@ -11,7 +11,7 @@ import (
 // Level is the highest feature level that this build knows. A command of a level
 // is only proposed when every server of the cluster knows that level: a build
 // refuses what it does not know, and states would differ if another one did not.
-const Level = 4
+const Level = 5
 
 // handler is one operation on the state.
 type handler struct {
@@ -109,6 +109,10 @@ func (s *State) LevelOf(cmd *pmpb.Command) uint32 {
 // PlannerFrom is the feature level from which the state keeps what the planner
 // goes by: policies, outages and resources of clusters.
 const PlannerFrom = 4
+
+// PodsFrom is the feature level from which packages and deployments say what their pods
+// have. An older server does not keep that of a document.
+const PodsFrom = 5
 
 // forPlanner reports that a row holds what only servers of that level know. An
 // older one neither checks nor keeps them up.

@@ -8,8 +8,8 @@ func DecodeDeployment(data []byte) (*OClassDeployment, error) {
 	return decode(deploymentTable, string(data))
 }
 
-// ReadPackage is DecodePackage for what people write: fields that a placement does not
-// have are refused.
+// ReadPackage is DecodePackage for what people write: fields that a placement or pod
+// settings do not have are refused.
 func ReadPackage(data []byte) (*OPackage, error) { return read(packageTable, string(data)) }
 
 // ReadDeployment is DecodeDeployment for what people write, as ReadPackage.
@@ -23,7 +23,7 @@ func read[T any](table objectCodec[T], in string) (*T, error) {
 	if err != nil {
 		return nil, src.locate(err)
 	}
-	root.closePlacements()
+	root.closeExtensions()
 	out := new(T)
 	if err := table.decode(&root, out); err != nil {
 		return nil, src.locate(err)

@@ -47,17 +47,17 @@ type member struct {
 	value node
 }
 
-// closePlacements makes the placements of a document strict, that of a deployment and
-// those in a package: they are our extension, so no client of others sends more than
-// we know, and a wish that is misspelt must not pass for none.
-func (n *node) closePlacements() {
+// closeExtensions makes the placements and pod settings of a document strict, those of a
+// deployment and those in a package: they are our extension, so no client of others sends
+// more than we know, and a wish that is misspelt must not pass for none.
+func (n *node) closeExtensions() {
 	for i := range n.members {
 		switch m := &n.members[i]; m.name {
-		case "placement":
+		case "placement", "pods":
 			m.value.close()
-		case "deployments":
+		case "deployments", "classes":
 			for k := range m.value.items {
-				m.value.items[k].closePlacements()
+				m.value.items[k].closeExtensions()
 			}
 		}
 	}

@@ -23,6 +23,10 @@ var enumValues = map[reflect.Type][]string{
 	reflect.TypeFor[PlacementPreference](): {"fewest", "cheapest"},
 	reflect.TypeFor[PlacementStability]():  {"keep", "rebalance"},
 	reflect.TypeFor[TemplateName]():        {"dev", "edge", "k8s_deployment", "knative"},
+	reflect.TypeFor[PodSecurity]():         {"none", "baseline", "restricted"},
+	reflect.TypeFor[NetworkPolicy]():       {"none", "namespace"},
+	reflect.TypeFor[ImagePullPolicy]():     {"Always", "IfNotPresent", "Never"},
+	reflect.TypeFor[TaintEffect]():         {"NoSchedule", "PreferNoSchedule", "NoExecute"},
 	reflect.TypeFor[Weekday]():             {"mon", "tue", "wed", "thu", "fri", "sat", "sun"},
 }
 

@@ -44,6 +44,7 @@ var classTable = object(
 	nul("description", text, func(c *OClass) **string { return &c.Description }),
 	nul("state_spec", stateTable, func(c *OClass) **StateSpecification { return &c.StateSpec }),
 	def("function_bindings", list(bindingTable), func(c *OClass) *[]FunctionBinding { return &c.FunctionBindings }),
+	nul("pods", podsTable, func(c *OClass) **PodSettings { return &c.Pods }).omit(),
 )
 
 var bindingTable = object(
@@ -108,6 +109,7 @@ var deploymentTable = object(
 	def("available_envs", texts, func(d *OClassDeployment) *[]string { return &d.AvailableEnvs }).omit(),
 	def("nfr_requirements", nfrTable, func(d *OClassDeployment) *NFRRequirements { return &d.NFRRequirements }),
 	nul("placement", placementTable, func(d *OClassDeployment) **Placement { return &d.Placement }).omit(),
+	nul("pods", podsTable, func(d *OClassDeployment) **PodSettings { return &d.Pods }).omit(),
 	def("env_templates", textMap, func(d *OClassDeployment) *map[string]string { return &d.EnvTemplates }).omit(),
 	def("functions", list(functionSpecTable), func(d *OClassDeployment) *[]FunctionDeploymentSpec { return &d.Functions }),
 	def("condition", condition, func(d *OClassDeployment) *DeploymentCondition { return &d.Condition }),

@@ -28,6 +28,8 @@ type OClass struct {
 	Description      *string
 	StateSpec        *StateSpecification
 	FunctionBindings []FunctionBinding
+	// Pods are for deployments of the class that say nothing of pods themselves.
+	Pods *PodSettings
 }
 
 // FunctionBinding makes the function FunctionKey callable on the class under Name.
@@ -100,6 +102,7 @@ type OClassDeployment struct {
 	AvailableEnvs   []string
 	NFRRequirements NFRRequirements
 	Placement       *Placement
+	Pods            *PodSettings
 	EnvTemplates    map[string]string
 	Functions       []FunctionDeploymentSpec
 	Condition       DeploymentCondition

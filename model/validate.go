@@ -56,6 +56,7 @@ func (c *checker) class(at string, cls *OClass) {
 		c.name(at+".function_key", b.FunctionKey, maxName)
 		names.see(at+".name", b.Name)
 	}
+	c.pods(at+".pods", cls.Pods)
 	if cls.StateSpec == nil {
 		return
 	}
@@ -104,6 +105,7 @@ func (d *OClassDeployment) Validate() error {
 	c.envs("available_envs", d.AvailableEnvs)
 	c.nfr(&d.NFRRequirements)
 	c.placement(d)
+	c.pods("pods", d.Pods)
 	for _, env := range sortedKeys(d.EnvTemplates) {
 		at := "env_templates" + keyStep(env)
 		c.name(at, env, maxName)

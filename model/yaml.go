@@ -59,7 +59,7 @@ func DecodeManifest(data []byte) ([]Document, error) {
 }
 
 func decodeDocument(root *node) (Document, *DecodeError) {
-	root.closePlacements()
+	root.closeExtensions()
 	for i := range root.members {
 		if root.members[i].name == "class_key" {
 			dep := new(OClassDeployment)

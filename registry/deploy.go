@@ -104,6 +104,9 @@ func (r *Registry) decideDeployment(snap *fsm.Snapshot, dep *model.OClassDeploym
 	if err := checkPlacementLevel(snap, doc.Placement); err != nil {
 		return nil, err
 	}
+	if err := checkPodsLevel(snap, doc.Pods); err != nil {
+		return nil, err
+	}
 	if err := checkShards(doc.ODGM, 1); err != nil {
 		return nil, err
 	}

@@ -40,6 +40,9 @@ func enrich(dep *model.OClassDeployment, pkg *model.OPackage, cls *model.OClass)
 	if err := checkImages(out.Functions, pkg); err != nil {
 		return nil, err
 	}
+	if out.Pods == nil && cls.Pods != nil {
+		out.Pods = cls.Pods.Clone()
+	}
 	if out.ODGM == nil {
 		out.ODGM = &model.ODGMDataSpec{}
 	}

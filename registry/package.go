@@ -55,6 +55,9 @@ func (r *Registry) putPackage(ctx context.Context, ri RequestInfo, pkg *model.OP
 		if err := allow(have); err != nil {
 			return nil, err
 		}
+		if err := checkPodsLevel(snap, podsOfClasses(pkg)...); err != nil {
+			return nil, err
+		}
 		guards := []*pmpb.Guard{guard(pmpb.Guard_TABLE_PACKAGE, pkg.Name, packageIndex(have))}
 		for _, dep := range pkg.Dependencies {
 			on := snap.Package(dep)

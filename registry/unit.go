@@ -88,6 +88,7 @@ func buildUnit(uid string, share *scheduler.Assignment, dep *model.OClassDeploym
 		ClassKey:    dep.ClassKey,
 		TargetEnv:   env,
 		Telemetry:   telemetrySpec(dep.Telemetry),
+		Pods:        podSettings(dep.Pods),
 	}
 	for i := range dep.Functions {
 		if runnable(&dep.Functions[i]) {

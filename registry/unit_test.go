@@ -81,6 +81,28 @@ func TestContentHashIgnoresDelivery(t *testing.T) {
 	}
 }
 
+// TestContentHashIsStable pins the hash of a unit that says nothing of its pods: a change
+// of it would send every unit anew, and roll its pods, after an upgrade.
+func TestContentHashIsStable(t *testing.T) {
+	image, availability := "registry.local/cart:1", 0.99
+	dep := &model.OClassDeployment{
+		Key: "shop.Cart", PackageName: "shop", ClassKey: "Cart",
+		NFRRequirements: model.NFRRequirements{Availability: &availability},
+		Functions: []model.FunctionDeploymentSpec{{
+			FunctionKey: "Cart.add", Config: map[string]string{"K": "v"}, ProvisionConfig: &model.ProvisionConfig{ContainerImage: &image},
+		}},
+		ODGM: &model.ODGMDataSpec{Collections: []string{"shop.Cart"}, EnvNodeIDs: map[string][]uint64{"oaas-1": {101}}},
+	}
+	cls := &model.OClass{Key: "Cart", FunctionBindings: []model.FunctionBinding{{Name: "add", FunctionKey: "Cart.add", AccessModifier: model.AccessPublic}}}
+	got, err := ContentHash(buildUnit("uid-1", &scheduler.Assignment{Cluster: "oaas-1"}, dep, cls))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := "0f66872afbc43e34693a291459ce0220938f34f7ff4d86dfbbb8a0fc369624f8"; got != want {
+		t.Errorf("hash %s, want %s", got, want)
+	}
+}
+
 func TestBuildUnit(t *testing.T) {
 	image, port, minScale := "registry.local/cart:1", uint16(8080), uint32(3)
 	availability := 0.99

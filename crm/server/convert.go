@@ -67,6 +67,9 @@ func toObject(unit *oaaspb.DeploymentUnit, namespace, correlation string) (*v1al
 	if object.Spec.OdgmConfig, err = odgmOf(unit, name); err != nil {
 		return nil, err
 	}
+	if object.Spec.Pods, err = podsOf(unit.GetPods()); err != nil {
+		return nil, err
+	}
 	if object.Spec.Delivery, err = deliveryOf(unit); err != nil {
 		return nil, err
 	}
@@ -85,6 +88,9 @@ func annotate(object *v1alpha1.ClassRuntime, unit *oaaspb.DeploymentUnit, correl
 	}
 	if unit.GetDelivery() == nil && unit.GetId() != object.Name {
 		object.Annotations[AnnotationUnitID] = unit.GetId()
+	}
+	if object.Spec.Pods != nil {
+		object.Annotations[AnnotationPods] = podsOfUnit
 	}
 	if target := cpuTarget(unit.GetFunctions()); target > 0 {
 		object.Annotations[AnnotationCPUTarget] = fmt.Sprintf("%g", target)

@@ -174,13 +174,16 @@ func merged(live, desired *v1alpha1.ClassRuntime) *v1alpha1.ClassRuntime {
 	addons, enforcement := next.Spec.Addons, next.Spec.Enforcement
 	desired.DeepCopy().Spec.DeepCopyInto(&next.Spec)
 	next.Spec.Addons, next.Spec.Enforcement = addons, enforcement
+	if next.Spec.Pods == nil {
+		next.Spec.Pods = keptPods(live)
+	}
 	if next.Labels == nil {
 		next.Labels = map[string]string{}
 	}
 	if next.Annotations == nil {
 		next.Annotations = map[string]string{}
 	}
-	for _, owned := range []string{AnnotationCorrelationID, AnnotationUnitID, AnnotationCPUTarget} {
+	for _, owned := range []string{AnnotationCorrelationID, AnnotationUnitID, AnnotationCPUTarget, AnnotationPods} {
 		delete(next.Annotations, owned)
 	}
 	maps.Copy(next.Labels, desired.Labels)

@@ -31,6 +31,7 @@ func toUnit(object *v1alpha1.ClassRuntime, cluster string) *oaaspb.DeploymentUni
 		unit.Functions = append(unit.Functions, functionToProto(&object.Spec.Functions[i]))
 	}
 	unit.OdgmConfig = odgmToProto(object.Spec.OdgmConfig)
+	unit.Pods = podsToProto(object)
 	if t := object.Spec.Telemetry; t != nil {
 		unit.Telemetry = &oaaspb.TelemetrySpec{
 			Enabled: t.Enabled == nil || *t.Enabled, Traces: t.Traces, Metrics: t.Metrics, Logs: t.Logs,

@@ -741,6 +741,223 @@ func (x *Delivery) GetContentHash() string {
 	return ""
 }
 
+// PodSettings says what the pods of the class have, where it differs from what the
+// cluster gives all pods. It is an extension: oaas-rs neither sends nor reads it.
+type PodSettings struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	ServiceAccount string                 `protobuf:"bytes,1,opt,name=service_account,json=serviceAccount,proto3" json:"service_account,omitempty"`
+	PullSecrets    []string               `protobuf:"bytes,2,rep,name=pull_secrets,json=pullSecrets,proto3" json:"pull_secrets,omitempty"`
+	NodeSelector   map[string]string      `protobuf:"bytes,3,rep,name=node_selector,json=nodeSelector,proto3" json:"node_selector,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Tolerations    []*PodToleration       `protobuf:"bytes,4,rep,name=tolerations,proto3" json:"tolerations,omitempty"`
+	// none, baseline or restricted.
+	Security string `protobuf:"bytes,5,opt,name=security,proto3" json:"security,omitempty"`
+	// Kubernetes quantities; "0" is none.
+	CpuRequest       string `protobuf:"bytes,6,opt,name=cpu_request,json=cpuRequest,proto3" json:"cpu_request,omitempty"`
+	MemoryRequest    string `protobuf:"bytes,7,opt,name=memory_request,json=memoryRequest,proto3" json:"memory_request,omitempty"`
+	Spread           *bool  `protobuf:"varint,8,opt,name=spread,proto3,oneof" json:"spread,omitempty"`
+	DisruptionBudget *bool  `protobuf:"varint,9,opt,name=disruption_budget,json=disruptionBudget,proto3,oneof" json:"disruption_budget,omitempty"`
+	// none or namespace.
+	NetworkPolicy string `protobuf:"bytes,10,opt,name=network_policy,json=networkPolicy,proto3" json:"network_policy,omitempty"`
+	PriorityClass string `protobuf:"bytes,11,opt,name=priority_class,json=priorityClass,proto3" json:"priority_class,omitempty"`
+	// Always, IfNotPresent or Never.
+	ImagePullPolicy string `protobuf:"bytes,12,opt,name=image_pull_policy,json=imagePullPolicy,proto3" json:"image_pull_policy,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *PodSettings) Reset() {
+	*x = PodSettings{}
+	mi := &file_oaas_deployment_deployment_types_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PodSettings) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PodSettings) ProtoMessage() {}
+
+func (x *PodSettings) ProtoReflect() protoreflect.Message {
+	mi := &file_oaas_deployment_deployment_types_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PodSettings.ProtoReflect.Descriptor instead.
+func (*PodSettings) Descriptor() ([]byte, []int) {
+	return file_oaas_deployment_deployment_types_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *PodSettings) GetServiceAccount() string {
+	if x != nil {
+		return x.ServiceAccount
+	}
+	return ""
+}
+
+func (x *PodSettings) GetPullSecrets() []string {
+	if x != nil {
+		return x.PullSecrets
+	}
+	return nil
+}
+
+func (x *PodSettings) GetNodeSelector() map[string]string {
+	if x != nil {
+		return x.NodeSelector
+	}
+	return nil
+}
+
+func (x *PodSettings) GetTolerations() []*PodToleration {
+	if x != nil {
+		return x.Tolerations
+	}
+	return nil
+}
+
+func (x *PodSettings) GetSecurity() string {
+	if x != nil {
+		return x.Security
+	}
+	return ""
+}
+
+func (x *PodSettings) GetCpuRequest() string {
+	if x != nil {
+		return x.CpuRequest
+	}
+	return ""
+}
+
+func (x *PodSettings) GetMemoryRequest() string {
+	if x != nil {
+		return x.MemoryRequest
+	}
+	return ""
+}
+
+func (x *PodSettings) GetSpread() bool {
+	if x != nil && x.Spread != nil {
+		return *x.Spread
+	}
+	return false
+}
+
+func (x *PodSettings) GetDisruptionBudget() bool {
+	if x != nil && x.DisruptionBudget != nil {
+		return *x.DisruptionBudget
+	}
+	return false
+}
+
+func (x *PodSettings) GetNetworkPolicy() string {
+	if x != nil {
+		return x.NetworkPolicy
+	}
+	return ""
+}
+
+func (x *PodSettings) GetPriorityClass() string {
+	if x != nil {
+		return x.PriorityClass
+	}
+	return ""
+}
+
+func (x *PodSettings) GetImagePullPolicy() string {
+	if x != nil {
+		return x.ImagePullPolicy
+	}
+	return ""
+}
+
+// PodToleration is an extension, like PodSettings.
+type PodToleration struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Key   string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	// Equal, also when empty, or Exists.
+	Operator string `protobuf:"bytes,2,opt,name=operator,proto3" json:"operator,omitempty"`
+	Value    string `protobuf:"bytes,3,opt,name=value,proto3" json:"value,omitempty"`
+	// NoSchedule, PreferNoSchedule or NoExecute; empty is every effect.
+	Effect            string  `protobuf:"bytes,4,opt,name=effect,proto3" json:"effect,omitempty"`
+	TolerationSeconds *uint64 `protobuf:"varint,5,opt,name=toleration_seconds,json=tolerationSeconds,proto3,oneof" json:"toleration_seconds,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
+}
+
+func (x *PodToleration) Reset() {
+	*x = PodToleration{}
+	mi := &file_oaas_deployment_deployment_types_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PodToleration) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PodToleration) ProtoMessage() {}
+
+func (x *PodToleration) ProtoReflect() protoreflect.Message {
+	mi := &file_oaas_deployment_deployment_types_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PodToleration.ProtoReflect.Descriptor instead.
+func (*PodToleration) Descriptor() ([]byte, []int) {
+	return file_oaas_deployment_deployment_types_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *PodToleration) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *PodToleration) GetOperator() string {
+	if x != nil {
+		return x.Operator
+	}
+	return ""
+}
+
+func (x *PodToleration) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
+func (x *PodToleration) GetEffect() string {
+	if x != nil {
+		return x.Effect
+	}
+	return ""
+}
+
+func (x *PodToleration) GetTolerationSeconds() uint64 {
+	if x != nil && x.TolerationSeconds != nil {
+		return *x.TolerationSeconds
+	}
+	return 0
+}
+
 type DeploymentUnit struct {
 	state            protoimpl.MessageState    `protogen:"open.v1"`
 	Id               string                    `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -754,14 +971,16 @@ type DeploymentUnit struct {
 	SelectedTemplate *string                   `protobuf:"bytes,11,opt,name=selected_template,json=selectedTemplate,proto3,oneof" json:"selected_template,omitempty"`
 	Telemetry        *TelemetrySpec            `protobuf:"bytes,12,opt,name=telemetry,proto3,oneof" json:"telemetry,omitempty"`
 	// Extension: absent when an oaas-rs package manager is the sender.
-	Delivery      *Delivery `protobuf:"bytes,100,opt,name=delivery,proto3" json:"delivery,omitempty"`
+	Delivery *Delivery `protobuf:"bytes,100,opt,name=delivery,proto3" json:"delivery,omitempty"`
+	// Extension: absent when the deployment says nothing of its pods.
+	Pods          *PodSettings `protobuf:"bytes,101,opt,name=pods,proto3" json:"pods,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *DeploymentUnit) Reset() {
 	*x = DeploymentUnit{}
-	mi := &file_oaas_deployment_deployment_types_proto_msgTypes[10]
+	mi := &file_oaas_deployment_deployment_types_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -773,7 +992,7 @@ func (x *DeploymentUnit) String() string {
 func (*DeploymentUnit) ProtoMessage() {}
 
 func (x *DeploymentUnit) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_deployment_deployment_types_proto_msgTypes[10]
+	mi := &file_oaas_deployment_deployment_types_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -786,7 +1005,7 @@ func (x *DeploymentUnit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeploymentUnit.ProtoReflect.Descriptor instead.
 func (*DeploymentUnit) Descriptor() ([]byte, []int) {
-	return file_oaas_deployment_deployment_types_proto_rawDescGZIP(), []int{10}
+	return file_oaas_deployment_deployment_types_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *DeploymentUnit) GetId() string {
@@ -862,6 +1081,13 @@ func (x *DeploymentUnit) GetTelemetry() *TelemetrySpec {
 func (x *DeploymentUnit) GetDelivery() *Delivery {
 	if x != nil {
 		return x.Delivery
+	}
+	return nil
+}
+
+func (x *DeploymentUnit) GetPods() *PodSettings {
+	if x != nil {
+		return x.Pods
 	}
 	return nil
 }
@@ -971,7 +1197,34 @@ const file_oaas_deployment_deployment_types_proto_rawDesc = "" +
 	"\x0edeployment_uid\x18\x04 \x01(\tR\rdeploymentUid\x12%\n" +
 	"\x0edeployment_key\x18\x05 \x01(\tR\rdeploymentKey\x12(\n" +
 	"\x10control_plane_id\x18\x06 \x01(\tR\x0econtrolPlaneId\x12!\n" +
-	"\fcontent_hash\x18\a \x01(\tR\vcontentHash\"\xe1\x04\n" +
+	"\fcontent_hash\x18\a \x01(\tR\vcontentHash\"\xff\x04\n" +
+	"\vPodSettings\x12'\n" +
+	"\x0fservice_account\x18\x01 \x01(\tR\x0eserviceAccount\x12!\n" +
+	"\fpull_secrets\x18\x02 \x03(\tR\vpullSecrets\x12S\n" +
+	"\rnode_selector\x18\x03 \x03(\v2..oaas.deployment.PodSettings.NodeSelectorEntryR\fnodeSelector\x12@\n" +
+	"\vtolerations\x18\x04 \x03(\v2\x1e.oaas.deployment.PodTolerationR\vtolerations\x12\x1a\n" +
+	"\bsecurity\x18\x05 \x01(\tR\bsecurity\x12\x1f\n" +
+	"\vcpu_request\x18\x06 \x01(\tR\n" +
+	"cpuRequest\x12%\n" +
+	"\x0ememory_request\x18\a \x01(\tR\rmemoryRequest\x12\x1b\n" +
+	"\x06spread\x18\b \x01(\bH\x00R\x06spread\x88\x01\x01\x120\n" +
+	"\x11disruption_budget\x18\t \x01(\bH\x01R\x10disruptionBudget\x88\x01\x01\x12%\n" +
+	"\x0enetwork_policy\x18\n" +
+	" \x01(\tR\rnetworkPolicy\x12%\n" +
+	"\x0epriority_class\x18\v \x01(\tR\rpriorityClass\x12*\n" +
+	"\x11image_pull_policy\x18\f \x01(\tR\x0fimagePullPolicy\x1a?\n" +
+	"\x11NodeSelectorEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\t\n" +
+	"\a_spreadB\x14\n" +
+	"\x12_disruption_budget\"\xb6\x01\n" +
+	"\rPodToleration\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x1a\n" +
+	"\boperator\x18\x02 \x01(\tR\boperator\x12\x14\n" +
+	"\x05value\x18\x03 \x01(\tR\x05value\x12\x16\n" +
+	"\x06effect\x18\x04 \x01(\tR\x06effect\x122\n" +
+	"\x12toleration_seconds\x18\x05 \x01(\x04H\x00R\x11tolerationSeconds\x88\x01\x01B\x15\n" +
+	"\x13_toleration_seconds\"\x93\x05\n" +
 	"\x0eDeploymentUnit\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
 	"\fpackage_name\x18\x02 \x01(\tR\vpackageName\x12\x1b\n" +
@@ -986,7 +1239,8 @@ const file_oaas_deployment_deployment_types_proto_rawDesc = "" +
 	"odgmConfig\x120\n" +
 	"\x11selected_template\x18\v \x01(\tH\x00R\x10selectedTemplate\x88\x01\x01\x12=\n" +
 	"\ttelemetry\x18\f \x01(\v2\x1a.oaas.common.TelemetrySpecH\x01R\ttelemetry\x88\x01\x01\x125\n" +
-	"\bdelivery\x18d \x01(\v2\x19.oaas.deployment.DeliveryR\bdeliveryB\x14\n" +
+	"\bdelivery\x18d \x01(\v2\x19.oaas.deployment.DeliveryR\bdelivery\x120\n" +
+	"\x04pods\x18e \x01(\v2\x1c.oaas.deployment.PodSettingsR\x04podsB\x14\n" +
 	"\x12_selected_templateB\f\n" +
 	"\n" +
 	"_telemetryJ\x04\b\x04\x10\x05B+Z)oaas.io/control-plane/proto/oaaspb;oaaspbb\x06proto3"
@@ -1003,7 +1257,7 @@ func file_oaas_deployment_deployment_types_proto_rawDescGZIP() []byte {
 	return file_oaas_deployment_deployment_types_proto_rawDescData
 }
 
-var file_oaas_deployment_deployment_types_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_oaas_deployment_deployment_types_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_oaas_deployment_deployment_types_proto_goTypes = []any{
 	(*FunctionDeploymentSpec)(nil),     // 0: oaas.deployment.FunctionDeploymentSpec
 	(*ResourceReference)(nil),          // 1: oaas.deployment.ResourceReference
@@ -1015,41 +1269,47 @@ var file_oaas_deployment_deployment_types_proto_goTypes = []any{
 	(*CollectionShardAssignments)(nil), // 7: oaas.deployment.CollectionShardAssignments
 	(*ClassFunctionBinding)(nil),       // 8: oaas.deployment.ClassFunctionBinding
 	(*Delivery)(nil),                   // 9: oaas.deployment.Delivery
-	(*DeploymentUnit)(nil),             // 10: oaas.deployment.DeploymentUnit
-	nil,                                // 11: oaas.deployment.FunctionDeploymentSpec.ConfigEntry
-	nil,                                // 12: oaas.deployment.InvocationRoutes.FnRoutesEntry
-	nil,                                // 13: oaas.deployment.OdgmConfig.OptionsEntry
-	nil,                                // 14: oaas.deployment.OdgmConfig.EnvNodeIdsEntry
-	nil,                                // 15: oaas.deployment.OdgmConfig.CollectionAssignmentsEntry
-	(*NfrRequirements)(nil),            // 16: oaas.common.NfrRequirements
-	(*ProvisionConfig)(nil),            // 17: oaas.common.ProvisionConfig
-	(*Timestamp)(nil),                  // 18: oaas.common.Timestamp
-	(*TelemetrySpec)(nil),              // 19: oaas.common.TelemetrySpec
+	(*PodSettings)(nil),                // 10: oaas.deployment.PodSettings
+	(*PodToleration)(nil),              // 11: oaas.deployment.PodToleration
+	(*DeploymentUnit)(nil),             // 12: oaas.deployment.DeploymentUnit
+	nil,                                // 13: oaas.deployment.FunctionDeploymentSpec.ConfigEntry
+	nil,                                // 14: oaas.deployment.InvocationRoutes.FnRoutesEntry
+	nil,                                // 15: oaas.deployment.OdgmConfig.OptionsEntry
+	nil,                                // 16: oaas.deployment.OdgmConfig.EnvNodeIdsEntry
+	nil,                                // 17: oaas.deployment.OdgmConfig.CollectionAssignmentsEntry
+	nil,                                // 18: oaas.deployment.PodSettings.NodeSelectorEntry
+	(*NfrRequirements)(nil),            // 19: oaas.common.NfrRequirements
+	(*ProvisionConfig)(nil),            // 20: oaas.common.ProvisionConfig
+	(*Timestamp)(nil),                  // 21: oaas.common.Timestamp
+	(*TelemetrySpec)(nil),              // 22: oaas.common.TelemetrySpec
 }
 var file_oaas_deployment_deployment_types_proto_depIdxs = []int32{
-	16, // 0: oaas.deployment.FunctionDeploymentSpec.nfr_requirements:type_name -> oaas.common.NfrRequirements
-	17, // 1: oaas.deployment.FunctionDeploymentSpec.provision_config:type_name -> oaas.common.ProvisionConfig
-	11, // 2: oaas.deployment.FunctionDeploymentSpec.config:type_name -> oaas.deployment.FunctionDeploymentSpec.ConfigEntry
-	12, // 3: oaas.deployment.InvocationRoutes.fn_routes:type_name -> oaas.deployment.InvocationRoutes.FnRoutesEntry
+	19, // 0: oaas.deployment.FunctionDeploymentSpec.nfr_requirements:type_name -> oaas.common.NfrRequirements
+	20, // 1: oaas.deployment.FunctionDeploymentSpec.provision_config:type_name -> oaas.common.ProvisionConfig
+	13, // 2: oaas.deployment.FunctionDeploymentSpec.config:type_name -> oaas.deployment.FunctionDeploymentSpec.ConfigEntry
+	14, // 3: oaas.deployment.InvocationRoutes.fn_routes:type_name -> oaas.deployment.InvocationRoutes.FnRoutesEntry
 	2,  // 4: oaas.deployment.OdgmConfig.invocations:type_name -> oaas.deployment.InvocationRoutes
-	13, // 5: oaas.deployment.OdgmConfig.options:type_name -> oaas.deployment.OdgmConfig.OptionsEntry
-	14, // 6: oaas.deployment.OdgmConfig.env_node_ids:type_name -> oaas.deployment.OdgmConfig.EnvNodeIdsEntry
-	15, // 7: oaas.deployment.OdgmConfig.collection_assignments:type_name -> oaas.deployment.OdgmConfig.CollectionAssignmentsEntry
+	15, // 5: oaas.deployment.OdgmConfig.options:type_name -> oaas.deployment.OdgmConfig.OptionsEntry
+	16, // 6: oaas.deployment.OdgmConfig.env_node_ids:type_name -> oaas.deployment.OdgmConfig.EnvNodeIdsEntry
+	17, // 7: oaas.deployment.OdgmConfig.collection_assignments:type_name -> oaas.deployment.OdgmConfig.CollectionAssignmentsEntry
 	6,  // 8: oaas.deployment.CollectionShardAssignments.assignments:type_name -> oaas.deployment.ShardAssignmentSpec
-	0,  // 9: oaas.deployment.DeploymentUnit.functions:type_name -> oaas.deployment.FunctionDeploymentSpec
-	8,  // 10: oaas.deployment.DeploymentUnit.function_bindings:type_name -> oaas.deployment.ClassFunctionBinding
-	18, // 11: oaas.deployment.DeploymentUnit.created_at:type_name -> oaas.common.Timestamp
-	4,  // 12: oaas.deployment.DeploymentUnit.odgm_config:type_name -> oaas.deployment.OdgmConfig
-	19, // 13: oaas.deployment.DeploymentUnit.telemetry:type_name -> oaas.common.TelemetrySpec
-	9,  // 14: oaas.deployment.DeploymentUnit.delivery:type_name -> oaas.deployment.Delivery
-	3,  // 15: oaas.deployment.InvocationRoutes.FnRoutesEntry.value:type_name -> oaas.deployment.FunctionRoute
-	5,  // 16: oaas.deployment.OdgmConfig.EnvNodeIdsEntry.value:type_name -> oaas.deployment.OdgmNodeIds
-	7,  // 17: oaas.deployment.OdgmConfig.CollectionAssignmentsEntry.value:type_name -> oaas.deployment.CollectionShardAssignments
-	18, // [18:18] is the sub-list for method output_type
-	18, // [18:18] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	18, // 9: oaas.deployment.PodSettings.node_selector:type_name -> oaas.deployment.PodSettings.NodeSelectorEntry
+	11, // 10: oaas.deployment.PodSettings.tolerations:type_name -> oaas.deployment.PodToleration
+	0,  // 11: oaas.deployment.DeploymentUnit.functions:type_name -> oaas.deployment.FunctionDeploymentSpec
+	8,  // 12: oaas.deployment.DeploymentUnit.function_bindings:type_name -> oaas.deployment.ClassFunctionBinding
+	21, // 13: oaas.deployment.DeploymentUnit.created_at:type_name -> oaas.common.Timestamp
+	4,  // 14: oaas.deployment.DeploymentUnit.odgm_config:type_name -> oaas.deployment.OdgmConfig
+	22, // 15: oaas.deployment.DeploymentUnit.telemetry:type_name -> oaas.common.TelemetrySpec
+	9,  // 16: oaas.deployment.DeploymentUnit.delivery:type_name -> oaas.deployment.Delivery
+	10, // 17: oaas.deployment.DeploymentUnit.pods:type_name -> oaas.deployment.PodSettings
+	3,  // 18: oaas.deployment.InvocationRoutes.FnRoutesEntry.value:type_name -> oaas.deployment.FunctionRoute
+	5,  // 19: oaas.deployment.OdgmConfig.EnvNodeIdsEntry.value:type_name -> oaas.deployment.OdgmNodeIds
+	7,  // 20: oaas.deployment.OdgmConfig.CollectionAssignmentsEntry.value:type_name -> oaas.deployment.CollectionShardAssignments
+	21, // [21:21] is the sub-list for method output_type
+	21, // [21:21] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_oaas_deployment_deployment_types_proto_init() }
@@ -1065,13 +1325,15 @@ func file_oaas_deployment_deployment_types_proto_init() {
 	file_oaas_deployment_deployment_types_proto_msgTypes[6].OneofWrappers = []any{}
 	file_oaas_deployment_deployment_types_proto_msgTypes[8].OneofWrappers = []any{}
 	file_oaas_deployment_deployment_types_proto_msgTypes[10].OneofWrappers = []any{}
+	file_oaas_deployment_deployment_types_proto_msgTypes[11].OneofWrappers = []any{}
+	file_oaas_deployment_deployment_types_proto_msgTypes[12].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_oaas_deployment_deployment_types_proto_rawDesc), len(file_oaas_deployment_deployment_types_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   16,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
