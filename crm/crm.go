@@ -177,6 +177,9 @@ func (m *manager) attempt(ctx context.Context) error {
 	if !nodes {
 		m.log.Warn("no right to read nodes: the cluster report has no node counts")
 	}
+	if m.opts.Environment.Pods.Reserved, err = m.ownAccount(ctx); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	mgr, err := m.newControllerManager(ctx)

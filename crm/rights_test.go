@@ -10,12 +10,14 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 
+	"oaas.io/control-plane/crm/api/v1alpha1"
 	"oaas.io/control-plane/deploy/local/localtest"
 	"oaas.io/control-plane/proto/oaaspb"
 )
@@ -46,6 +48,37 @@ func TestRightsAreEnough(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.available("record-1", 11)
+	// A class may say who calls it, and not that it has the rights of the manager.
+	for fence, pods := range map[uint64]*oaaspb.PodSettings{12: {NetworkPolicy: "namespace"}, 13: {ServiceAccount: "oaas-crm"}} {
+		unit := previewed("record-2", fence, "Record.echo=echo:1")
+		unit.Id, unit.Pods = fmt.Sprintf("record-%d", fence), pods
+		unit.Delivery.DeploymentUid = unit.Id
+		if _, err := r.deployments.Deploy(r.ctx(), &oaaspb.DeployRequest{DeploymentUnit: unit}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.available("record-12", 12)
+	policy := &networkingv1.NetworkPolicy{}
+	if err := kube.Get(r.ctx(), client.ObjectKey{Namespace: namespace, Name: "record-12"}, policy); err != nil {
+		t.Error(err)
+	}
+	r.eventually("the account is refused", func() bool {
+		object := &unstructured.Unstructured{}
+		object.SetGroupVersionKind(v1alpha1.GroupVersionKind)
+		if err := kube.Get(r.ctx(), client.ObjectKey{Namespace: namespace, Name: "record-13"}, object); err != nil {
+			t.Fatal(err)
+		}
+		message, _, _ := unstructured.NestedString(object.Object, "status", "message")
+		return strings.Contains(message, "spec.pods.service_account") && strings.Contains(message, "the manager's own account")
+	})
+	for fence := range uint64(2) {
+		id := fmt.Sprintf("record-%d", 12+fence)
+		stone := delivery(20+fence, "")
+		stone.DeploymentUid = id
+		if _, err := r.deployments.DeleteDeployment(r.ctx(), &oaaspb.DeleteDeploymentRequest{DeploymentId: id, Delivery: stone}); err != nil {
+			t.Fatal(err)
+		}
+	}
 	r.eventually("events are told", func() bool {
 		list := &eventsv1.EventList{}
 		if err := kube.List(r.ctx(), list, client.InNamespace(namespace)); err != nil {
@@ -58,7 +91,7 @@ func TestRightsAreEnough(t *testing.T) {
 		}
 		return false
 	})
-	remove := &oaaspb.DeleteDeploymentRequest{DeploymentId: "record-1", Delivery: delivery(12, "")}
+	remove := &oaaspb.DeleteDeploymentRequest{DeploymentId: "record-1", Delivery: delivery(30, "")}
 	if _, err := r.deployments.DeleteDeployment(r.ctx(), remove); err != nil {
 		t.Fatal(err)
 	}

@@ -14,8 +14,16 @@
 // A template is a type with the four methods of Template. It goes into its own
 // file here, or into its own package when it needs an API of its own, and is
 // handed to NewRegistry. Templates that render plain Deployments share the
-// builders of this package (podTemplate, functionEnv, renderODGM), so a rule
-// about pods is written once.
+// builders of this package (podsOf, podTemplate, functionEnv, renderODGM), so a
+// rule about pods is written once.
+//
+// # What pods have
+//
+// PodOptions holds what the pods of a cluster have. podsOf makes of it what the pods of
+// one class have: what the class says (spec.pods), else the cluster, else the template;
+// a function's own resources come before all of them. It is done once at the start of a
+// rendering; every pod then passes through PodOptions.apply. Beside its pods a
+// workload may have a budget (disruption.go) and a policy of who calls it (network.go).
 //
 // # Invariants
 //

@@ -108,12 +108,15 @@ func tolerationOf(t *v1alpha1.Toleration) corev1.Toleration {
 
 // validatePods checks what a class says of its pods by itself: what the cluster says was
 // checked when the manager started.
-func validatePods(class *v1alpha1.PodSettings, locked []string, path *field.Path) field.ErrorList {
+func validatePods(class *v1alpha1.PodSettings, cluster *PodOptions, path *field.Path) field.ErrorList {
 	if class == nil {
 		return nil
 	}
 	var errs field.ErrorList
-	for _, member := range locked {
+	if class.ServiceAccount != "" && class.ServiceAccount == cluster.Reserved {
+		errs = append(errs, field.Forbidden(path.Child("service_account"), "it is the manager's own account, whose rights are for no class; name another one"))
+	}
+	for _, member := range cluster.Locked {
 		if slices.Contains(class.Members(), member) {
 			errs = append(errs, field.Forbidden(path.Child(member), "this cluster decides it for all classes (crm --pod-locked)"))
 		}

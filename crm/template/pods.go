@@ -67,6 +67,9 @@ type PodOptions struct {
 	NetworkFrom []string
 	// Locked are the members of a class's spec.pods that classes may not set here.
 	Locked []string
+	// Reserved is the service account of the manager itself, which no class may name: its
+	// functions would have the manager's rights. Empty when it has none in the namespace.
+	Reserved string
 
 	// noToken keeps the token of the service account out of the pods.
 	noToken bool

@@ -130,6 +130,21 @@ func TestLockedMembersAreRefused(t *testing.T) {
 	}
 }
 
+// The code of a class must not come by the rights of the manager.
+func TestTheManagersAccountIsNotForClasses(t *testing.T) {
+	t.Parallel()
+	class := settled(echo("R.a"))
+	class.Pods.ServiceAccount = "oaas-crm"
+	reserved := func(in *template.Input) { in.Environment.Pods.Reserved = "oaas-crm" }
+	if _, err := registry(t).Render(input(class, reserved)); err == nil || !strings.HasPrefix(err.Error(), "spec.pods.service_account: Forbidden") {
+		t.Error(err)
+	}
+	class.Pods.ServiceAccount = "other"
+	if _, err := registry(t).Render(input(class, reserved)); err != nil {
+		t.Error(err)
+	}
+}
+
 // podsIn renders a class and returns the pod of its first function.
 func podsIn(t *testing.T, in template.Input) corev1.PodSpec {
 	t.Helper()

@@ -13,6 +13,8 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"pgregory.net/rapid"
@@ -109,8 +111,15 @@ func drawInput(t *rapid.T) template.Input {
 		if rapid.Bool().Draw(t, "wasm") {
 			f = wasm(fmt.Sprintf("C.f%d", i))
 		}
+		if !f.IsWASM() {
+			f.ProvisionConfig.MinScale = ptr(rapid.Uint32Range(0, 3).Draw(t, "min_scale"))
+		}
 		f.Config = rapid.MapOfN(rapid.StringMatching(`[A-Z_]{1,8}`), rapid.String(), 0, 8).Draw(t, "config")
 		spec.Functions = append(spec.Functions, f)
+	}
+	if rapid.Bool().Draw(t, "pods") {
+		spec.Pods = settled().Pods
+		spec.Pods.DisruptionBudget = ptr(true)
 	}
 	return template.Input{
 		Name:      rapid.StringMatching(`[a-z0-9]([a-z0-9.-]{0,100}[a-z0-9])?`).Draw(t, "name"),
@@ -169,6 +178,10 @@ func checkObjects(t *rapid.T, in template.Input, r *template.Rendered) {
 			d := remarshal[appsv1.Deployment](t, o)
 			meta = d.ObjectMeta
 			checkPods(t, d)
+		case "NetworkPolicy":
+			meta = remarshal[networkingv1.NetworkPolicy](t, o).ObjectMeta
+		case "PodDisruptionBudget":
+			meta = remarshal[policyv1.PodDisruptionBudget](t, o).ObjectMeta
 		case "Service":
 			s := remarshal[corev1.Service](t, o)
 			meta = s.ObjectMeta

@@ -37,7 +37,7 @@ func validate(in Input) ([]corev1.ResourceRequirements, error) {
 	}
 	errs = append(errs, validateOdgm(in.Spec.OdgmConfig, root.Child("odgm_config"))...)
 	errs = append(errs, validateTelemetry(in.Spec.Telemetry, root.Child("telemetry"))...)
-	errs = append(errs, validatePods(in.Spec.Pods, in.Environment.Pods.Locked, root.Child("pods"))...)
+	errs = append(errs, validatePods(in.Spec.Pods, &in.Environment.Pods, root.Child("pods"))...)
 	if len(errs) > 0 {
 		return nil, &InvalidSpecError{Fields: errs}
 	}

@@ -14,6 +14,7 @@
 // objects can be read by either implementation:
 //
 //   - spec.delivery orders and attributes the changes of one object,
+//   - spec.pods says what the pods of one class have besides what their cluster gives all,
 //   - status.observedGeneration, the kstatus condition types and the
 //     per-function replica counts let generic tools judge an object.
 //
