@@ -180,6 +180,32 @@ func TestObjectStoreIsNeverThereTwice(t *testing.T) {
 		return w.deployment("record-1-odgm").Spec.Strategy.Type == appsv1.RecreateDeploymentStrategyType
 	})
 	w.settled("record-1", v1alpha1.PhaseAvailable)
+
+	// A change of its configuration is a change of its pod.
+	before := w.storePods()
+	if len(before) != 1 {
+		t.Fatalf("%d pods", len(before))
+	}
+	change(w, &v1alpha1.ClassRuntime{}, "record-1", func(o *v1alpha1.ClassRuntime) {
+		o.Spec.OdgmConfig = &v1alpha1.OdgmConfig{NodeID: ptr.To(v1alpha1.NodeID(7))}
+	})
+	w.eventually("another pod, and never two", func() bool {
+		now := w.storePods()
+		if len(now) > 1 {
+			t.Fatalf("%d pods of one node", len(now))
+		}
+		return len(now) == 1 && now[0].UID != before[0].UID
+	})
+	w.settled("record-1", v1alpha1.PhaseAvailable)
+}
+
+func (w *world) storePods() []corev1.Pod {
+	w.t.Helper()
+	list := &corev1.PodList{}
+	if err := w.client.List(w.ctx(), list, client.InNamespace(w.namespace), client.MatchingLabels{"app": "record-1-odgm"}); err != nil {
+		w.t.Fatal(err)
+	}
+	return list.Items
 }
 
 // A preview of the take-over tells of a change that nothing stands against.
