@@ -33,8 +33,6 @@ const (
 const (
 	defaultCPURequest    = "50m"
 	defaultMemoryRequest = "64Mi"
-	// noRequest asks for no request at all.
-	noRequest = "0"
 )
 
 // PodOptions is what the pods of functions and object stores have in a cluster. Of each
