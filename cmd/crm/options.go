@@ -6,6 +6,7 @@ import (
 	"math"
 	"net"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -43,6 +44,7 @@ type options struct {
 	ODGM           bool
 	ODGMImage      string
 	ODGMPullPolicy string
+	HPA            bool
 
 	PodServiceAccount string
 	PodPullSecrets    []string
@@ -90,6 +92,7 @@ func (o *options) bind(fs *pflag.FlagSet) {
 	fs.BoolVar(&o.ODGM, "odgm", true, "run the object store beside the classes that want it")
 	fs.StringVar(&o.ODGMImage, "odgm-image", "", "image of the object store (default: the template's)")
 	fs.StringVar(&o.ODGMPullPolicy, "odgm-pull-policy", "", "Always, IfNotPresent or Never (default: the cluster's)")
+	fs.BoolVar(&o.HPA, "hpa", false, "autoscale functions whose min_scale and max_scale leave room (default: true for the profiles edge, full, prod and production)")
 	fs.StringVar(&o.PodServiceAccount, "pod-service-account", "", "service account of all pods (default: the namespace's)")
 	fs.StringSliceVar(&o.PodPullSecrets, "pod-pull-secrets", nil, "names of the secrets with which all pods pull their images")
 	fs.StringToStringVar(&o.PodNodeSelector, "pod-node-selector", nil, "labels of the nodes on which all pods run, key=value")
@@ -132,6 +135,12 @@ func (o *options) resolve(fs *pflag.FlagSet) {
 	}
 	if o.Name == "" {
 		o.Name = o.Namespace
+	}
+	if !fs.Changed("hpa") {
+		switch strings.ToLower(o.Profile) {
+		case "edge", "full", "prod", "production":
+			o.HPA = true
+		}
 	}
 }
 

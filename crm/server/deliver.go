@@ -180,7 +180,7 @@ func merged(live, desired *v1alpha1.ClassRuntime) *v1alpha1.ClassRuntime {
 	if next.Annotations == nil {
 		next.Annotations = map[string]string{}
 	}
-	for _, owned := range []string{AnnotationCorrelationID, AnnotationUnitID, AnnotationCPUTarget} {
+	for _, owned := range []string{AnnotationCorrelationID, AnnotationUnitID, annotationCPUTarget} {
 		delete(next.Annotations, owned)
 	}
 	maps.Copy(next.Labels, desired.Labels)

@@ -8,6 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apivalidation "k8s.io/apimachinery/pkg/util/validation"
 	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
+	"k8s.io/utils/ptr"
 )
 
 // PodSecurity is how much the containers of a cluster are confined.
@@ -62,6 +63,27 @@ func (o *PodOptions) Validate() error {
 	default:
 		return fmt.Errorf("pod security %q: want %s or %s", o.Security, SecurityBaseline, SecurityRestricted)
 	}
+}
+
+// knative is a pod of a Knative Service with the options. What Knative takes in a
+// container only, unless its features are switched on, goes there.
+func (o *PodOptions) knative(container corev1.Container) corev1.PodSpec {
+	pod := corev1.PodSpec{ServiceAccountName: o.ServiceAccount, NodeSelector: o.NodeSelector}
+	for _, name := range o.PullSecrets {
+		pod.ImagePullSecrets = append(pod.ImagePullSecrets, corev1.LocalObjectReference{Name: name})
+	}
+	if o.Security != SecurityUnset {
+		container.SecurityContext = &corev1.SecurityContext{
+			AllowPrivilegeEscalation: ptr.To(false),
+			SeccompProfile:           &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
+		}
+	}
+	if o.Security == SecurityRestricted {
+		container.SecurityContext.RunAsNonRoot = ptr.To(true)
+		container.SecurityContext.Capabilities = &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}}
+	}
+	pod.Containers = []corev1.Container{container}
+	return pod
 }
 
 // apply puts the options into a pod and its container.
