@@ -14,6 +14,7 @@ var legacy = map[string][]string{
 	"odgm":              {"OPRC_CRM_FEATURES_ODGM"},
 	"odgm-image":        {"OPRC_CRM_TEMPLATES_ODGM_IMAGE"},
 	"odgm-pull-policy":  {"OPRC_CRM_TEMPLATES_ODGM_PULL_POLICY"},
+	"hpa":               {"OPRC_CRM_FEATURES_HPA"},
 	"otel":              {"OPRC_CRM_OTEL_ENABLED"},
 	"otel-endpoint":     {"OPRC_CRM_OTEL_ENDPOINT"},
 	"leader-elect":      {"OPRC_CRM_FEATURES_LEADER_ELECTION"},
@@ -39,7 +40,7 @@ var ineffective = func() map[string]string {
 		"OPRC_CRM_ANALYZER_INTERVAL_SECS":        later,
 	}
 	for _, name := range []string{
-		"SECURITY_MTLS", "FEATURES_NFR_ENFORCEMENT", "FEATURES_HPA", "FEATURES_KNATIVE",
+		"SECURITY_MTLS", "FEATURES_NFR_ENFORCEMENT", "FEATURES_KNATIVE",
 		"ENFORCEMENT_COOLDOWN_SECS", "ENFORCEMENT_STABILITY_SECS", "LIMITS_MAX_REPLICAS",
 		"PROM_URL", "PROM_QUERY_TIMEOUT_SECS", "PROM_RANGE", "PROM_STEP", "PROM_MATCH_LABELS", "PROM_SCRAPE_KIND",
 	} {

@@ -45,6 +45,7 @@ type options struct {
 	ODGMImage      string
 	ODGMPullPolicy string
 	ODGMHealthPath string
+	HPA            bool
 	Pods           podFlags
 	OTEL           bool
 	OTELEndpoint   string
@@ -89,6 +90,7 @@ func (o *options) bind(fs *pflag.FlagSet) {
 	fs.StringVar(&o.ODGMImage, "odgm-image", "", "image of the object store (default: the template's)")
 	fs.StringVar(&o.ODGMPullPolicy, "odgm-pull-policy", "", "Always, IfNotPresent or Never (default: the cluster's)")
 	fs.StringVar(&o.ODGMHealthPath, "odgm-health-path", "", "path on the object store's HTTP port that answers when it is ready (default: it is ready when the port is open)")
+	fs.BoolVar(&o.HPA, "hpa", false, "autoscale functions whose min_scale and max_scale leave room (default: true for the profiles edge, full, prod and production)")
 	o.Pods.bind(fs)
 	fs.BoolVar(&o.OTEL, "otel", false, "containers export telemetry when their class does not say")
 	fs.StringVar(&o.OTELEndpoint, "otel-endpoint", "http://otel-collector:4317", "OTLP endpoint of the containers")
@@ -128,6 +130,12 @@ func (o *options) resolve(fs *pflag.FlagSet) {
 	}
 	if o.Name == "" {
 		o.Name = o.Namespace
+	}
+	if !fs.Changed("hpa") {
+		switch strings.ToLower(o.Profile) {
+		case "edge", "full", "prod", "production":
+			o.HPA = true
+		}
 	}
 }
 

@@ -47,7 +47,7 @@ func run(ctx context.Context, opts *options) error {
 		Name: opts.Name, Namespace: opts.Namespace, Region: opts.Region, Zone: opts.Zone,
 		Labels: opts.Labels, Availability: opts.declared(), Version: version.Version,
 		Environment: template.Environment{
-			Profile: opts.Profile, Datacenter: opts.Datacenter, Edge: opts.Edge,
+			Profile: opts.Profile, Datacenter: opts.Datacenter, Edge: opts.Edge, HPA: opts.HPA,
 			ODGM:      template.ODGMOptions{Image: opts.ODGMImage, PullPolicy: opts.ODGMPullPolicy, HealthPath: opts.ODGMHealthPath},
 			Telemetry: template.TelemetryOptions{Enabled: opts.OTEL, Endpoint: opts.OTELEndpoint},
 			Pods:      pods,

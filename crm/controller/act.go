@@ -67,6 +67,12 @@ func (r *reconciler) applyAll(ctx context.Context, p *pass) error {
 	if p.rendered == nil {
 		return nil
 	}
+	if err := r.handBack(ctx, p); err != nil {
+		return err
+	}
+	if p.rendered == nil {
+		return nil
+	}
 	for i := range p.rendered.Objects {
 		intent := &p.rendered.Objects[i]
 		id := childID{gvk: intent.GVK, name: intent.Name}

@@ -15,11 +15,14 @@ import (
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -91,9 +94,10 @@ type memory struct {
 
 // mark is how a child looked after it was applied.
 type mark struct {
-	intent  string // hash of what was applied
-	print   string // fingerprint of what came of it
-	version uint64 // resourceVersion of the answer
+	intent     string // hash of what was applied
+	print      string // fingerprint of what came of it
+	version    uint64 // resourceVersion of the answer
+	generation int64  // of the answer
 }
 
 func newApplier(c client.Client, live client.Reader, metrics *Metrics, now func() time.Time) *applier {
@@ -136,7 +140,7 @@ func (a *applier) fault(owner *v1alpha1.ClassRuntime, id childID) *lifecycle.Fau
 // standing reports whether a child is as the last apply of this intent left it.
 func (a *applier) standing(owner *v1alpha1.ClassRuntime, intent *template.Object, existing client.Object) bool {
 	m, ok := a.recall(owner, childID{gvk: intent.GVK, name: intent.Name})
-	return ok && m.intent == intent.Hash && m.print == fingerprint(existing)
+	return ok && m.intent == intent.Hash && m.print == fingerprint(existing, intent.Replicas)
 }
 
 // apply brings one child to its intent and returns how it stands then.
@@ -180,7 +184,9 @@ func (a *applier) apply(ctx context.Context, owner *v1alpha1.ClassRuntime, inten
 		return nil, err
 	}
 	delete(m.faults, id)
-	m.marks[id] = mark{intent: intent.Hash, print: fingerprint(answer), version: version(answer)}
+	m.marks[id] = mark{
+		intent: intent.Hash, print: fingerprint(answer, intent.Replicas), version: version(answer), generation: answer.GetGeneration(),
+	}
 	return answer, nil
 }
 
@@ -189,6 +195,9 @@ func (a *applier) apply(ctx context.Context, owner *v1alpha1.ClassRuntime, inten
 // repairs edits by hand. A field whose value others may rightly decide, such as
 // the replicas that an autoscaler sets, is reported instead of fought over.
 func (a *applier) write(ctx context.Context, owner *v1alpha1.ClassRuntime, intent *template.Object, id childID) (client.Object, error) {
+	if err := a.release(ctx, owner, intent); err != nil {
+		return nil, &ApplyError{Child: id, Err: err}
+	}
 	err := a.client.Apply(ctx, intent.Configuration, client.FieldOwner(FieldManager))
 	if apierrors.IsConflict(err) {
 		if err := a.mayForce(ctx, owner, id, err); err != nil {
@@ -199,7 +208,10 @@ func (a *applier) write(ctx context.Context, owner *v1alpha1.ClassRuntime, inten
 	if err != nil {
 		return nil, &ApplyError{Child: id, Err: err}
 	}
-	answer, err := answerOf(intent)
+	answer, err := answerOf(intent.GVK, intent.Configuration)
+	if err == nil {
+		answer, err = a.within(ctx, intent, answer)
+	}
 	if err != nil {
 		return nil, &ApplyError{Child: id, Err: err}
 	}
@@ -210,11 +222,16 @@ func (a *applier) mayForce(ctx context.Context, owner *v1alpha1.ClassRuntime, id
 	if err := a.mayTake(ctx, owner, id); err != nil {
 		return err
 	}
-	fields, held := conflictFields(conflict)
-	if len(fields) == 0 {
+	claims := claimsOf(conflict)
+	if len(claims) == 0 {
 		return &ApplyError{Child: id, Err: conflict} // not a conflict between managers
 	}
-	if slices.ContainsFunc(fields, negotiable) {
+	if slices.ContainsFunc(claims, claim.negotiable) {
+		held := make([]string, len(claims))
+		for i, c := range claims {
+			held[i] = c.path + " (" + c.text + ")"
+		}
+		slices.Sort(held)
 		return &ConflictError{Child: id, Fields: held}
 	}
 	return nil
@@ -236,26 +253,31 @@ func (a *applier) mayTake(ctx context.Context, owner *v1alpha1.ClassRuntime, id 
 	return nil
 }
 
-// negotiable reports whether others than this manager may decide a field.
-func negotiable(path string) bool {
-	return path == ".spec.replicas"
+// claim is a field that another manager holds.
+type claim struct{ path, text string }
+
+// negotiable reports whether the other manager may decide the field. Replicas that
+// an autoscaler left behind are nobody's any more: where one scales the Deployment,
+// they are no part of what is applied.
+func (c claim) negotiable() bool {
+	return c.path == ".spec.replicas" && !strings.Contains(c.text, `"`+ScaleManager+`"`) &&
+		!strings.Contains(c.text, `"`+autoscalerManager+`" with subresource "scale"`)
 }
 
-// conflictFields reads the paths in conflict, plain and with their managers.
-func conflictFields(err error) (paths, held []string) {
+// claimsOf reads what is in conflict.
+func claimsOf(err error) []claim {
 	var api apierrors.APIStatus
 	if !errors.As(err, &api) || api.Status().Details == nil {
-		return nil, nil
+		return nil
 	}
+	var out []claim
 	for _, cause := range api.Status().Details.Causes {
 		if cause.Type != metav1.CauseTypeFieldManagerConflict {
 			continue
 		}
-		paths = append(paths, cause.Field)
-		held = append(held, cause.Field+" ("+cause.Message+")")
+		out = append(out, claim{path: cause.Field, text: cause.Message})
 	}
-	slices.Sort(held)
-	return paths, held
+	return out
 }
 
 // deploymentController prefixes the annotations with which Kubernetes' own
@@ -264,12 +286,12 @@ const deploymentController = "deployment.kubernetes.io/"
 
 // answerOf is the object that an apply left behind: the client decoded the
 // answer into the configuration.
-func answerOf(intent *template.Object) (client.Object, error) {
-	out := newObject(intent.GVK)
+func answerOf(gvk schema.GroupVersionKind, configuration runtime.ApplyConfiguration) (client.Object, error) {
+	out := newObject(gvk)
 	if out == nil {
-		return nil, fmt.Errorf("templates render %s, which has no row in childKinds", intent.GVK)
+		return nil, fmt.Errorf("templates render %s, which has no row in childKinds", gvk)
 	}
-	text, err := json.Marshal(intent.Configuration)
+	text, err := json.Marshal(configuration)
 	if err != nil {
 		return nil, fmt.Errorf("encode the answer: %w", err)
 	}
@@ -282,8 +304,9 @@ func answerOf(intent *template.Object) (client.Object, error) {
 
 // fingerprint changes when anything but the status of a child changes. The spec
 // itself is hashed: the generation of a Deployment also counts annotations, and a
-// Service has none.
-func fingerprint(object client.Object) string {
+// Service has none. Of replicas that others may change at any time only the bounds
+// matter.
+func fingerprint(object client.Object, replicas *template.Replicas) string {
 	h := sha256.New()
 	add := func(parts ...string) {
 		for _, part := range parts {
@@ -291,10 +314,17 @@ func fingerprint(object client.Object) string {
 			h.Write([]byte{0})
 		}
 	}
+	if d, ok := object.(*appsv1.Deployment); ok && replicas != nil && replicas.By != template.BySpec {
+		loose := *d
+		within := replicas.By == template.ByOthers || d.Spec.Replicas != nil && replicas.Clamp(*d.Spec.Replicas) == *d.Spec.Replicas
+		loose.Spec.Replicas = nil
+		object = &loose
+		add(strconv.FormatBool(within))
+	}
 	add(string(object.GetUID()), specText(object))
 	for _, pairs := range []map[string]string{object.GetLabels(), object.GetAnnotations()} {
 		for _, key := range sortedKeys(pairs) {
-			if !strings.HasPrefix(key, deploymentController) {
+			if !strings.HasPrefix(key, deploymentController) && key != AnnotationKept {
 				add(key, pairs[key])
 			}
 		}
@@ -320,6 +350,8 @@ func specText(object client.Object) string {
 	case *policyv1.PodDisruptionBudget:
 		spec = o.Spec
 	case *networkingv1.NetworkPolicy:
+		spec = o.Spec
+	case *autoscalingv2.HorizontalPodAutoscaler:
 		spec = o.Spec
 	default:
 		return object.GetResourceVersion()

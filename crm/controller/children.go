@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
@@ -28,6 +29,7 @@ type childKind struct {
 }
 
 var (
+	autoscalerKind = autoscalingv2.SchemeGroupVersion.WithKind("HorizontalPodAutoscaler")
 	deploymentKind = appsv1.SchemeGroupVersion.WithKind("Deployment")
 	serviceKind    = corev1.SchemeGroupVersion.WithKind("Service")
 	networkKind    = networkingv1.SchemeGroupVersion.WithKind("NetworkPolicy")
@@ -47,6 +49,11 @@ func newObject(gvk schema.GroupVersionKind) client.Object {
 // childKinds is in the order in which children are listed and deleted: what
 // serves callers goes last.
 var childKinds = []childKind{
+	{
+		gvk:     autoscalerKind,
+		object:  func() client.Object { return &autoscalingv2.HorizontalPodAutoscaler{} },
+		newList: func() client.ObjectList { return &autoscalingv2.HorizontalPodAutoscalerList{} },
+	},
 	{
 		gvk:     deploymentKind,
 		object:  func() client.Object { return &appsv1.Deployment{} },

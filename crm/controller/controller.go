@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"sync"
@@ -8,6 +9,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
@@ -134,14 +136,20 @@ func Setup(mgr manager.Manager, opts Options) error {
 		backoff:  newBackoff(),
 		stored:   map[types.NamespacedName]uint64{},
 	}
+	err := mgr.GetFieldIndexer().IndexField(context.Background(), &autoscalingv2.HorizontalPodAutoscaler{}, indexScaleTarget, scaleTargetOf)
+	if err != nil {
+		return fmt.Errorf("index autoscalers by what they scale: %w", err)
+	}
 	warm := true // a standby keeps its caches and queue ready for the takeover
-	err := builder.ControllerManagedBy(mgr).
+	err = builder.ControllerManagedBy(mgr).
 		Named(controllerName).
 		For(&v1alpha1.ClassRuntime{}, builder.WithPredicates(r.runtimeChanged())).
 		Owns(&appsv1.Deployment{}, builder.WithPredicates(deploymentChanged())).
 		Owns(&corev1.Service{}, builder.WithPredicates(serviceChanged())).
 		Owns(&policyv1.PodDisruptionBudget{}, builder.WithPredicates(specChanged())).
 		Owns(&networkingv1.NetworkPolicy{}, builder.WithPredicates(specChanged())).
+		Owns(&autoscalingv2.HorizontalPodAutoscaler{}, builder.WithPredicates(autoscalerChanged())).
+		Watches(&autoscalingv2.HorizontalPodAutoscaler{}, handler.EnqueueRequestsFromMapFunc(byScaleTarget(mgr.GetClient())), builder.WithPredicates(scaleTargetChanged())).
 		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(byOwnerLabel(mgr.GetClient())), builder.WithPredicates(podChanged())).
 		Watches(&corev1.Service{}, handler.EnqueueRequestsFromMapFunc(everyRuntime(mgr.GetClient())), builder.WithPredicates(isRouter())).
 		WithOptions(controller.Options{

@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"github.com/go-logr/logr"
 	"github.com/hashicorp/go-hclog"
 	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
@@ -62,7 +64,9 @@ type world struct {
 	t         *testing.T
 	namespace string
 	client    client.Client // straight to the API server
+	cached    client.Client // that of the controller
 	registry  *prometheus.Registry
+	stop      func()
 }
 
 func newScheme(t *testing.T) *runtime.Scheme {
@@ -120,15 +124,25 @@ func (w *world) run(restConfig *rest.Config, change ...func(*Options)) {
 	if err := Setup(mgr, opts); err != nil {
 		t.Fatal(err)
 	}
+	w.cached = mgr.GetClient()
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- mgr.Start(ctx) }()
-	t.Cleanup(func() {
+	w.stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-ended; err != nil {
 			t.Errorf("manager: %v", err)
 		}
 	})
+	t.Cleanup(w.stop)
+}
+
+// restart replaces the manager by one with other options.
+func (w *world) restart(change ...func(*Options)) {
+	w.t.Helper()
+	w.stop()
+	w.registry = prometheus.NewRegistry()
+	w.run(cluster(w.t).RESTConfig(), change...)
 }
 
 func (w *world) ctx() context.Context {
@@ -270,7 +284,10 @@ func (w *world) eventCount(name string, reason v1alpha1.Reason) int {
 }
 
 // counter is the sum of a metric over all its labels.
-func (w *world) counter(name string) float64 {
+func (w *world) counter(name string) float64 { return w.counterOf(name, "", "") }
+
+// counterOf is the sum over those with the value of a label.
+func (w *world) counterOf(name, label, value string) float64 {
 	w.t.Helper()
 	families, err := w.registry.Gather()
 	if err != nil {
@@ -282,7 +299,9 @@ func (w *world) counter(name string) float64 {
 			continue
 		}
 		for _, m := range family.GetMetric() {
-			sum += m.GetCounter().GetValue()
+			if label == "" || slices.ContainsFunc(m.GetLabel(), func(l *dto.LabelPair) bool { return l.GetName() == label && l.GetValue() == value }) {
+				sum += m.GetCounter().GetValue()
+			}
 		}
 	}
 	return sum

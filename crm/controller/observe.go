@@ -31,6 +31,8 @@ type pass struct {
 	pods      []corev1.Pod
 	routers   []v1alpha1.RouterStatus
 	telemetry lifecycle.TelemetryState
+	// scaling is what decides the replicas of Deployments besides the spec.
+	scaling map[string]template.Scaling
 }
 
 // look gathers everything that a verdict depends on.
@@ -56,6 +58,9 @@ func (r *reconciler) look(ctx context.Context, object *v1alpha1.ClassRuntime) (*
 		return nil, fmt.Errorf("list pods: %w", err)
 	}
 	p.pods = pods.Items
+	if err := r.lookAtScaling(ctx, p); err != nil {
+		return nil, err
+	}
 	r.render(p)
 	return p, nil
 }
@@ -137,6 +142,7 @@ func routerPort(service *corev1.Service) int32 {
 
 // render fills in what the templates make of the spec.
 func (r *reconciler) render(p *pass) {
+	p.rendered, p.fault = nil, nil
 	environment := r.opts.Environment
 	environment.Router = nil
 	routers := p.routers
@@ -149,17 +155,29 @@ func (r *reconciler) render(p *pass) {
 	p.telemetry = telemetryState(p.spec, environment.Telemetry)
 	rendered, err := r.opts.Templates.Render(template.Input{
 		Name: p.object.Name, Namespace: p.object.Namespace, UID: string(p.object.UID),
-		Spec: p.spec, Environment: environment,
+		Spec: p.spec, Environment: environment, Scaling: p.scaling, Current: currentTemplate(p.object),
 	})
 	var invalid *template.InvalidSpecError
+	var missing *template.MissingCapabilityError
 	switch {
 	case err == nil:
 		p.rendered = rendered
 	case errors.As(err, &invalid):
 		p.fault = &lifecycle.Fault{Reason: v1alpha1.ReasonInvalidSpec, Message: invalid.Error()}
+	case errors.As(err, &missing):
+		p.fault = &lifecycle.Fault{Reason: v1alpha1.ReasonCapabilityMissing, Message: missing.Error()}
 	default:
 		p.fault = &lifecycle.Fault{Reason: v1alpha1.ReasonApplyFailed, Message: err.Error()}
 	}
+}
+
+// currentTemplate is the template that rendered the current spec, empty before it was
+// applied.
+func currentTemplate(object *v1alpha1.ClassRuntime) string {
+	if applied := object.Status.Applied; applied == nil || applied.Generation != object.Generation {
+		return ""
+	}
+	return object.Status.Template
 }
 
 func telemetryState(spec *v1alpha1.ClassRuntimeSpec, defaults template.TelemetryOptions) lifecycle.TelemetryState {
@@ -199,11 +217,11 @@ func (r *reconciler) observed(p *pass) lifecycle.Observed {
 	}
 	for _, e := range template.Endpoints(p.object.Name, p.object.Namespace, p.spec.Functions) {
 		o.Functions = append(o.Functions, lifecycle.Function{
-			Key: e.FunctionKey, Service: e.Service, Port: e.Port, URL: e.URL, WASM: e.WASM, Unit: p.unit(e.Workload, e.Service),
+			Key: e.FunctionKey, Service: e.Service, Port: e.Port, URL: e.URL, WASM: e.WASM, Unit: r.unit(p, e.Workload, e.Service),
 		})
 	}
 	if (template.Input{Spec: p.spec}).ODGMEnabled() {
-		unit := p.unit(template.ODGMName(p.object.Name), template.ODGMServiceName(p.object.Name))
+		unit := r.unit(p, template.ODGMName(p.object.Name), template.ODGMServiceName(p.object.Name))
 		o.ODGM = &unit
 	}
 	o.Children = p.inventory()
@@ -256,18 +274,25 @@ func (r *reconciler) intent(p *pass, object *template.Object) lifecycle.Intent {
 }
 
 // unit is a workload and its Service as they stand.
-func (p *pass) unit(workload, service string) lifecycle.Unit {
+func (r *reconciler) unit(p *pass, workload, service string) lifecycle.Unit {
 	var unit lifecycle.Unit
-	var deployment *appsv1.Deployment
-	if c, ok := p.children[childID{gvk: deploymentKind, name: workload}]; ok {
-		deployment, _ = c.object.(*appsv1.Deployment)
-	}
-	unit.Workload = lifecycle.DeploymentWorkload(deployment, p.podsOf(workload))
+	unit.Workload = lifecycle.DeploymentWorkload(p.deployment(workload), p.podsOf(workload))
 	unit.Workload.Name = workload
+	r.scaled(p, &unit.Workload)
 	if c, ok := p.children[childID{gvk: serviceKind, name: service}]; ok {
 		unit.Service = lifecycle.Service{Exists: true, Terminating: c.object.GetDeletionTimestamp() != nil}
 	}
 	return unit
+}
+
+// deployment is a child of that name, nil if there is none.
+func (p *pass) deployment(name string) *appsv1.Deployment {
+	c, ok := p.children[childID{gvk: deploymentKind, name: name}]
+	if !ok {
+		return nil
+	}
+	d, _ := c.object.(*appsv1.Deployment)
+	return d
 }
 
 // podsOf are the pods of one workload.

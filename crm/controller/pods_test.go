@@ -213,7 +213,7 @@ func TestPreviewOfAnObjectStoreThatRolls(t *testing.T) {
 	t.Parallel()
 	w := start(t)
 	w.rollingStore()
-	previewer, err := NewPreviewer(w.client, w.client, Options{
+	previewer, err := NewPreviewer(w.cached, w.client, Options{
 		Namespace: w.namespace, Environment: template.Environment{Profile: "dev"}, Logger: hclog.NewNullLogger(),
 	})
 	if err != nil {
@@ -221,6 +221,10 @@ func TestPreviewOfAnObjectStoreThatRolls(t *testing.T) {
 	}
 	object := w.classOf("record-1", "echo:1")
 	object.Spec.Addons = nil
+	w.eventually("the cache knows the object store", func() bool {
+		list := &appsv1.DeploymentList{}
+		return w.cached.List(w.ctx(), list, client.InNamespace(w.namespace)) == nil && len(list.Items) == 1
+	})
 	preview, err := previewer.Preview(w.ctx(), object)
 	if err != nil {
 		t.Fatal(err)

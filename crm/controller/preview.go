@@ -93,7 +93,7 @@ func (v *Previewer) Preview(ctx context.Context, object *v1alpha1.ClassRuntime) 
 		existing := p.children[id].object
 		before := ""
 		if existing != nil {
-			one.Change, before = ChangeUpdate, fingerprint(existing)
+			one.Change, before = ChangeUpdate, fingerprint(existing, intent.Replicas)
 		}
 		answer, err := r.applier.apply(ctx, p.object, intent, existing)
 		switch {
@@ -101,7 +101,7 @@ func (v *Previewer) Preview(ctx context.Context, object *v1alpha1.ClassRuntime) 
 			return nil, fmt.Errorf("preview %s: %w", id, err)
 		case err != nil:
 			one.Fault = r.applier.fault(p.object, id)
-		case before == fingerprint(answer):
+		case before == fingerprint(answer, intent.Replicas):
 			one.Change = ChangeNone
 		}
 		out.Children = append(out.Children, one)

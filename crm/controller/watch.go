@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
@@ -156,6 +157,44 @@ func serviceChanged() predicate.Predicate {
 // pod, and is nothing to this controller.
 func specChanged() predicate.Predicate {
 	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool { return metadataChanged(e.ObjectOld, e.ObjectNew) }}
+}
+
+// autoscalerChanged passes what the applier repairs, and whether the autoscaler works. Its
+// measurements change all the time and are nothing to this controller.
+func autoscalerChanged() predicate.Predicate {
+	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+		before, ok := e.ObjectOld.(*autoscalingv2.HorizontalPodAutoscaler)
+		if !ok {
+			return true
+		}
+		after, ok := e.ObjectNew.(*autoscalingv2.HorizontalPodAutoscaler)
+		return !ok || metadataChanged(before, after) || inactive(before) != inactive(after) ||
+			!equality.Semantic.DeepEqual(before.Spec, after.Spec)
+	}}
+}
+
+// scaleTargetChanged passes autoscalers that begin or cease to scale something.
+func scaleTargetChanged() predicate.Predicate {
+	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+		return !slices.Equal(scaleTargetOf(e.ObjectOld), scaleTargetOf(e.ObjectNew)) ||
+			e.ObjectOld.GetDeletionTimestamp().IsZero() != e.ObjectNew.GetDeletionTimestamp().IsZero()
+	}}
+}
+
+// byScaleTarget maps an autoscaler to the class runtime whose Deployment it scales.
+func byScaleTarget(reader client.Reader) handler.MapFunc {
+	owner := byOwnerLabel(reader)
+	return func(ctx context.Context, object client.Object) []reconcile.Request {
+		a, ok := object.(*autoscalingv2.HorizontalPodAutoscaler)
+		if !ok || a.Spec.ScaleTargetRef.Kind != deploymentKind.Kind {
+			return nil
+		}
+		d := &appsv1.Deployment{}
+		if err := reader.Get(ctx, client.ObjectKey{Namespace: a.Namespace, Name: a.Spec.ScaleTargetRef.Name}, d); err != nil {
+			return nil // its class runtime looks for autoscalers when it makes the Deployment
+		}
+		return owner(ctx, d)
+	}
 }
 
 func metadataChanged(before, after client.Object) bool {

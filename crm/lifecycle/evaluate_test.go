@@ -109,6 +109,15 @@ func condition(t *testing.T, s v1alpha1.ClassRuntimeStatus, typ v1alpha1.Conditi
 	return *c
 }
 
+// elastic is a function between 2 and more pods, of which some are there.
+func elastic(desired, available int32) func(*lifecycle.Observed) {
+	return func(o *lifecycle.Observed) {
+		w := &o.Functions[0].Unit.Workload
+		w.Elastic, w.Least = true, 2
+		w.Desired, w.Total, w.Updated, w.Available = desired, desired, desired, available
+	}
+}
+
 type want struct {
 	phase    v1alpha1.Phase
 	holds    string // the conditions that are True, in order
@@ -173,6 +182,25 @@ func TestTransitions(t *testing.T) {
 				w.Total, w.Updated, w.Available, w.Desired = 3, 1, 2, 2
 			}), applied(time.Second),
 			want{v1alpha1.PhaseProgressing, "Available," + progressing, v1alpha1.ReasonProgressing, "1 of 2 replicas updated, 2 available", nil, 5 * time.Second, false, v1alpha1.ReasonProgressing},
+		},
+		"autoscaler adds pods": {
+			world(elastic(5, 2)), settled(time.Hour),
+			want{v1alpha1.PhaseAvailable, running, v1alpha1.ReasonReady, "1 of 1 functions ready", nil, 0, false, v1alpha1.ReasonReady},
+		},
+		"autoscaler adds pods that no node takes": {
+			world(elastic(5, 2), func(o *lifecycle.Observed) {
+				w := &o.Functions[0].Unit.Workload
+				w.Faults = []lifecycle.Fault{{Reason: v1alpha1.ReasonInsufficientCapacity, Message: "full", Since: start.Add(-time.Hour), Created: start.Add(-time.Hour)}}
+			}), settled(2 * time.Hour),
+			want{v1alpha1.PhaseDegraded, "Available,Reconciling,Degraded", v1alpha1.ReasonInsufficientCapacity, "full", nil, 30 * time.Second, false, v1alpha1.ReasonInsufficientCapacity},
+		},
+		"fewer pods than the least": {
+			world(elastic(5, 1)), settled(time.Hour),
+			want{v1alpha1.PhaseProgressing, "Available," + progressing, v1alpha1.ReasonProgressing, "1 of 5 replicas available", nil, 5 * time.Second, false, v1alpha1.ReasonProgressing},
+		},
+		"autoscaler without measurements": {
+			world(elastic(2, 2), func(o *lifecycle.Observed) { o.Functions[0].Unit.Workload.Unscaled = "no metrics" }), settled(time.Hour),
+			want{v1alpha1.PhaseAvailable, running, v1alpha1.ReasonReady, "1 of 1 functions ready", nil, 0, false, v1alpha1.ReasonAutoscalingUnavailable},
 		},
 		"controller has not looked yet": {
 			world(func(o *lifecycle.Observed) { o.Functions[0].Unit.Workload.Generation = 2 }), applied(time.Second),

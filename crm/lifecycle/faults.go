@@ -54,7 +54,7 @@ func (e *evaluation) findFaults() {
 // unitFaults looks at a unit whose rollout is not over. A pod that fails while
 // enough others serve is the workload's own business.
 func (e *evaluation) unitFaults(s subject) {
-	if s.unit.complete() {
+	if s.unit.settled() {
 		return
 	}
 	w := &s.unit.Workload

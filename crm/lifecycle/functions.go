@@ -97,13 +97,17 @@ func (e *evaluation) container(f *Function, intent *Intent) (bool, v1alpha1.Reas
 	switch {
 	case u.callable() && u.Workload.asleep():
 		return true, v1alpha1.ReasonScaledToZero, "scaled to zero as the spec asks; calls fail until min_scale is raised"
-	case u.complete():
+	case u.settled() && u.Workload.Unscaled != "":
+		return true, v1alpha1.ReasonAutoscalingUnavailable, u.Workload.Unscaled
+	case u.settled():
 		return true, v1alpha1.ReasonReady, ""
 	}
 	if fault := e.worstFault(&u.Workload); fault != nil {
 		return u.callable(), fault.Reason, fault.Message
 	}
 	switch {
+	case u.complete():
+		return true, v1alpha1.ReasonReady, unitState(u)
 	case u.callable():
 		return true, v1alpha1.ReasonProgressing, unitState(u)
 	case intent != nil && intent.Fault != nil:
@@ -158,7 +162,7 @@ func unitState(u *Unit) string {
 		return "its Service does not exist"
 	case w.ObservedGeneration < w.Generation:
 		return fmt.Sprintf("%s %s was not yet looked at by its controller", w.kind(), w.Name)
-	case w.Updated < w.Desired:
+	case w.Updated < w.required():
 		return fmt.Sprintf("%d of %d replicas updated, %d available", w.Updated, w.Desired, w.Available)
 	case w.Total > w.Updated:
 		return fmt.Sprintf("%d replicas of the previous content are still there", w.Total-w.Updated)

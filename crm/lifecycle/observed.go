@@ -200,6 +200,13 @@ type Workload struct {
 	// Desired replicas, and those that exist, have the newest template, and can
 	// be called.
 	Desired, Total, Updated, Available int32
+	// Elastic says that an autoscaler may change Desired at any time. Then Least
+	// replicas make the workload complete: those beyond come and go.
+	Elastic bool
+	Least   int32
+	// Unscaled is why the autoscaler does not work, empty if it does or there is
+	// none. The replicas stay as they are then, which is no fault.
+	Unscaled string
 	// Faults of the workload and of its pods.
 	Faults []Fault
 }
@@ -227,9 +234,24 @@ func (w *Workload) asleep() bool {
 }
 
 // complete reports whether the unit is callable and its rollout is over: every
-// replica has the newest template and can be called, and no old one is left.
-func (u *Unit) complete() bool {
+// replica that has to be there has the newest template and can be called, and no
+// old one is left.
+func (u *Unit) complete() bool { return u.has(u.Workload.required()) }
+
+// settled reports whether the unit is complete and has every replica that is
+// wanted now, those of an autoscaler included.
+func (u *Unit) settled() bool { return u.has(u.Workload.Desired) }
+
+func (u *Unit) has(replicas int32) bool {
 	w := &u.Workload
 	return u.callable() && w.ObservedGeneration >= w.Generation &&
-		w.Updated >= w.Desired && w.Total <= w.Updated && w.Available >= w.Desired
+		w.Updated >= replicas && w.Total <= w.Updated && w.Available >= replicas
+}
+
+// required is how many replicas have to be available.
+func (w *Workload) required() int32 {
+	if w.Elastic {
+		return min(w.Least, w.Desired)
+	}
+	return w.Desired
 }

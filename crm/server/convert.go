@@ -23,9 +23,8 @@ const (
 	// AnnotationUnitID holds the unit id as it was sent, when it had to be changed
 	// to become an object name and no delivery holds it.
 	AnnotationUnitID = "oaas.io/unit-id"
-	// AnnotationCPUTarget holds the class's cpu_utilization_target (0..1), for
-	// which the custom resource has no field.
-	AnnotationCPUTarget = "oaas.io/cpu-utilization-target"
+	// annotationCPUTarget held what is now spec.nfr_requirements.cpu_utilization_target.
+	annotationCPUTarget = "oaas.io/cpu-utilization-target"
 )
 
 const (
@@ -91,9 +90,6 @@ func annotate(object *v1alpha1.ClassRuntime, unit *oaaspb.DeploymentUnit, correl
 	}
 	if object.Spec.Pods != nil {
 		object.Annotations[AnnotationPods] = podsOfUnit
-	}
-	if target := cpuTarget(unit.GetFunctions()); target > 0 {
-		object.Annotations[AnnotationCPUTarget] = fmt.Sprintf("%g", target)
 	}
 }
 
@@ -213,7 +209,10 @@ func classNfr(specs []*oaaspb.FunctionDeploymentSpec) *v1alpha1.NfrRequirements 
 			}
 		}
 	}
-	if out.MinThroughputRPS == nil && out.AvailabilityPct == nil {
+	if target := cpuTarget(specs); target > 0 {
+		out.CPUUtilizationTarget = &target
+	}
+	if out == (v1alpha1.NfrRequirements{}) {
 		return nil
 	}
 	return &out

@@ -66,7 +66,7 @@ func TestUnitBecomesObject(t *testing.T) {
 	want := &v1alpha1.ClassRuntime{
 		ObjectMeta: metav1.ObjectMeta{
 			Name: "record-1", Namespace: "oaas", Labels: map[string]string{"oaas.io/deployment-id": "record-1"},
-			Annotations: map[string]string{"oaas.io/correlation-id": "corr", "oaas.io/cpu-utilization-target": "0.7"},
+			Annotations: map[string]string{"oaas.io/correlation-id": "corr"},
 		},
 		Spec: v1alpha1.ClassRuntimeSpec{
 			PackageClassKey: "example.Record", SelectedTemplate: "dev",
@@ -81,7 +81,7 @@ func TestUnitBecomesObject(t *testing.T) {
 				},
 				{FunctionKey: "Record.wasm", ProvisionConfig: &v1alpha1.ProvisionConfig{WasmModuleURL: "http://modules/x.wasm"}},
 			},
-			NfrRequirements: &v1alpha1.NfrRequirements{MinThroughputRPS: ptr.To(uint32(100)), AvailabilityPct: ptr.To(99.0)},
+			NfrRequirements: &v1alpha1.NfrRequirements{MinThroughputRPS: ptr.To(uint32(100)), AvailabilityPct: ptr.To(99.0), CPUUtilizationTarget: ptr.To(0.7)},
 			OdgmConfig: &v1alpha1.OdgmConfig{
 				Collections: []string{"example.Record"}, PartitionCount: ptr.To(int32(2)), ReplicaCount: ptr.To(int32(1)),
 				Log: "info", NodeID: ptr.To(v1alpha1.NodeID(7)), EnvNodeIDs: map[string][]v1alpha1.NodeID{"edge-1": {7}},

@@ -183,7 +183,7 @@ func merged(live, desired *v1alpha1.ClassRuntime) *v1alpha1.ClassRuntime {
 	if next.Annotations == nil {
 		next.Annotations = map[string]string{}
 	}
-	for _, owned := range []string{AnnotationCorrelationID, AnnotationUnitID, AnnotationCPUTarget, AnnotationPods} {
+	for _, owned := range []string{AnnotationCorrelationID, AnnotationUnitID, annotationCPUTarget, AnnotationPods} {
 		delete(next.Annotations, owned)
 	}
 	maps.Copy(next.Labels, desired.Labels)

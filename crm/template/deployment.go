@@ -94,6 +94,9 @@ func (t *deploymentTemplate) renderFunction(in Input, i int, resources corev1.Re
 		WithPorts(containerPort(portName, port)).
 		WithReadinessProbe(listening(portName)).
 		WithEnv(envConfigurations(functionEnv(in, fn))...)
+	if in.Environment.HPA && elastic(fn) {
+		resources = measurable(c.pods.filled(resources))
+	}
 	if requirements := resourceConfiguration(resources); requirements != nil {
 		container.WithResources(requirements)
 	}
@@ -102,18 +105,27 @@ func (t *deploymentTemplate) renderFunction(in Input, i int, resources corev1.Re
 		WithPort(ServicePort).
 		WithTargetPort(intstr.FromInt32(port))
 	spec := deploymentSpec(c, container)
-	if replicas, ours := functionReplicas(in.Spec, fn); ours {
-		spec.WithReplicas(replicas)
+	replicas := replicasOf(in, fn, c.name)
+	if replicas.By == BySpec {
+		spec.WithReplicas(replicas.Min)
 	}
 	out := []Object{serviceObject(in, c, c.name, servicePort)}
 	out = append(out, networkObjects(in, c, port)...)
-	if c.pods.spreads() && replicated(fn) {
+	// Whether there may be several pods follows from the spec alone: who scales them
+	// must not change the pods.
+	if c.pods.spreads() && max(replicas.Min, replicas.Max) > 1 {
 		spec.Template.Spec.WithTopologySpreadConstraints(spreadConstraints(c)...)
 	}
-	if c.pods.budgets() && replicated(fn) {
+	if c.pods.budgets() && replicas.Min > 1 {
 		out = append(out, budgetObject(in, c))
 	}
-	return append(out, deploymentObject(in, c, spec))
+	deployment := deploymentObject(in, c, spec)
+	deployment.Replicas = &replicas
+	out = append(out, deployment)
+	if replicas.By == ByAutoscaler {
+		out = append(out, autoscalerObject(in, c, replicas))
+	}
+	return out
 }
 
 // probePeriod is in seconds, as is what Kubernetes takes for the other times: three
@@ -135,19 +147,6 @@ func functionPort(p *v1alpha1.ProvisionConfig) (int32, bool) {
 		return DefaultFunctionPort, p.NeedHTTP2
 	}
 	return *p.Port, p.NeedHTTP2
-}
-
-// functionReplicas returns the replicas to write, and false when the number
-// belongs to the enforcer: a field that is written would be reset on every
-// apply.
-func functionReplicas(spec *v1alpha1.ClassRuntimeSpec, fn *v1alpha1.FunctionSpec) (int32, bool) {
-	if replicasEnforced(spec.Enforcement) {
-		return 0, false
-	}
-	if fn.ProvisionConfig.MinScale == nil {
-		return 1, true
-	}
-	return int32(*fn.ProvisionConfig.MinScale), true
 }
 
 // deploymentSpec is the one place where Deployments get their shape. Every pod

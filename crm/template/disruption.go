@@ -7,20 +7,13 @@ import (
 	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
 	metav1ac "k8s.io/client-go/applyconfigurations/meta/v1"
 	policyv1ac "k8s.io/client-go/applyconfigurations/policy/v1"
-
-	"oaas.io/control-plane/crm/api/v1alpha1"
 )
 
 var budgetGVK = policyv1.SchemeGroupVersion.WithKind("PodDisruptionBudget")
 
-// replicated says that a function always has several pods, so that it can do without
-// one of them. Of a single pod a budget would only keep nodes from being drained.
-func replicated(fn *v1alpha1.FunctionSpec) bool {
-	return fn.ProvisionConfig.MinScale != nil && *fn.ProvisionConfig.MinScale > 1
-}
-
-// budgetObject lets one pod of a workload at a time be evicted. Pods that do not work
-// are no reason to keep a node.
+// budgetObject lets one pod at a time be evicted of a workload that always has several.
+// Of a single pod a budget would only keep nodes from being drained, and pods that do
+// not work are no reason to keep a node.
 func budgetObject(in Input, c child) Object {
 	b := policyv1ac.PodDisruptionBudget(c.name, in.Namespace).
 		WithLabels(c.labels).

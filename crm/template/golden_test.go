@@ -46,6 +46,13 @@ func input(spec v1alpha1.ClassRuntimeSpec, changes ...func(*template.Input)) tem
 	return in
 }
 
+// scaled is a container function with scale bounds.
+func scaled(least *uint32, most uint32) v1alpha1.FunctionSpec {
+	fn := echo("Record.scaled")
+	fn.ProvisionConfig.MinScale, fn.ProvisionConfig.MaxScale = least, &most
+	return fn
+}
+
 // record is a class with two functions, collections, routes and assignments.
 func record() v1alpha1.ClassRuntimeSpec {
 	return v1alpha1.ClassRuntimeSpec{
@@ -111,6 +118,10 @@ func goldenCases() map[string]template.Input {
 	full.ProvisionConfig.CPURequest, full.ProvisionConfig.CPULimit = "250m", "1"
 	full.ProvisionConfig.MemoryRequest, full.ProvisionConfig.MemoryLimit = "64Mi", "128Mi"
 	full.ProvisionConfig.MinScale, full.ProvisionConfig.MaxScale = ptr(uint32(3)), ptr(uint32(9))
+	busy := full
+	provision := *full.ProvisionConfig
+	provision.MaxConcurrency = 20
+	busy.ProvisionConfig = &provision
 	telemetry := v1alpha1.ClassRuntimeSpec{
 		PackageClassKey: "example.Record", Functions: []v1alpha1.FunctionSpec{echo("Record.echo")},
 		Telemetry: &v1alpha1.Telemetry{
@@ -168,7 +179,33 @@ func goldenCases() map[string]template.Input {
 		"replicas-enforced": input(v1alpha1.ClassRuntimeSpec{
 			Functions: []v1alpha1.FunctionSpec{full}, Enforcement: &v1alpha1.Enforcement{Mode: "Enforce", Dimensions: []string{"replicas"}},
 		}),
-		"delivered": input(delivered),
+		"autoscaled": input(v1alpha1.ClassRuntimeSpec{
+			PackageClassKey: "example.Record", Functions: []v1alpha1.FunctionSpec{full, scaled(nil, 4), scaled(ptr(uint32(0)), 4), scaled(ptr(uint32(2)), 2), echo("Record.one")},
+			NfrRequirements: &v1alpha1.NfrRequirements{CPUUtilizationTarget: ptr(0.65)}, Addons: []string{},
+		}, func(in *template.Input) {
+			in.Environment.HPA = true
+		}),
+		"autoscaled-by-others": input(v1alpha1.ClassRuntimeSpec{
+			Functions: []v1alpha1.FunctionSpec{full}, Addons: []string{},
+		}, func(in *template.Input) {
+			in.Environment.HPA = true
+			in.Scaling = map[string]template.Scaling{"record-abcd1234": {Foreign: "keda-hpa"}}
+		}),
+		"autoscaler-left": input(v1alpha1.ClassRuntimeSpec{
+			Functions: []v1alpha1.FunctionSpec{full}, Addons: []string{},
+		}, func(in *template.Input) {
+			in.Scaling = map[string]template.Scaling{"record-abcd1234": {KeptSince: ptr(int32(3)), Current: 7}}
+		}),
+		"knative": input(record(), func(in *template.Input) { in.Environment.Knative = true }),
+		"knative-options": input(v1alpha1.ClassRuntimeSpec{
+			PackageClassKey: "example.Record", SelectedTemplate: "kn",
+			Functions: []v1alpha1.FunctionSpec{wasm("R.first"), busy, scaled(nil, 0)},
+		}, func(in *template.Input) {
+			in.Environment.Knative, in.UID = true, ""
+			in.Environment.Pods = template.PodOptions{ServiceAccount: "functions", PullSecrets: []string{"registry"}, Security: template.SecurityRestricted}
+		}),
+		"knative-nothing": input(v1alpha1.ClassRuntimeSpec{Addons: []string{}, SelectedTemplate: "knative"}, func(in *template.Input) { in.Environment.Knative = true }),
+		"delivered":       input(delivered),
 		"long-name": input(record(), func(in *template.Input) {
 			in.Name = "a-very-long-class-name-that-somebody-chose-without-thinking-of-dns.v1"
 		}),

@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
+	"k8s.io/utils/ptr"
 )
 
 // PodSecurity is how much the containers of a cluster are confined.
@@ -77,6 +78,11 @@ type PodOptions struct {
 func (o *PodOptions) spreads() bool { return o.Spread != nil && *o.Spread }
 func (o *PodOptions) budgets() bool { return o.DisruptionBudget != nil && *o.DisruptionBudget }
 
+// confined reports whether containers have a security context.
+func (o *PodOptions) confined() bool {
+	return o.Security == SecurityBaseline || o.Security == SecurityRestricted
+}
+
 // podFault is a value that Kubernetes would refuse. The key is that of a map or the
 // index of a list, and empty for single values.
 type podFault struct{ member, key, value, why string }
@@ -98,6 +104,36 @@ func (o *PodOptions) Validate() error {
 		name += " " + f.key
 	}
 	return fmt.Errorf("%s %q: %s", name, f.value, f.why)
+}
+
+// knative is a pod of a Knative Service with the options. What Knative takes in a
+// container only, unless its features are switched on, goes there. Node selectors,
+// tolerations and priority classes need such a feature in any case; without it Knative
+// refuses the Service and says so.
+func (o *PodOptions) knative(container corev1.Container) corev1.PodSpec {
+	pod := corev1.PodSpec{
+		ServiceAccountName: o.ServiceAccount, NodeSelector: o.NodeSelector, Tolerations: o.Tolerations, PriorityClassName: o.PriorityClass,
+	}
+	if o.noToken {
+		pod.AutomountServiceAccountToken = ptr.To(false)
+	}
+	for _, name := range o.PullSecrets {
+		pod.ImagePullSecrets = append(pod.ImagePullSecrets, corev1.LocalObjectReference{Name: name})
+	}
+	container.Resources = o.filled(container.Resources)
+	container.ImagePullPolicy = corev1.PullPolicy(o.PullPolicy)
+	if o.confined() {
+		container.SecurityContext = &corev1.SecurityContext{
+			AllowPrivilegeEscalation: ptr.To(false),
+			SeccompProfile:           &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
+		}
+	}
+	if o.Security == SecurityRestricted {
+		container.SecurityContext.RunAsNonRoot = ptr.To(true)
+		container.SecurityContext.Capabilities = &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}}
+	}
+	pod.Containers = []corev1.Container{container}
+	return pod
 }
 
 // apply puts the options into a pod and its container. Whatever is rendered with pods
@@ -124,13 +160,12 @@ func (o *PodOptions) apply(pod *corev1ac.PodSpecApplyConfiguration, container *c
 	if o.PullPolicy != "" && container.ImagePullPolicy == nil {
 		container.WithImagePullPolicy(corev1.PullPolicy(o.PullPolicy))
 	}
-	o.request(container, corev1.ResourceCPU, o.CPURequest)
-	o.request(container, corev1.ResourceMemory, o.MemoryRequest)
+	o.fill(container)
 	o.confine(pod, container)
 }
 
 func (o *PodOptions) confine(pod *corev1ac.PodSpecApplyConfiguration, container *corev1ac.ContainerApplyConfiguration) {
-	if o.Security != SecurityBaseline && o.Security != SecurityRestricted {
+	if !o.confined() {
 		return
 	}
 	profile := corev1ac.SeccompProfile().WithType(corev1.SeccompProfileTypeRuntimeDefault)
@@ -144,35 +179,37 @@ func (o *PodOptions) confine(pod *corev1ac.PodSpecApplyConfiguration, container 
 	container.WithSecurityContext(confined)
 }
 
-// request asks for a resource that the container says nothing of. A limit says
-// something: Kubernetes takes it for the request, and ours could be above it.
-func (o *PodOptions) request(container *corev1ac.ContainerApplyConfiguration, name corev1.ResourceName, text string) {
-	if text == "" {
-		return
+// filled asks for the resources that a container says nothing of. A limit says something:
+// Kubernetes takes it for the request, and ours could be above it.
+func (o *PodOptions) filled(r corev1.ResourceRequirements) corev1.ResourceRequirements {
+	out := *r.DeepCopy()
+	for name, text := range map[corev1.ResourceName]string{corev1.ResourceCPU: o.CPURequest, corev1.ResourceMemory: o.MemoryRequest} {
+		_, requested := r.Requests[name]
+		_, limited := r.Limits[name]
+		quantity, err := resource.ParseQuantity(text)
+		if requested || limited || err != nil || quantity.IsZero() {
+			continue // it was checked; nothing and zero ask for nothing
+		}
+		if out.Requests == nil {
+			out.Requests = corev1.ResourceList{}
+		}
+		out.Requests[name] = quantity
 	}
-	quantity, err := resource.ParseQuantity(text)
-	if err != nil || quantity.IsZero() {
-		return // it was checked; zero asks for nothing
-	}
-	if container.Resources == nil {
-		container.WithResources(corev1ac.ResourceRequirements())
-	}
-	if has(container.Resources.Requests, name) || has(container.Resources.Limits, name) {
-		return
-	}
-	requests := corev1.ResourceList{name: quantity}
-	if container.Resources.Requests != nil {
-		maps.Copy(requests, *container.Resources.Requests)
-	}
-	container.Resources.WithRequests(requests)
+	return out
 }
 
-func has(list *corev1.ResourceList, name corev1.ResourceName) bool {
-	if list == nil {
-		return false
+// fill is filled for a configuration.
+func (o *PodOptions) fill(container *corev1ac.ContainerApplyConfiguration) {
+	var have corev1.ResourceRequirements
+	if r := container.Resources; r != nil {
+		if r.Requests != nil {
+			have.Requests = *r.Requests
+		}
+		if r.Limits != nil {
+			have.Limits = *r.Limits
+		}
 	}
-	_, found := (*list)[name]
-	return found
+	container.Resources = resourceConfiguration(o.filled(have))
 }
 
 func tolerationConfiguration(t *corev1.Toleration) *corev1ac.TolerationApplyConfiguration {

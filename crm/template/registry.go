@@ -17,13 +17,13 @@ type Registry struct {
 type Selection struct {
 	// Template is never nil.
 	Template Template
-	// Unknown is the template that the spec asks for and nobody knows, or that
-	// cannot work here. It is empty when the wish was met or there was none.
+	// Unknown is the template that the spec asks for and nobody knows. It is empty
+	// when the wish was met or there was none.
 	Unknown string
 }
 
-// Builtin returns the templates that need nothing but a plain cluster, in the
-// order in which ties are decided.
+// Builtin returns the templates of this package, in the order in which ties are
+// decided.
 func Builtin() []Template {
 	return []Template{
 		&deploymentTemplate{name: "dev", odgmImage: odgmImageDev, score: scoreDev},
@@ -32,6 +32,7 @@ func Builtin() []Template {
 			name: "k8s_deployment", aliases: []string{"deployment", "k8s", "full"},
 			odgmImage: odgmImage, score: scoreK8sDeployment, resilient: true,
 		},
+		&knativeTemplate{},
 	}
 }
 
@@ -66,16 +67,17 @@ func (r *Registry) Names() []string {
 	return names
 }
 
-// Select returns the template for a spec: the one it asks for if that can work
-// here, else the one with the highest score; the earlier one wins a tie. If no
-// template can work here the first one is returned, so that its own error says
-// what is missing.
-func (r *Registry) Select(spec *v1alpha1.ClassRuntimeSpec, env Environment) Selection {
+// Select returns the template for a spec: the one it asks for, else the one that
+// rendered this spec before, else the one with the highest score among those that can
+// work here; the earlier one wins a tie. If no template can work here the first one is
+// returned, so that its own error says what is missing.
+func (r *Registry) Select(spec *v1alpha1.ClassRuntimeSpec, env Environment, current string) Selection {
 	wish := spec.SelectedTemplate
 	if t, known := r.byName[wish]; known {
-		if _, ok := t.Score(env, spec.NfrRequirements); ok {
-			return Selection{Template: t}
-		}
+		return Selection{Template: t}
+	}
+	if t, known := r.byName[current]; known {
+		return Selection{Template: t, Unknown: wish}
 	}
 	best, bestScore := r.templates[0], 0
 	found := false
@@ -88,10 +90,18 @@ func (r *Registry) Select(spec *v1alpha1.ClassRuntimeSpec, env Environment) Sele
 	return Selection{Template: best, Unknown: wish}
 }
 
-// Render selects a template and renders with it. The error is an
-// *InvalidSpecError when the spec is wrong.
+// Render selects a template and renders with it. The error is an *InvalidSpecError
+// when the spec is wrong, and a *MissingCapabilityError when the template cannot work
+// here.
 func (r *Registry) Render(in Input) (*Rendered, error) {
-	selection := r.Select(in.Spec, in.Environment)
+	selection := r.Select(in.Spec, in.Environment, in.Current)
+	if _, ok := selection.Template.Score(in.Environment, in.Spec.NfrRequirements); !ok {
+		missing := &MissingCapabilityError{Template: selection.Template.Name()}
+		if t, is := selection.Template.(Requiring); is {
+			missing.Needs = t.Needs()
+		}
+		return nil, missing
+	}
 	rendered, err := selection.Template.Render(in)
 	if err != nil {
 		return nil, err

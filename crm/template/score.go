@@ -73,6 +73,25 @@ func scoreEdge(env Environment, nfr *v1alpha1.NfrRequirements) int {
 	return score
 }
 
+func scoreKnative(env Environment, nfr *v1alpha1.NfrRequirements) int {
+	score := 100_000
+	switch {
+	case env.Datacenter || env.profileIs("full", "prod", "production"):
+		score = 900_000
+	case env.Edge || env.profileIs("edge"):
+		score = 600_000
+	}
+	if d, ok := demandOf(nfr); ok {
+		if d.rps >= 500 {
+			score += 2
+		}
+		if d.latencyMS <= 100 {
+			score += 2
+		}
+	}
+	return score
+}
+
 // scoreK8sDeployment prefers this template for the production profiles even
 // when nothing says that the cluster stands in a datacenter: a production
 // class must not end up with the edge template for want of a flag.

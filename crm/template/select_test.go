@@ -1,6 +1,7 @@
 package template_test
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -60,7 +61,7 @@ func TestSelectByScore(t *testing.T) {
 			"edge " + tc.withEdgeFlag: {Profile: tc.profile, Edge: true},
 		} {
 			_, want, _ := strings.Cut(want, " ")
-			if got := r.Select(spec, env).Template.Name(); got != want {
+			if got := r.Select(spec, env, "").Template.Name(); got != want {
 				t.Errorf("profile %q, %+v: %s, want %s", tc.profile, env, got, want)
 			}
 		}
@@ -81,7 +82,7 @@ func TestSelectByRequirements(t *testing.T) {
 		"Strong":       {v1alpha1.NfrRequirements{Consistency: "Strong"}, "edge"},
 		"float limits": {v1alpha1.NfrRequirements{AvailabilityPct: f64(float64(float32(99.95)))}, "k8s_deployment"},
 	} {
-		got := registry(t).Select(&v1alpha1.ClassRuntimeSpec{NfrRequirements: &tc.nfr}, template.Environment{Profile: "other"})
+		got := registry(t).Select(&v1alpha1.ClassRuntimeSpec{NfrRequirements: &tc.nfr}, template.Environment{Profile: "other"}, "")
 		if got.Template.Name() != tc.want {
 			t.Errorf("%s: %s, want %s", name, got.Template.Name(), tc.want)
 		}
@@ -90,7 +91,7 @@ func TestSelectByRequirements(t *testing.T) {
 
 func TestSelectByName(t *testing.T) {
 	t.Parallel()
-	off, on := stub{name: "knative", aliases: []string{"kn"}, score: 900_000}, stub{name: "other", score: 1, works: true}
+	off, on := stub{name: "absent", aliases: []string{"abs"}, score: 900_000}, stub{name: "other", score: 1, works: true}
 	for wish, want := range map[string]template.Selection{
 		"edge":       {Template: stub{name: "edge"}},
 		"deployment": {Template: stub{name: "k8s_deployment"}},
@@ -98,10 +99,11 @@ func TestSelectByName(t *testing.T) {
 		"full":       {Template: stub{name: "k8s_deployment"}},
 		"other":      {Template: stub{name: "other"}},
 		"Edge":       {Template: stub{name: "dev"}, Unknown: "Edge"},
-		"kn":         {Template: stub{name: "dev"}, Unknown: "kn"},
+		"kn":         {Template: stub{name: "knative"}},
+		"abs":        {Template: off},
 		"":           {Template: stub{name: "dev"}},
 	} {
-		got := registry(t, off, on).Select(&v1alpha1.ClassRuntimeSpec{SelectedTemplate: wish}, template.Environment{Profile: "dev"})
+		got := registry(t, off, on).Select(&v1alpha1.ClassRuntimeSpec{SelectedTemplate: wish}, template.Environment{Profile: "dev"}, "")
 		if got.Template.Name() != want.Template.Name() || got.Unknown != want.Unknown {
 			t.Errorf("%q: %s, unknown %q; want %s, %q", wish, got.Template.Name(), got.Unknown, want.Template.Name(), want.Unknown)
 		}
@@ -109,6 +111,63 @@ func TestSelectByName(t *testing.T) {
 	rendered, err := registry(t).Render(template.Input{Name: "a", Namespace: "n", Spec: &v1alpha1.ClassRuntimeSpec{SelectedTemplate: "nope"}})
 	if err != nil || !slices.ContainsFunc(rendered.Warnings, func(w string) bool { return strings.Contains(w, `"nope" is not known`) }) {
 		t.Errorf("no warning about an unknown template: %v, %v", rendered, err)
+	}
+}
+
+func TestSelectWithKnative(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct{ profile, plain, inDC, atEdge string }{
+		{"dev", "dev", "dev", "dev"},
+		{"edge", "edge", "edge", "edge"},
+		{"full", "knative", "knative", "edge"},
+		{"prod", "knative", "knative", "edge"},
+		{"production", "knative", "knative", "edge"},
+		{"k8s_deployment", "k8s_deployment", "knative", "edge"},
+		{"other", "knative", "knative", "edge"},
+	} {
+		env := template.Environment{Profile: tc.profile, Knative: true}
+		dc, edge := env, env
+		dc.Datacenter, edge.Edge = true, true
+		r, spec := registry(t), &v1alpha1.ClassRuntimeSpec{}
+		got := []string{r.Select(spec, env, "").Template.Name(), r.Select(spec, dc, "").Template.Name(), r.Select(spec, edge, "").Template.Name()}
+		if want := []string{tc.plain, tc.inDC, tc.atEdge}; !slices.Equal(got, want) {
+			t.Errorf("profile %q: %v, want %v", tc.profile, got, want)
+		}
+	}
+}
+
+// What runs stays where it is when an API comes or goes, unless the class asks for
+// another template.
+func TestCurrentTemplateIsKept(t *testing.T) {
+	t.Parallel()
+	spec := v1alpha1.ClassRuntimeSpec{Addons: []string{}, Functions: []v1alpha1.FunctionSpec{echo("echo")}}
+	with := func(knative bool, current, wish string) template.Input {
+		in := input(spec)
+		in.Spec.SelectedTemplate, in.Environment.Knative, in.Current = wish, knative, current
+		return in
+	}
+	for _, tc := range []struct {
+		in   template.Input
+		want string
+	}{
+		{with(true, "", ""), "knative"},
+		{with(true, "k8s_deployment", ""), "k8s_deployment"},
+		{with(true, "k8s_deployment", "knsvc"), "knative"},
+		{with(false, "", ""), "k8s_deployment"},
+		{with(false, "knative", "dev"), "dev"},
+		{with(true, "gone", "nope"), "knative"},
+	} {
+		rendered, err := registry(t).Render(tc.in)
+		if err != nil || rendered.Template != tc.want {
+			t.Errorf("knative %t, runs with %q, asks for %q: %+v, %v", tc.in.Environment.Knative, tc.in.Current, tc.in.Spec.SelectedTemplate, rendered, err)
+		}
+	}
+	for _, in := range []template.Input{with(false, "knative", ""), with(false, "k8s_deployment", "kn"), with(false, "knative", "nope")} {
+		_, err := registry(t).Render(in)
+		var missing *template.MissingCapabilityError
+		if !errors.As(err, &missing) || missing.Template != "knative" || !strings.Contains(err.Error(), "serving.knative.dev/v1") {
+			t.Errorf("runs with %q, asks for %q without Knative: %v", in.Current, in.Spec.SelectedTemplate, err)
+		}
 	}
 }
 

@@ -27,6 +27,24 @@ type Template interface {
 	Render(in Input) (*Rendered, error)
 }
 
+// Requiring is a Template that needs an API that a cluster may lack.
+type Requiring interface {
+	// Needs names the API, for people.
+	Needs() string
+}
+
+// MissingCapabilityError says that the template which a class asks for, or runs with,
+// needs an API that the cluster lacks.
+type MissingCapabilityError struct {
+	// Template that cannot work here, and what it needs.
+	Template, Needs string
+}
+
+// Error implements error.
+func (e *MissingCapabilityError) Error() string {
+	return fmt.Sprintf("template %q needs %s, which this cluster does not have", e.Template, e.Needs)
+}
+
 // Environment is what the manager knows about its cluster.
 type Environment struct {
 	// Profile is the manager's profile, for example "dev" or "full"; its case
@@ -42,6 +60,11 @@ type Environment struct {
 	Telemetry TelemetryOptions
 	// Pods is what all pods have in this cluster.
 	Pods PodOptions
+	// Knative says that the cluster has Knative Serving and that it may be used.
+	Knative bool
+	// HPA lets autoscalers decide the replicas of functions whose scale bounds
+	// leave room.
+	HPA bool
 }
 
 // Router is a Zenoh router.
@@ -81,6 +104,13 @@ type Input struct {
 	Spec *v1alpha1.ClassRuntimeSpec
 	// Environment of the manager.
 	Environment Environment
+	// Current is the name of the template that rendered this very spec before, empty
+	// if none did. A class keeps it: what it runs does not move because an API came or
+	// went.
+	Current string
+	// Scaling is what was found to decide the replicas of Deployments besides
+	// the spec, by their name.
+	Scaling map[string]Scaling
 }
 
 // ODGMEnabled reports whether the object store runs beside the functions.
@@ -114,6 +144,9 @@ type Object struct {
 	Component Component
 	// Function is the index in spec.functions, or -1.
 	Function int
+	// Replicas says who decides how many pods a Deployment of a function has; nil
+	// for all other objects, and for the object store.
+	Replicas *Replicas
 	// Configuration is complete and typed, ready for server-side apply.
 	Configuration runtime.ApplyConfiguration
 	// Hash is the hex SHA-256 of the configuration's JSON.

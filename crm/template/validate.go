@@ -55,6 +55,9 @@ func validateContainer(fn *v1alpha1.FunctionSpec, path *field.Path) (corev1.Reso
 	if p.MinScale != nil && *p.MinScale > math.MaxInt32 {
 		errs = append(errs, field.Invalid(provision.Child("min_scale"), *p.MinScale, "must be at most 2147483647"))
 	}
+	if why := scaleFault(p); why != "" {
+		errs = append(errs, field.Invalid(provision.Child("max_scale"), *p.MaxScale, why))
+	}
 	if p.Port != nil && (*p.Port < 0 || *p.Port > 65535) {
 		errs = append(errs, field.Invalid(provision.Child("port"), *p.Port, "must be between 0 and 65535"))
 	}

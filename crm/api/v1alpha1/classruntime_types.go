@@ -323,6 +323,16 @@ type NfrRequirements struct {
 	// +optional
 	// +nullable
 	Consistency string `json:"consistency,omitempty"`
+
+	// cpu_utilization_target is how busy the containers of an autoscaled
+	// function are meant to be, as a share of their CPU request. Unset or 0 is
+	// the template's default.
+	// +optional
+	// +nullable
+	// +kubebuilder:validation:Format=double
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=1
+	CPUUtilizationTarget *float64 `json:"cpu_utilization_target,omitempty"`
 }
 
 // Enforcement says what happens with recommendations.

@@ -56,6 +56,8 @@ const (
 	ReasonTelemetryDisabled Reason = "TelemetryDisabled"
 	ReasonNoEndpoint        Reason = "NoEndpoint"
 	ReasonNfrObserved       Reason = "PrometheusQueryOK"
+	// The function runs, and nobody scales it.
+	ReasonAutoscalingUnavailable Reason = "AutoscalingUnavailable"
 
 	// What a person has to change in the spec.
 	ReasonInvalidSpec   Reason = "InvalidSpec"
@@ -115,6 +117,7 @@ var reasonDocs = []ReasonDoc{
 	{Reason: ReasonTelemetryDisabled, Meaning: "Telemetry is off.", Recovery: "Set telemetry.enabled to have it."},
 	{Reason: ReasonNoEndpoint, Meaning: "Telemetry is on but the manager has no collector endpoint.", Recovery: "Configure the manager's OTLP endpoint, or switch telemetry off."},
 	{Reason: ReasonNfrObserved, Meaning: "The requirements are measured.", Recovery: "None."},
+	{Reason: ReasonAutoscalingUnavailable, Meaning: "The function runs, but its autoscaler cannot tell how busy it is, so it keeps the replicas that it has.", Recovery: "Install a metrics server, or look at the conditions of the HorizontalPodAutoscaler."},
 
 	{Reason: ReasonInvalidSpec, Meaning: "The spec cannot be rendered.", Recovery: "Change the field that the message names.", Degrades: true, Stalls: true},
 	{Reason: ReasonApplyRejected, Meaning: "The API server refuses a child as invalid.", Recovery: "Change the field that the message names, or the policy that refuses it.", Degrades: true, Stalls: true},

@@ -1,0 +1,267 @@
+package controller
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"testing"
+
+	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"oaas.io/control-plane/crm/api/v1alpha1"
+	"oaas.io/control-plane/crm/template"
+)
+
+func scaling(o *Options) { o.Environment.HPA = true }
+
+// scaledClass is a class of one function within bounds; 0 leaves the upper one out.
+func (w *world) scaledClass(name string, least, most uint32) *v1alpha1.ClassRuntime {
+	object := w.classOf(name, "echo:1")
+	setBounds(object, least, most)
+	return object
+}
+
+func setBounds(o *v1alpha1.ClassRuntime, least, most uint32) {
+	p := o.Spec.Functions[0].ProvisionConfig
+	p.MinScale, p.MaxScale = ptr.To(least), nil
+	if most > 0 {
+		p.MaxScale = ptr.To(most)
+	}
+}
+
+// scaleAs writes the scale subresource as a field manager does.
+func (w *world) scaleAs(manager, name string, replicas int32) {
+	w.t.Helper()
+	w.eventually("scale "+name, func() bool {
+		d := w.deployment(name)
+		scale := &autoscalingv1.Scale{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: w.namespace}, Spec: autoscalingv1.ScaleSpec{Replicas: replicas}}
+		return w.client.SubResource("scale").Update(w.ctx(), d, client.WithSubResourceBody(scale), client.FieldOwner(manager)) == nil
+	})
+}
+
+// seenReplicas follows a Deployment and returns all numbers of replicas that it was ever
+// told to have, in their order.
+func (w *world) seenReplicas(name string) func() []int32 {
+	w.t.Helper()
+	watching, err := client.NewWithWatch(cluster(w.t).RESTConfig(), client.Options{Scheme: w.client.Scheme()})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	events, err := watching.Watch(ctx, &appsv1.DeploymentList{}, client.InNamespace(w.namespace), client.MatchingFields{"metadata.name": name})
+	if err != nil {
+		cancel()
+		w.t.Fatal(err)
+	}
+	var mu sync.Mutex
+	var seen []int32
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for event := range events.ResultChan() {
+			if d, ok := event.Object.(*appsv1.Deployment); ok {
+				mu.Lock()
+				if n := replicasOf(d); len(seen) == 0 || seen[len(seen)-1] != n {
+					seen = append(seen, n)
+				}
+				mu.Unlock()
+			}
+		}
+	}()
+	w.t.Cleanup(func() {
+		cancel()
+		events.Stop()
+		<-ended
+	})
+	return func() []int32 {
+		mu.Lock()
+		defer mu.Unlock()
+		return slices.Clone(seen)
+	}
+}
+
+func (w *world) autoscaler(name string) *autoscalingv2.HorizontalPodAutoscaler {
+	w.t.Helper()
+	a := &autoscalingv2.HorizontalPodAutoscaler{}
+	w.eventually("autoscaler "+name, func() bool { return w.get(a, name) })
+	return a
+}
+
+// An autoscaler gets a running class's replicas as they are, scales it without a word
+// from the templates, and leaves behind what it decided.
+func TestReplicasAreHandedOverAndBack(t *testing.T) {
+	t.Parallel()
+	w := start(t, scaling)
+	w.create(w.scaledClass("record-1", 4, 0))
+	w.settled("record-1", v1alpha1.PhaseAvailable)
+	seen := w.seenReplicas("record-1")
+
+	bound := func(least, most uint32) {
+		change(w, &v1alpha1.ClassRuntime{}, "record-1", func(o *v1alpha1.ClassRuntime) { setBounds(o, least, most) })
+	}
+	bound(2, 6)
+	a := w.autoscaler("record-1")
+	if *a.Spec.MinReplicas != 2 || a.Spec.MaxReplicas != 6 || *a.Spec.Metrics[0].Resource.Target.AverageUtilization != 80 {
+		t.Errorf("autoscaler %+v", a.Spec)
+	}
+	w.settled("record-1", v1alpha1.PhaseAvailable)
+
+	w.scaleAs(autoscalerManager, "record-1", 5)
+	w.eventually("5 pods", func() bool { return w.deployment("record-1").Status.AvailableReplicas == 5 })
+	change(w, &v1alpha1.ClassRuntime{}, "record-1", func(o *v1alpha1.ClassRuntime) {
+		o.Spec.Functions[0].ProvisionConfig.ContainerImage = "echo:2"
+	})
+	w.settled("record-1", v1alpha1.PhaseAvailable)
+
+	bound(2, 0)
+	w.eventually("no autoscaler", func() bool { return !w.get(&autoscalingv2.HorizontalPodAutoscaler{}, "record-1") })
+	w.settled("record-1", v1alpha1.PhaseAvailable)
+	if diff := seen(); !slices.Equal(diff, []int32{4, 5}) {
+		t.Fatalf("replicas %v, want 4 and then 5", diff)
+	}
+
+	bound(3, 0)
+	w.eventually("3 replicas, as the spec says", func() bool {
+		d := w.deployment("record-1")
+		_, noted := d.Annotations[AnnotationKept]
+		return replicasOf(d) == 3 && !noted
+	})
+	w.settled("record-1", v1alpha1.PhaseAvailable)
+	bound(2, 0)
+	w.eventually("2 replicas", func() bool { return replicasOf(w.deployment("record-1")) == 2 })
+	if got := seen(); !slices.Equal(got, []int32{4, 5, 3, 2}) {
+		t.Errorf("replicas %v", got)
+	}
+	// What a person scales by hand is still reported and not fought over.
+	w.settled("record-1", v1alpha1.PhaseAvailable)
+	w.scaleAs("kubectl", "record-1", 7)
+	w.degraded("record-1", v1alpha1.ReasonFieldConflict)
+}
+
+// A class whose bounds narrow gives up what is beyond them at once, with and without an
+// autoscaler.
+func TestScaleBoundsAreKept(t *testing.T) {
+	t.Parallel()
+	w := start(t, scaling)
+	w.create(w.scaledClass("record-1", 3, 8))
+	w.settled("record-1", v1alpha1.PhaseAvailable)
+	if n := replicasOf(w.deployment("record-1")); n != 3 {
+		t.Errorf("%d replicas at first", n)
+	}
+	w.scaleAs(autoscalerManager, "record-1", 8)
+	change(w, &v1alpha1.ClassRuntime{}, "record-1", func(o *v1alpha1.ClassRuntime) { setBounds(o, 2, 4) })
+	w.eventually("4 replicas", func() bool { return replicasOf(w.deployment("record-1")) == 4 })
+	change(w, &v1alpha1.ClassRuntime{}, "record-1", func(o *v1alpha1.ClassRuntime) { setBounds(o, 2, 2) })
+	w.eventually("2 replicas", func() bool { return replicasOf(w.deployment("record-1")) == 2 })
+
+	enforced := w.scaledClass("record-2", 2, 5)
+	enforced.Spec.Functions[0].ProvisionConfig.MaxScale = nil
+	enforced.Spec.Enforcement = &v1alpha1.Enforcement{Mode: "enforce", Dimensions: []string{"replicas"}}
+	w.create(enforced)
+	w.settled("record-2", v1alpha1.PhaseAvailable)
+	if n := replicasOf(w.deployment("record-2")); n != 2 {
+		t.Errorf("%d enforced replicas at first", n)
+	}
+	w.scaleAs("enforcer", "record-2", 6)
+	w.eventually("6 pods", func() bool { return w.deployment("record-2").Status.AvailableReplicas == 6 })
+	w.scaleAs("enforcer", "record-2", 0)
+	w.eventually("2 replicas", func() bool { return replicasOf(w.deployment("record-2")) == 2 })
+	w.settled("record-2", v1alpha1.PhaseAvailable)
+}
+
+// Pods beyond the fewest come and go without a word, and cost no write but the counts in
+// the status.
+func TestScalingIsNoRollout(t *testing.T) {
+	t.Parallel()
+	w := start(t, scaling)
+	w.create(w.scaledClass("record-1", 1, 9))
+	object := w.settled("record-1", v1alpha1.PhaseAvailable)
+	since := v1alpha1.FindCondition(object.Status.Conditions, v1alpha1.ConditionReady).LastTransitionTime
+	w.eventually("the function tells of its autoscaler", func() bool {
+		f := w.class("record-1").Status.Functions[0]
+		return *f.Ready && f.Reason == v1alpha1.ReasonAutoscalingUnavailable
+	})
+	applies := w.counterOf("oaas_crm_child_applies_total", "outcome", applyWritten)
+	for _, n := range []int32{6, 2, 9} {
+		w.scaleAs(autoscalerManager, "record-1", n)
+		w.eventually("the status counts the pods", func() bool {
+			f := w.class("record-1").Status.Functions[0]
+			return *f.ReadyReplicas == n && *f.DesiredReplicas == n
+		})
+	}
+	object = w.class("record-1")
+	if again := v1alpha1.FindCondition(object.Status.Conditions, v1alpha1.ConditionReady).LastTransitionTime; !again.Equal(since) {
+		t.Errorf("Ready changed at %v", again)
+	}
+	if n := w.eventCount("record-1", v1alpha1.ReasonReady); n != 1 {
+		t.Errorf("%d events Ready", n)
+	}
+	if n := w.counterOf("oaas_crm_child_applies_total", "outcome", applyWritten); n != applies {
+		t.Errorf("%v children were applied again", n-applies)
+	}
+}
+
+// Where somebody else scales a Deployment we do not, whatever the bounds say.
+func TestForeignAutoscalerIsLeftInCharge(t *testing.T) {
+	t.Parallel()
+	w := start(t, scaling)
+	w.create(w.scaledClass("record-1", 2, 6))
+	w.settled("record-1", v1alpha1.PhaseAvailable)
+	w.autoscaler("record-1")
+	foreign := &autoscalingv2.HorizontalPodAutoscaler{ObjectMeta: metav1.ObjectMeta{Name: "keda-hpa", Namespace: w.namespace}}
+	foreign.Spec.ScaleTargetRef = autoscalingv2.CrossVersionObjectReference{APIVersion: "apps/v1", Kind: "Deployment", Name: "record-1"}
+	foreign.Spec.MinReplicas, foreign.Spec.MaxReplicas = ptr.To(int32(1)), 20
+	w.create(foreign)
+	w.eventually("our autoscaler is gone", func() bool { return !w.get(&autoscalingv2.HorizontalPodAutoscaler{}, "record-1") })
+	w.scaleAs("keda", "record-1", 12)
+	w.eventually("12 pods", func() bool { return w.deployment("record-1").Status.AvailableReplicas == 12 })
+	w.settled("record-1", v1alpha1.PhaseAvailable)
+	if n := replicasOf(w.deployment("record-1")); n != 12 {
+		t.Errorf("%d replicas", n)
+	}
+	if err := w.client.Delete(w.ctx(), foreign); err != nil {
+		t.Fatal(err)
+	}
+	w.autoscaler("record-1")
+	w.eventually("6 replicas", func() bool { return replicasOf(w.deployment("record-1")) == 6 })
+}
+
+// A manager that is told to use no autoscalers removes those that it made.
+func TestAutoscalingOffForTheCluster(t *testing.T) {
+	t.Parallel()
+	w := start(t, scaling)
+	w.create(w.scaledClass("record-1", 2, 6))
+	w.settled("record-1", v1alpha1.PhaseAvailable)
+	w.scaleAs(autoscalerManager, "record-1", 5)
+	w.eventually("5 pods", func() bool { return w.deployment("record-1").Status.AvailableReplicas == 5 })
+	seen := w.seenReplicas("record-1")
+	w.restart(func(o *Options) { o.Environment.HPA = false })
+	w.eventually("no autoscaler", func() bool { return !w.get(&autoscalingv2.HorizontalPodAutoscaler{}, "record-1") })
+	w.settled("record-1", v1alpha1.PhaseAvailable)
+	if got := seen(); !slices.Equal(got, []int32{5}) {
+		t.Errorf("replicas %v, want 5 all the time", got)
+	}
+	w.restart(scaling)
+	w.autoscaler("record-1")
+	w.settled("record-1", v1alpha1.PhaseAvailable)
+	if got := seen(); !slices.Equal(got, []int32{5}) {
+		t.Errorf("replicas %v, want 5 all the time", got)
+	}
+}
+
+func TestReplicasClamp(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		least, most, n, want int32
+	}{{1, 0, 7, 7}, {2, 0, 1, 2}, {2, 5, 9, 5}, {2, 5, 0, 2}, {0, 5, 0, 0}} {
+		r := template.Replicas{Min: test.least, Max: test.most}
+		if got := r.Clamp(test.n); got != test.want {
+			t.Errorf("%d within %d..%d: %d, want %d", test.n, test.least, test.most, got, test.want)
+		}
+	}
+}
