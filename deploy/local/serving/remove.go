@@ -69,22 +69,46 @@ func (r *remover) removed(ctx context.Context) error {
 		if !strings.HasSuffix(definition.Spec.Group, groupSuffix) {
 			continue
 		}
-		left = append(left, fmt.Errorf("%s is still there", definition.Name))
-		if definition.DeletionTimestamp == nil {
-			if err := r.definitions.Delete(ctx, definition.Name, metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
-				left = append(left, err)
-			}
+		if err := r.remove(ctx, definition); err != nil {
+			left = append(left, fmt.Errorf("%s is still there: %w", definition.Name, err))
 			continue
 		}
-		if err := r.release(ctx, definition); err != nil {
-			left = append(left, err)
-		}
+		left = append(left, fmt.Errorf("%s is still there", definition.Name))
 	}
 	return errors.Join(left...)
 }
 
-// release takes the finalizers from the objects of a definition that is being deleted. With the reconcilers, nobody is left who
-// would do so; and while they run, they find objects of the other definitions missing, and some of them never let go.
+// remove takes the next step for one definition. The look at its objects comes first for another reason too: the API server
+// makes the storage of a kind when it is first used, and a deletion that finds it unmade fails.
+func (r *remover) remove(ctx context.Context, definition *apiextensionsv1.CustomResourceDefinition) error {
+	if err := r.release(ctx, definition); err != nil {
+		return err
+	}
+	var err error
+	switch {
+	case definition.DeletionTimestamp == nil:
+		err = r.definitions.Delete(ctx, definition.Name, metav1.DeleteOptions{})
+	case deletionFailed(definition):
+		// Kubernetes tries a failed deletion again, but gives up for good if its own note about the failure gets in the way. Any
+		// change of the definition makes it look again.
+		patch := fmt.Appendf(nil, `{"metadata":{"annotations":{"oaas.io/retry":%q}}}`, definition.ResourceVersion)
+		_, err = r.definitions.Patch(ctx, definition.Name, types.MergePatchType, patch, metav1.PatchOptions{})
+	}
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	return err
+}
+
+// deletionFailed says whether Kubernetes has noted that it could not delete the objects of a definition.
+func deletionFailed(definition *apiextensionsv1.CustomResourceDefinition) bool {
+	return slices.ContainsFunc(definition.Status.Conditions, func(c apiextensionsv1.CustomResourceDefinitionCondition) bool {
+		return c.Type == apiextensionsv1.Terminating && c.Reason == "InstanceDeletionFailed"
+	})
+}
+
+// release takes the finalizers from the objects of a definition. With the reconcilers gone, nobody is left who would do so; and
+// while they run, they find objects of the other definitions missing, and some of them never let go.
 func (r *remover) release(ctx context.Context, definition *apiextensionsv1.CustomResourceDefinition) error {
 	stored := slices.IndexFunc(definition.Spec.Versions, func(v apiextensionsv1.CustomResourceDefinitionVersion) bool { return v.Storage })
 	if stored < 0 {
