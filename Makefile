@@ -25,7 +25,7 @@ build: ## Build pmd, crm, pmctl and oaas-local into bin/.
 	go build -ldflags '$(LDFLAGS)' -o bin/ ./cmd/pmd ./cmd/crm ./cmd/pmctl ./deploy/local/cmd/oaas-local
 
 .PHONY: kubernetes
-kubernetes: build ## Build the local Kubernetes binaries (about 8 minutes the first time, then cached).
+kubernetes: build ## Build the local Kubernetes and Knative (some 10 minutes the first time, then cached).
 	$(LOCAL) build
 
 .PHONY: demo

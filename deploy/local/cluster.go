@@ -260,8 +260,8 @@ func describe(err error) error {
 	return err
 }
 
-// await polls until ready answers nil. It ends early when a process of the cluster dies, and says at the end what was missing.
-func (c *Cluster) await(ctx context.Context, what string, ready func(context.Context) error) error {
+// Await polls until ready answers nil. It ends early when a process of the cluster dies, and says at the end what was missing.
+func (c *Cluster) Await(ctx context.Context, what string, ready func(context.Context) error) error {
 	ticker := time.NewTicker(pollEvery)
 	defer ticker.Stop()
 	for {
@@ -282,7 +282,7 @@ func (c *Cluster) await(ctx context.Context, what string, ready func(context.Con
 
 // WaitReady waits until the API server says that it is ready.
 func (c *Cluster) WaitReady(ctx context.Context) error {
-	return c.await(ctx, "the API server is ready", func(ctx context.Context) error {
+	return c.Await(ctx, "the API server is ready", func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 		defer cancel()
 		return c.core.RESTClient().Get().AbsPath("/readyz").Do(ctx).Error()

@@ -4,8 +4,7 @@
 // that has only Go. etcd, kube-apiserver, kube-controller-manager and kube-scheduler are Kubernetes' own programs; only the
 // kubelets (and so the containers) are simulated, by kwok and the stages in this package.
 //
-// Flow: Build compiles the programs of the nested module `kubernetes/` into a cache that all checkouts of a user share.
-// Start makes keys, starts the processes on leased loopback ports, creates the Nodes and waits until pods can be made. A
+// Flow: Build compiles the programs of the nested module `kubernetes/` (package nested). Start makes keys, starts the processes on leased loopback ports, creates the Nodes and waits until pods can be made. A
 // Cluster can then be paused, crashed and brought back, which is how tests take a whole cluster away.
 //
 // Invariants:

@@ -11,6 +11,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"oaas.io/control-plane/deploy/local/process"
 )
 
 // zones are the suffixes over which nodes are spread in turn.
@@ -46,7 +48,7 @@ func newNode(cluster string, i int) *corev1.Node {
 func (c *Cluster) bringUpNodes(ctx context.Context, count int) error {
 	for i := range count {
 		node := newNode(c.Name, i)
-		err := c.await(ctx, "node "+node.Name+" is created", func(ctx context.Context) error {
+		err := c.Await(ctx, "node "+node.Name+" is created", func(ctx context.Context) error {
 			_, err := c.core.Nodes().Create(ctx, node, metav1.CreateOptions{})
 			if apierrors.IsAlreadyExists(err) {
 				return nil
@@ -57,7 +59,7 @@ func (c *Cluster) bringUpNodes(ctx context.Context, count int) error {
 			return err
 		}
 	}
-	return c.await(ctx, "all nodes are ready", func(ctx context.Context) error {
+	return c.Await(ctx, "all nodes are ready", func(ctx context.Context) error {
 		list, err := c.core.Nodes().List(ctx, metav1.ListOptions{})
 		if err != nil {
 			return err
@@ -88,7 +90,7 @@ func nodeReady(node *corev1.Node) bool {
 
 // waitDefaultAccount waits for what every pod in the namespace default needs; a pod made earlier is refused.
 func (c *Cluster) waitDefaultAccount(ctx context.Context) error {
-	return c.await(ctx, "the default service account exists", func(ctx context.Context) error {
+	return c.Await(ctx, "the default service account exists", func(ctx context.Context) error {
 		_, err := c.core.ServiceAccounts(metav1.NamespaceDefault).Get(ctx, "default", metav1.GetOptions{})
 		return err
 	})
@@ -100,7 +102,7 @@ func (c *Cluster) Kubectl(ctx context.Context, args ...string) (string, error) {
 		return "", errors.New("this cluster was attached to without a kubectl")
 	}
 	cmd := exec.CommandContext(ctx, c.KubectlPath, append([]string{"--kubeconfig", c.Kubeconfig}, args...)...)
-	out, err := output(cmd)
+	out, err := process.Output(cmd)
 	if err != nil {
 		return out, fmt.Errorf("kubectl %s: %w", strings.Join(args, " "), err)
 	}
@@ -118,7 +120,7 @@ func (c *Cluster) InstallCRDs(ctx context.Context, paths ...string) error {
 		return fmt.Errorf("install CRDs: %w", err)
 	}
 	names := strings.Fields(out)
-	return c.await(ctx, "the CRDs are established", func(ctx context.Context) error {
+	return c.Await(ctx, "the CRDs are established", func(ctx context.Context) error {
 		// `kubectl wait` refuses a CRD that has no conditions at all yet, therefore again and again.
 		_, err := c.Kubectl(ctx, append([]string{"wait", "--for=condition=Established", "--timeout=10s"}, names...)...)
 		return err

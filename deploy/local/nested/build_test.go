@@ -1,17 +1,25 @@
-package local
+package nested
 
 import (
 	"bytes"
 	"context"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"oaas.io/control-plane/deploy/local/filelock"
+	"oaas.io/control-plane/deploy/local/process"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m, goleak.IgnoreTopFunction(process.ForkLoop)) }
+
+var kubernetes = Module{Folder: "kubernetes", Title: "Kubernetes", Release: "k8s.io/kubernetes", Packages: "tool"}
 
 func TestStampFollowsEverythingThatMatters(t *testing.T) {
 	dir := t.TempDir()
@@ -23,7 +31,7 @@ func TestStampFollowsEverythingThatMatters(t *testing.T) {
 	}
 	stamp := func(toolchain string) string {
 		t.Helper()
-		got, version, err := stampOf(dir, toolchain)
+		got, version, err := kubernetes.stamp(dir, toolchain)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -45,14 +53,23 @@ func TestStampFollowsEverythingThatMatters(t *testing.T) {
 	if other := stamp("go1.26.8"); other == first {
 		t.Error("another go.sum gave the same stamp")
 	}
+	second := stamp("go1.26.8")
+	put("main_test.go", "package main")
+	if again := stamp("go1.26.8"); again != second {
+		t.Error("a test gave another stamp")
+	}
+	put("main.go", "package main")
+	if other := stamp("go1.26.8"); other == second {
+		t.Error("other source gave the same stamp")
+	}
 	put("go.mod", "module x\n")
-	if _, _, err := stampOf(dir, "go1.26.8"); err == nil {
+	if _, _, err := kubernetes.stamp(dir, "go1.26.8"); err == nil {
 		t.Error("a go.mod without Kubernetes was accepted")
 	}
 }
 
 func TestModuleDirIsFoundHereAndFromBelow(t *testing.T) {
-	here, err := moduleDir("")
+	here, err := kubernetes.dir("")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,18 +80,18 @@ func TestModuleDirIsFoundHereAndFromBelow(t *testing.T) {
 
 // Test packages run as separate processes at the same time, and each wants the programs.
 func TestBuildsWaitForEachOther(t *testing.T) {
-	module, err := moduleDir("")
+	module, err := kubernetes.dir("")
 	if err != nil {
 		t.Fatal(err)
 	}
 	cache := t.TempDir()
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	toolchain, err := output(goCommand(ctx, module, "env", "GOVERSION"))
+	toolchain, err := process.Output(goCommand(ctx, module, "env", "GOVERSION"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	stamp, _, err := stampOf(module, strings.TrimSpace(toolchain))
+	stamp, _, err := kubernetes.stamp(module, strings.TrimSpace(toolchain))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,7 +109,7 @@ func TestBuildsWaitForEachOther(t *testing.T) {
 	var group sync.WaitGroup
 	for range 3 {
 		group.Go(func() {
-			b, err := Build(ctx, BuildOptions{CacheDir: cache, Progress: notify{waiting}})
+			b, err := kubernetes.Build(ctx, Options{CacheDir: cache, Progress: notify{waiting}})
 			if err != nil {
 				t.Error(err)
 				return
@@ -130,17 +147,64 @@ func (n notify) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+func TestBuildHasProgramsAndFilesOfOtherModules(t *testing.T) {
+	dir := t.TempDir()
+	for name, content := range map[string]string{
+		"go.mod":        "module example.com/tool\n\ngo 1.26\n\nrequire example.com/data v1.2.3\n\nreplace example.com/data => ./data\n",
+		"go.sum":        "",
+		"main.go":       "package main\n\nfunc main() { println(\"built\") }\n",
+		"data/go.mod":   "module example.com/data\n",
+		"data/a/1.yaml": "one",
+		"data/a/2.yaml": "two",
+		"data/a/3.txt":  "three",
+	} {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m := Module{
+		Folder: "tool", Title: "a tool", Release: "example.com/data", Packages: ".", Programs: 1,
+		Rename: map[string]string{"tool": "renamed"},
+		Copies: []Copy{{Module: "example.com/data", Pattern: "a/*.yaml", Into: "files"}},
+	}
+	options := Options{CacheDir: t.TempDir(), ModuleDir: dir}
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	built, err := m.Build(ctx, options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if built.Version != "v1.2.3" {
+		t.Errorf("version: got %s, want v1.2.3", built.Version)
+	}
+	if out, err := exec.CommandContext(ctx, built.File("renamed")).CombinedOutput(); err != nil || string(out) != "built\n" {
+		t.Errorf("the program: %q, %v", out, err)
+	}
+	files, err := filepath.Glob(filepath.Join(built.File("files"), "*"))
+	if err != nil || len(files) != 2 {
+		t.Errorf("files: got %v, %v, want the two that match", files, err)
+	}
+	m.Copies[0].Pattern = "a/*.json"
+	if _, err := m.Build(ctx, options); err == nil || !strings.Contains(err.Error(), "a/*.json") {
+		t.Errorf("without the files to copy: got %v, want an error that names them", err)
+	}
+}
+
 func TestBuildEndsWithTheContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if _, err := Build(ctx, BuildOptions{CacheDir: t.TempDir()}); err == nil {
+	if _, err := kubernetes.Build(ctx, Options{CacheDir: t.TempDir()}); err == nil {
 		t.Error("want an error")
 	}
 }
 
 func TestMeterCountsPackagesOnly(t *testing.T) {
 	var out bytes.Buffer
-	m := newMeter(&out, 40)
+	m := newMeter(&out, 40, 7)
 	for _, part := range []string{"go: downloading example.com/x v1.0.0\nexample.com", "/a\nexample.com/b\n# example.com/c\nx.go:1: bad\n"} {
 		if _, err := m.Write([]byte(part)); err != nil {
 			t.Fatal(err)

@@ -1,4 +1,4 @@
-package local
+package nested
 
 import (
 	"bytes"
@@ -16,15 +16,13 @@ const (
 	logInterval      = 15 * time.Second
 )
 
-// programs is the number of programs that are linked at the end.
-const programs = 7
-
 // meter turns the output of `go build -v` (one line for each package that is compiled) into progress lines. It also
 // writes while nothing is compiled, because the links at the end are silent for half a minute.
 type meter struct {
 	out      io.Writer
 	terminal bool
 	total    int
+	programs int
 	began    time.Time
 	stop     chan struct{}
 	stopped  chan struct{}
@@ -35,8 +33,9 @@ type meter struct {
 	last string
 }
 
-func newMeter(out io.Writer, total int) *meter {
-	m := &meter{out: out, total: total, began: time.Now(), stop: make(chan struct{}), stopped: make(chan struct{})}
+// newMeter counts to total; the last of these packages are the programs, which are linked.
+func newMeter(out io.Writer, total, programs int) *meter {
+	m := &meter{out: out, total: total, programs: programs, began: time.Now(), stop: make(chan struct{}), stopped: make(chan struct{})}
 	if f, ok := out.(*os.File); ok {
 		if info, err := f.Stat(); err == nil {
 			m.terminal = info.Mode()&os.ModeCharDevice != 0
@@ -89,7 +88,7 @@ func (m *meter) print() {
 	// The Go command names a package when its compilation starts, and the programs come last, so few open ones means linking.
 	text := fmt.Sprintf("  %d of %d packages, %s", min(m.done, m.total), m.total, time.Since(m.began).Round(time.Second))
 	switch {
-	case m.total-m.done <= programs:
+	case m.total-m.done <= m.programs:
 		text += ", linking the programs"
 	case m.last != "":
 		text += ", now " + path.Base(m.last)
