@@ -45,6 +45,7 @@ type options struct {
 	ODGMImage      string
 	ODGMPullPolicy string
 	HPA            bool
+	Knative        bool
 
 	PodServiceAccount string
 	PodPullSecrets    []string
@@ -93,6 +94,7 @@ func (o *options) bind(fs *pflag.FlagSet) {
 	fs.StringVar(&o.ODGMImage, "odgm-image", "", "image of the object store (default: the template's)")
 	fs.StringVar(&o.ODGMPullPolicy, "odgm-pull-policy", "", "Always, IfNotPresent or Never (default: the cluster's)")
 	fs.BoolVar(&o.HPA, "hpa", false, "autoscale functions whose min_scale and max_scale leave room (default: true for the profiles edge, full, prod and production)")
+	fs.BoolVar(&o.Knative, "knative", true, "run classes with Knative Serving where the cluster has it and their template is knative, by name or by score")
 	fs.StringVar(&o.PodServiceAccount, "pod-service-account", "", "service account of all pods (default: the namespace's)")
 	fs.StringSliceVar(&o.PodPullSecrets, "pod-pull-secrets", nil, "names of the secrets with which all pods pull their images")
 	fs.StringToStringVar(&o.PodNodeSelector, "pod-node-selector", nil, "labels of the nodes on which all pods run, key=value")

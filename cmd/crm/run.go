@@ -51,7 +51,7 @@ func run(ctx context.Context, opts *options) error {
 				Security: template.PodSecurity(opts.PodSecurity),
 			},
 		},
-		DisableODGM: !opts.ODGM, Concurrency: opts.Concurrency, ProgressDeadline: opts.Deadline,
+		DisableODGM: !opts.ODGM, DisableKnative: !opts.Knative, Concurrency: opts.Concurrency, ProgressDeadline: opts.Deadline,
 		LeaderElection: opts.LeaderElect, InstallCRD: opts.InstallCRD, CreateNamespace: opts.CreateNamespace,
 		Logger: log, Serving: gossip.start,
 	})

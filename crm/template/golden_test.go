@@ -171,7 +171,7 @@ func goldenCases() map[string]template.Input {
 			in.Environment.Pods = template.PodOptions{ServiceAccount: "functions", PullSecrets: []string{"registry"}, Security: template.SecurityRestricted}
 		}),
 		"knative-nothing": input(v1alpha1.ClassRuntimeSpec{Addons: []string{}, SelectedTemplate: "knative"}, func(in *template.Input) { in.Environment.Knative = true }),
-		"delivered": input(delivered),
+		"delivered":       input(delivered),
 		"long-name": input(record(), func(in *template.Input) {
 			in.Name = "a-very-long-class-name-that-somebody-chose-without-thinking-of-dns.v1"
 		}),

@@ -23,7 +23,11 @@ func TestStampFollowsEverythingThatMatters(t *testing.T) {
 	}
 	stamp := func(toolchain string) string {
 		t.Helper()
-		got, version, err := stampOf(dir, toolchain)
+		version, err := requiredVersion(dir, "k8s.io/kubernetes")
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := nested{dir: dir, version: version}.stamp(toolchain)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -45,25 +49,31 @@ func TestStampFollowsEverythingThatMatters(t *testing.T) {
 	if other := stamp("go1.26.8"); other == first {
 		t.Error("another go.sum gave the same stamp")
 	}
+	put("main.go", "package main")
+	if other := stamp("go1.26.8"); other == stamp("go1.26.9") || other == first {
+		t.Error("other source gave the same stamp")
+	}
 	put("go.mod", "module x\n")
-	if _, _, err := stampOf(dir, "go1.26.8"); err == nil {
+	if _, err := requiredVersion(dir, "k8s.io/kubernetes"); err == nil {
 		t.Error("a go.mod without Kubernetes was accepted")
 	}
 }
 
 func TestModuleDirIsFoundHereAndFromBelow(t *testing.T) {
-	here, err := moduleDir("")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !exists(filepath.Join(here, "go.sum")) {
-		t.Errorf("%s has no go.sum", here)
+	for _, folder := range []string{moduleFolder, knativeFolder} {
+		here, err := moduleDir("", folder)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !exists(filepath.Join(here, "go.sum")) {
+			t.Errorf("%s has no go.sum", here)
+		}
 	}
 }
 
 // Test packages run as separate processes at the same time, and each wants the programs.
 func TestBuildsWaitForEachOther(t *testing.T) {
-	module, err := moduleDir("")
+	module, err := moduleDir("", moduleFolder)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,7 +84,11 @@ func TestBuildsWaitForEachOther(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	stamp, _, err := stampOf(module, strings.TrimSpace(toolchain))
+	version, err := requiredVersion(module, "k8s.io/kubernetes")
+	if err != nil {
+		t.Fatal(err)
+	}
+	stamp, err := nested{dir: module, version: version}.stamp(strings.TrimSpace(toolchain))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 	"time"
 
@@ -51,7 +52,7 @@ func command() *cobra.Command {
 func buildCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "build",
-		Short: "Build the local Kubernetes into the cache (about eight minutes the first time)",
+		Short: "Build the local Kubernetes and Knative into the cache (about ten minutes the first time)",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			binaries, err := local.Build(cmd.Context(), local.BuildOptions{Progress: os.Stderr})
@@ -59,6 +60,11 @@ func buildCommand() *cobra.Command {
 				return err
 			}
 			_, _ = fmt.Fprintln(cmd.OutOrStdout(), binaries.Dir)
+			knative, err := local.BuildKnative(cmd.Context(), local.BuildOptions{Progress: os.Stderr})
+			if err != nil {
+				return err
+			}
+			_, _ = fmt.Fprintln(cmd.OutOrStdout(), filepath.Dir(knative.Program))
 			return nil
 		},
 	}
