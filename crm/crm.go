@@ -26,6 +26,7 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"oaas.io/control-plane/crm/controller"
+	"oaas.io/control-plane/crm/presence"
 	"oaas.io/control-plane/crm/server"
 )
 
@@ -34,6 +35,10 @@ const (
 	minRestartDelay = time.Second
 	maxRestartDelay = 15 * time.Second
 	shutdownTimeout = 10 * time.Second
+	// Classes can run with Knative as soon as its API is there; nothing waits for a
+	// metrics server.
+	knativeInterval = time.Second
+	metricsInterval = 30 * time.Second
 )
 
 // manager is one running class runtime manager.
@@ -42,6 +47,7 @@ type manager struct {
 	log      hclog.Logger
 	scheme   *runtime.Scheme
 	probe    *apiProbe
+	apis     *presence.Watcher
 	server   *server.Server
 	metrics  *controller.Metrics
 	registry *prometheus.Registry
@@ -62,6 +68,10 @@ func Run(ctx context.Context, opts Options) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
 		m.probe.run(ctx)
+		return nil
+	})
+	group.Go(func() error {
+		m.apis.Run(ctx)
 		return nil
 	})
 	group.Go(func() error {
@@ -109,19 +119,37 @@ func newManager(opts Options) (*manager, error) {
 	if m.metrics, err = controller.NewMetrics(m.registry); err != nil {
 		return nil, err
 	}
-	capabilities := []string{}
-	if !opts.DisableODGM {
-		capabilities = append(capabilities, "odgm")
+	m.apis, err = presence.New(opts.RESTConfig, presence.Options{
+		APIs:   map[presence.API]time.Duration{presence.KnativeServices: knativeInterval, presence.PodMetrics: metricsInterval},
+		Logger: opts.Logger.Named("presence"),
+	})
+	if err != nil {
+		return nil, err
 	}
 	m.server, err = server.New(server.Options{
 		ClusterName: opts.Name, Namespace: opts.Namespace, Region: opts.Region, Zone: opts.Zone,
-		Labels: opts.Labels, Capabilities: capabilities, Availability: opts.Availability, Version: opts.Version,
+		Labels: opts.Labels, Capabilities: m.capabilities, Availability: opts.Availability, Version: opts.Version,
 		API: m.probe, Logger: opts.Logger.Named("server"), Registerer: m.registry, Clock: opts.Clock,
 	})
 	if err != nil {
 		return nil, err
 	}
 	return m, nil
+}
+
+// capabilities are what classes can have in this cluster now.
+func (m *manager) capabilities() []string {
+	var out []string
+	if !m.opts.DisableODGM {
+		out = append(out, "odgm")
+	}
+	if !m.opts.DisableKnative && m.apis.Has(presence.KnativeServices) {
+		out = append(out, "knative")
+	}
+	if m.opts.Environment.HPA && m.apis.Has(presence.PodMetrics) {
+		out = append(out, "hpa")
+	}
+	return out
 }
 
 var redirectOnce sync.Once
@@ -256,11 +284,15 @@ func (m *manager) newControllerManager(ctx context.Context) (ctrlmanager.Manager
 }
 
 func (m *manager) controllerOptions() controller.Options {
-	return controller.Options{
+	opts := controller.Options{
 		Namespace: m.opts.Namespace, Environment: m.opts.Environment, DisableODGM: m.opts.DisableODGM,
 		Concurrency: m.opts.Concurrency, ProgressDeadline: m.opts.ProgressDeadline,
 		Metrics: m.metrics, Clock: m.opts.Clock, Logger: m.log.Named("controller"),
 	}
+	if !m.opts.DisableKnative {
+		opts.Presence = m.apis
+	}
+	return opts
 }
 
 // attach waits for the caches and lets the server use them.

@@ -43,11 +43,13 @@ type Options struct {
 	// Version of this program.
 	Version string
 
-	// Environment is what templates know of the cluster. Its Router is ignored:
-	// routers are discovered.
+	// Environment is what templates know of the cluster. Its Router and Knative are
+	// ignored: they are discovered.
 	Environment template.Environment
 	// DisableODGM keeps the object store off whatever a class asks for.
 	DisableODGM bool
+	// DisableKnative keeps classes off Knative also where the cluster has it.
+	DisableKnative bool
 
 	// Concurrency is how many class runtimes are reconciled at a time. Default 8.
 	Concurrency int

@@ -15,6 +15,7 @@ var legacy = map[string][]string{
 	"odgm-image":        {"OPRC_CRM_TEMPLATES_ODGM_IMAGE"},
 	"odgm-pull-policy":  {"OPRC_CRM_TEMPLATES_ODGM_PULL_POLICY"},
 	"hpa":               {"OPRC_CRM_FEATURES_HPA"},
+	"knative":           {"OPRC_CRM_FEATURES_KNATIVE"},
 	"otel":              {"OPRC_CRM_OTEL_ENABLED"},
 	"otel-endpoint":     {"OPRC_CRM_OTEL_ENDPOINT"},
 	"leader-elect":      {"OPRC_CRM_FEATURES_LEADER_ELECTION"},
@@ -40,7 +41,7 @@ var ineffective = func() map[string]string {
 		"OPRC_CRM_ANALYZER_INTERVAL_SECS":        later,
 	}
 	for _, name := range []string{
-		"SECURITY_MTLS", "FEATURES_NFR_ENFORCEMENT", "FEATURES_KNATIVE",
+		"SECURITY_MTLS", "FEATURES_NFR_ENFORCEMENT",
 		"ENFORCEMENT_COOLDOWN_SECS", "ENFORCEMENT_STABILITY_SECS", "LIMITS_MAX_REPLICAS",
 		"PROM_URL", "PROM_QUERY_TIMEOUT_SECS", "PROM_RANGE", "PROM_STEP", "PROM_MATCH_LABELS", "PROM_SCRAPE_KIND",
 	} {

@@ -46,6 +46,7 @@ type options struct {
 	ODGMPullPolicy string
 	ODGMHealthPath string
 	HPA            bool
+	Knative        bool
 	Pods           podFlags
 	OTEL           bool
 	OTELEndpoint   string
@@ -91,6 +92,7 @@ func (o *options) bind(fs *pflag.FlagSet) {
 	fs.StringVar(&o.ODGMPullPolicy, "odgm-pull-policy", "", "Always, IfNotPresent or Never (default: the cluster's)")
 	fs.StringVar(&o.ODGMHealthPath, "odgm-health-path", "", "path on the object store's HTTP port that answers when it is ready (default: it is ready when the port is open)")
 	fs.BoolVar(&o.HPA, "hpa", false, "autoscale functions whose min_scale and max_scale leave room (default: true for the profiles edge, full, prod and production)")
+	fs.BoolVar(&o.Knative, "knative", true, "run classes with Knative Serving where the cluster has it and their template is knative, by name or by score")
 	o.Pods.bind(fs)
 	fs.BoolVar(&o.OTEL, "otel", false, "containers export telemetry when their class does not say")
 	fs.StringVar(&o.OTELEndpoint, "otel-endpoint", "http://otel-collector:4317", "OTLP endpoint of the containers")

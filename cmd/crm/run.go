@@ -52,7 +52,7 @@ func run(ctx context.Context, opts *options) error {
 			Telemetry: template.TelemetryOptions{Enabled: opts.OTEL, Endpoint: opts.OTELEndpoint},
 			Pods:      pods,
 		},
-		DisableODGM: !opts.ODGM, Concurrency: opts.Concurrency, ProgressDeadline: opts.Deadline,
+		DisableODGM: !opts.ODGM, DisableKnative: !opts.Knative, Concurrency: opts.Concurrency, ProgressDeadline: opts.Deadline,
 		LeaderElection: opts.LeaderElect, InstallCRD: opts.InstallCRD, CreateNamespace: opts.CreateNamespace,
 		Logger: log, Serving: gossip.start,
 	})

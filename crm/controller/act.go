@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
@@ -96,7 +97,7 @@ func (r *reconciler) applyAll(ctx context.Context, p *pass) error {
 func passing(ctx context.Context, err error) bool {
 	var conflict *ConflictError
 	var taken *TakenError
-	if errors.As(err, &conflict) || errors.As(err, &taken) || tooLarge(err) {
+	if errors.As(err, &conflict) || errors.As(err, &taken) || tooLarge(err) || meta.IsNoMatchError(err) {
 		return false
 	}
 	return ctx.Err() != nil || apierrors.ReasonForError(err) == metav1.StatusReasonUnknown ||
@@ -144,9 +145,9 @@ func (r *reconciler) deleteChildren(ctx context.Context, p *pass) error {
 func (r *reconciler) remove(ctx context.Context, c child, how metav1.DeletionPropagation, cause string) error {
 	uid := c.object.GetUID()
 	err := r.client.Delete(ctx, c.object, client.PropagationPolicy(how), client.Preconditions{UID: &uid})
-	if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
+	if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) && !meta.IsNoMatchError(err) {
 		return fmt.Errorf("delete %s: %w", c.id, err)
 	}
-	r.opts.Metrics.deletes.WithLabelValues(c.id.gvk.Kind, cause).Inc()
+	r.opts.Metrics.deletes.WithLabelValues(kindWord(c.id.gvk), cause).Inc()
 	return nil
 }

@@ -24,6 +24,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"oaas.io/control-plane/crm/api/v1alpha1"
@@ -147,7 +148,7 @@ func (a *applier) standing(owner *v1alpha1.ClassRuntime, intent *template.Object
 // existing is the child as it is known, nil when there is none.
 func (a *applier) apply(ctx context.Context, owner *v1alpha1.ClassRuntime, intent *template.Object, existing client.Object) (client.Object, error) {
 	id := childID{gvk: intent.GVK, name: intent.Name}
-	kind := intent.GVK.Kind
+	kind := kindWord(intent.GVK)
 	if existing != nil {
 		if existing.GetDeletionTimestamp() != nil {
 			return existing, nil // it is made anew once it is gone
@@ -352,6 +353,8 @@ func specText(object client.Object) string {
 	case *networkingv1.NetworkPolicy:
 		spec = o.Spec
 	case *autoscalingv2.HorizontalPodAutoscaler:
+		spec = o.Spec
+	case *servingv1.Service:
 		spec = o.Spec
 	default:
 		return object.GetResourceVersion()

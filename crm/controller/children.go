@@ -9,14 +9,17 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"oaas.io/control-plane/crm/api/v1alpha1"
+	"oaas.io/control-plane/crm/lifecycle"
 	"oaas.io/control-plane/crm/template"
 )
 
@@ -26,6 +29,8 @@ type childKind struct {
 	gvk     schema.GroupVersionKind
 	object  func() client.Object
 	newList func() client.ObjectList
+	// optional kinds come and go with an API that a cluster may lack.
+	optional bool
 }
 
 var (
@@ -33,6 +38,7 @@ var (
 	deploymentKind = appsv1.SchemeGroupVersion.WithKind("Deployment")
 	serviceKind    = corev1.SchemeGroupVersion.WithKind("Service")
 	networkKind    = networkingv1.SchemeGroupVersion.WithKind("NetworkPolicy")
+	knativeKind    = template.KnativeServiceGVK
 	budgetKind     = policyv1.SchemeGroupVersion.WithKind("PodDisruptionBudget")
 )
 
@@ -53,6 +59,12 @@ var childKinds = []childKind{
 		gvk:     autoscalerKind,
 		object:  func() client.Object { return &autoscalingv2.HorizontalPodAutoscaler{} },
 		newList: func() client.ObjectList { return &autoscalingv2.HorizontalPodAutoscalerList{} },
+	},
+	{
+		gvk:      knativeKind,
+		object:   func() client.Object { return &servingv1.Service{} },
+		newList:  func() client.ObjectList { return &servingv1.ServiceList{} },
+		optional: true,
 	},
 	{
 		gvk:     deploymentKind,
@@ -82,7 +94,15 @@ type childID struct {
 	name string
 }
 
-func (id childID) String() string { return id.gvk.Kind + "/" + id.name }
+func (id childID) String() string { return kindWord(id.gvk) + "/" + id.name }
+
+// kindWord is the kind for people.
+func kindWord(gvk schema.GroupVersionKind) string {
+	if gvk == knativeKind {
+		return lifecycle.KindKnativeService
+	}
+	return gvk.Kind
+}
 
 // child is an object that exists and carries our label.
 type child struct {
@@ -90,15 +110,19 @@ type child struct {
 	object client.Object
 }
 
-// listChildren lists everything that carries the owner label of a class
-// runtime, by whichever reader.
-func listChildren(ctx context.Context, reader client.Reader, owner types.NamespacedName) ([]child, error) {
+// listChildren lists everything that carries the owner label of a class runtime, by the
+// reader for each kind. A kind without a reader has no objects.
+func listChildren(ctx context.Context, readerOf func(childKind) client.Reader, owner types.NamespacedName) ([]child, error) {
 	var children []child
 	for _, kind := range childKinds {
+		reader := readerOf(kind)
+		if reader == nil {
+			continue
+		}
 		list := kind.newList()
 		err := reader.List(ctx, list, client.InNamespace(owner.Namespace),
 			client.MatchingLabels{template.LabelOwner: template.OwnerLabel(owner.Name)})
-		if meta.IsNoMatchError(err) {
+		if meta.IsNoMatchError(err) || kind.optional && apierrors.IsNotFound(err) {
 			continue // a kind whose definition is gone has no objects
 		}
 		if err != nil {

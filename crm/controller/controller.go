@@ -25,6 +25,7 @@ import (
 
 	"oaas.io/control-plane/crm/api/v1alpha1"
 	"oaas.io/control-plane/crm/lifecycle"
+	"oaas.io/control-plane/crm/presence"
 	"oaas.io/control-plane/crm/template"
 )
 
@@ -44,8 +45,8 @@ const (
 type Options struct {
 	// Namespace that is reconciled. Required.
 	Namespace string
-	// Environment is what templates know of the cluster; its Router is replaced
-	// by what is discovered.
+	// Environment is what templates know of the cluster; its Router and Knative are
+	// replaced by what is discovered.
 	Environment template.Environment
 	// Templates defaults to the built-in ones.
 	Templates *template.Registry
@@ -57,6 +58,9 @@ type Options struct {
 	ProgressDeadline time.Duration
 	// Lifecycle are the other times of the state machine; zeros are its defaults.
 	Lifecycle lifecycle.Options
+	// Presence tells whether the cluster has Knative; nil is a cluster that never
+	// does.
+	Presence Presence
 	// Metrics are kept by the caller, who may run several controllers in turn.
 	// Required.
 	Metrics *Metrics
@@ -107,6 +111,13 @@ func (o *Options) Validate() error {
 	return nil
 }
 
+// Presence knows which optional APIs a cluster has.
+type Presence interface {
+	Has(api presence.API) bool
+	Known(api presence.API) bool
+	Changed() <-chan struct{}
+}
+
 // reconciler carries out one pass over one class runtime at a time per name.
 type reconciler struct {
 	opts     Options
@@ -115,6 +126,7 @@ type reconciler struct {
 	live     client.Reader // reads from the API server
 	applier  *applier
 	recorder events.EventRecorder
+	knative  *knative
 	backoff  workqueue.TypedRateLimiter[reconcile.Request]
 
 	mu     sync.Mutex
@@ -136,7 +148,11 @@ func Setup(mgr manager.Manager, opts Options) error {
 		backoff:  newBackoff(),
 		stored:   map[types.NamespacedName]uint64{},
 	}
-	err := mgr.GetFieldIndexer().IndexField(context.Background(), &autoscalingv2.HorizontalPodAutoscaler{}, indexScaleTarget, scaleTargetOf)
+	var err error
+	if r.knative, err = newKnative(mgr, opts); err != nil {
+		return err
+	}
+	err = mgr.GetFieldIndexer().IndexField(context.Background(), &autoscalingv2.HorizontalPodAutoscaler{}, indexScaleTarget, scaleTargetOf)
 	if err != nil {
 		return fmt.Errorf("index autoscalers by what they scale: %w", err)
 	}
@@ -151,6 +167,7 @@ func Setup(mgr manager.Manager, opts Options) error {
 		Owns(&autoscalingv2.HorizontalPodAutoscaler{}, builder.WithPredicates(autoscalerChanged())).
 		Watches(&autoscalingv2.HorizontalPodAutoscaler{}, handler.EnqueueRequestsFromMapFunc(byScaleTarget(mgr.GetClient())), builder.WithPredicates(scaleTargetChanged())).
 		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(byOwnerLabel(mgr.GetClient())), builder.WithPredicates(podChanged())).
+		WatchesRawSource(r.knative.source(mgr.GetClient())).
 		Watches(&corev1.Service{}, handler.EnqueueRequestsFromMapFunc(everyRuntime(mgr.GetClient())), builder.WithPredicates(isRouter())).
 		WithOptions(controller.Options{
 			MaxConcurrentReconciles: opts.Concurrency,

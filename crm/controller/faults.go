@@ -31,10 +31,18 @@ func applyFault(err error, since time.Time) *lifecycle.Fault {
 		fault.Reason = v1alpha1.ReasonForbidden
 	case apierrors.IsInvalid(err), apierrors.IsBadRequest(err), tooLarge(err):
 		fault.Reason = v1alpha1.ReasonApplyRejected
-	case meta.IsNoMatchError(err):
+	case meta.IsNoMatchError(err), apierrors.IsNotFound(err) && !namespaceGone(err):
+		// What is written with an apply is made when it is missing. Only its API can
+		// be the one that is not found.
 		fault.Reason = v1alpha1.ReasonCapabilityMissing
 	}
 	return fault
+}
+
+// namespaceGone reports whether what was not found is the namespace.
+func namespaceGone(err error) bool {
+	var api apierrors.APIStatus
+	return errors.As(err, &api) && api.Status().Details != nil && api.Status().Details.Kind == "namespaces"
 }
 
 // tooLarge reports whether an object is larger than the cluster stores. What only

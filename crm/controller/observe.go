@@ -42,6 +42,9 @@ func (r *reconciler) look(ctx context.Context, object *v1alpha1.ClassRuntime) (*
 		p.spec = object.Spec.DeepCopy()
 		p.spec.Addons = []string{}
 	}
+	if r.knative.pending() {
+		return nil, errNotSynced
+	}
 	if err := r.lookAtChildren(ctx, p); err != nil {
 		return nil, err
 	}
@@ -69,11 +72,11 @@ func (r *reconciler) look(ctx context.Context, object *v1alpha1.ClassRuntime) (*
 // from the API server while it is being deleted: the last thing done to it must
 // not rest on a list that may be behind.
 func (r *reconciler) lookAtChildren(ctx context.Context, p *pass) error {
-	reader := client.Reader(r.client)
+	readerOf := r.cached
 	if !p.object.DeletionTimestamp.IsZero() {
-		reader = r.live
+		readerOf = func(childKind) client.Reader { return r.live }
 	}
-	list, err := listChildren(ctx, reader, client.ObjectKeyFromObject(p.object))
+	list, err := listChildren(ctx, readerOf, client.ObjectKeyFromObject(p.object))
 	if err != nil {
 		return err
 	}
@@ -144,7 +147,7 @@ func routerPort(service *corev1.Service) int32 {
 func (r *reconciler) render(p *pass) {
 	p.rendered, p.fault = nil, nil
 	environment := r.opts.Environment
-	environment.Router = nil
+	environment.Router, environment.Knative = nil, r.knative.usable()
 	routers := p.routers
 	if len(routers) == 0 {
 		routers = p.object.Status.Routers
@@ -216,9 +219,13 @@ func (r *reconciler) observed(p *pass) lifecycle.Observed {
 		}
 	}
 	for _, e := range template.Endpoints(p.object.Name, p.object.Namespace, p.spec.Functions) {
-		o.Functions = append(o.Functions, lifecycle.Function{
-			Key: e.FunctionKey, Service: e.Service, Port: e.Port, URL: e.URL, WASM: e.WASM, Unit: r.unit(p, e.Workload, e.Service),
-		})
+		f := lifecycle.Function{Key: e.FunctionKey, Service: e.Service, Port: e.Port, URL: e.URL, WASM: e.WASM}
+		if p.onKnative() && !e.WASM {
+			f.Unit, f.ObservedURL = p.knativeUnit(e.Workload)
+		} else {
+			f.Unit = r.unit(p, e.Workload, e.Service)
+		}
+		o.Functions = append(o.Functions, f)
 	}
 	if (template.Input{Spec: p.spec}).ODGMEnabled() {
 		unit := r.unit(p, template.ODGMName(p.object.Name), template.ODGMServiceName(p.object.Name))
@@ -234,7 +241,7 @@ func (p *pass) inventory() []lifecycle.Child {
 		list = append(list, c)
 	}
 	slices.SortFunc(list, func(a, b child) int {
-		if c := strings.Compare(a.id.gvk.Kind, b.id.gvk.Kind); c != 0 {
+		if c := strings.Compare(kindWord(a.id.gvk), kindWord(b.id.gvk)); c != 0 {
 			return c
 		}
 		return strings.Compare(a.id.name, b.id.name)
@@ -242,8 +249,10 @@ func (p *pass) inventory() []lifecycle.Child {
 	out := make([]lifecycle.Child, 0, len(list))
 	for _, c := range list {
 		item := lifecycle.Child{
-			Kind: c.id.gvk.Kind, Name: c.id.name, APIVersion: c.id.gvk.GroupVersion().String(),
-			UID: string(c.object.GetUID()), Finalizers: c.object.GetFinalizers(),
+			Kind: kindWord(c.id.gvk), Name: c.id.name, Finalizers: c.object.GetFinalizers(),
+			Ref: v1alpha1.ResourceRef{
+				Kind: c.id.gvk.Kind, Name: c.id.name, APIVersion: c.id.gvk.GroupVersion().String(), UID: string(c.object.GetUID()),
+			},
 		}
 		if d := c.object.GetDeletionTimestamp(); d != nil {
 			item.Deleted = d.Time
@@ -256,7 +265,7 @@ func (p *pass) inventory() []lifecycle.Child {
 // intent says how one rendered child stands in the cluster.
 func (r *reconciler) intent(p *pass, object *template.Object) lifecycle.Intent {
 	id := childID{gvk: object.GVK, name: object.Name}
-	out := lifecycle.Intent{Kind: object.GVK.Kind, Name: object.Name, State: lifecycle.IntentMissing}
+	out := lifecycle.Intent{Kind: kindWord(object.GVK), Name: object.Name, State: lifecycle.IntentMissing}
 	existing, exists := p.children[id]
 	switch {
 	case !exists:

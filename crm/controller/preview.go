@@ -11,6 +11,7 @@ import (
 
 	"oaas.io/control-plane/crm/api/v1alpha1"
 	"oaas.io/control-plane/crm/lifecycle"
+	"oaas.io/control-plane/crm/presence"
 )
 
 // Change is what would become of an object.
@@ -66,6 +67,14 @@ func NewPreviewer(c client.Client, live client.Reader, opts Options) (*Previewer
 	return &Previewer{opts: opts, dry: client.NewDryRunClient(c), live: live}, nil
 }
 
+// knative reads what the controller has in a cache of its own from the API server.
+func (v *Previewer) knative() *knative {
+	if v.opts.Presence == nil || !v.opts.Presence.Has(presence.KnativeServices) {
+		return nil
+	}
+	return &knative{reader: v.live}
+}
+
 // Preview applies the children of the object, which the API server need not know, and
 // says how each would change. What fails for a reason that may pass is an error.
 func (v *Previewer) Preview(ctx context.Context, object *v1alpha1.ClassRuntime) (*Preview, error) {
@@ -73,6 +82,7 @@ func (v *Previewer) Preview(ctx context.Context, object *v1alpha1.ClassRuntime) 
 		opts: v.opts, log: v.opts.Logger, client: v.dry, live: v.live,
 		applier: newApplier(v.dry, v.live, v.opts.Metrics, v.opts.Clock),
 		stored:  map[types.NamespacedName]uint64{},
+		knative: v.knative(),
 	}
 	r.applier.dry = true
 	p, err := r.look(ctx, object)
@@ -89,7 +99,7 @@ func (v *Previewer) Preview(ctx context.Context, object *v1alpha1.ClassRuntime) 
 		intent := &p.rendered.Objects[i]
 		id := childID{gvk: intent.GVK, name: intent.Name}
 		wanted[id] = true
-		one := ChildPreview{Kind: id.gvk.Kind, Name: id.name, Change: ChangeCreate}
+		one := ChildPreview{Kind: kindWord(id.gvk), Name: id.name, Change: ChangeCreate}
 		existing := p.children[id].object
 		before := ""
 		if existing != nil {
@@ -115,7 +125,7 @@ func pruned(p *pass, wanted map[childID]bool) []ChildPreview {
 	var out []ChildPreview
 	for id, c := range p.children {
 		if !wanted[id] && controlledBy(c.object, p.object) {
-			out = append(out, ChildPreview{Kind: id.gvk.Kind, Name: id.name, Change: ChangeDelete})
+			out = append(out, ChildPreview{Kind: kindWord(id.gvk), Name: id.name, Change: ChangeDelete})
 		}
 	}
 	slices.SortFunc(out, func(a, b ChildPreview) int { return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Name, b.Name)) })

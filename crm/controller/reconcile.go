@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -25,6 +26,9 @@ func (r *reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 		return reconcile.Result{}, nil
 	}
 	verdict, err := r.pass(ctx, object)
+	if errors.Is(err, errNotSynced) {
+		return reconcile.Result{RequeueAfter: syncPoll}, nil
+	}
 	if err != nil {
 		r.opts.Metrics.failures.WithLabelValues(string(apierrors.ReasonForError(err))).Inc()
 		return reconcile.Result{}, err

@@ -171,6 +171,8 @@ func (e *evaluation) planActions(ready bool) {
 	case !e.o.HasFinalizer:
 		e.actions = []Action{EnsureFinalizer}
 	case e.o.RenderFault != nil:
+	case !e.applied && e.orphansHoldNames():
+		e.actions = []Action{Prune, Apply}
 	case !e.applied:
 		e.actions = []Action{Apply}
 	case e.recorded && e.hasOrphans() && (ready || e.orphansInTheWay()):
@@ -189,6 +191,30 @@ func (e *evaluation) hasOrphans() bool {
 	for i := range e.o.Children {
 		c := &e.o.Children[i]
 		if c.Deleted.IsZero() && !wanted[key{c.Kind, c.Name}] {
+			return true
+		}
+	}
+	return false
+}
+
+// orphansHoldNames reports that a child which is no longer rendered keeps one that is
+// from having its name: Knative makes a Service for each of its own, so a Service of the
+// other sort has to go first.
+func (e *evaluation) orphansHoldNames() bool {
+	clash := map[string]string{KindKnativeService: "Service", "Service": KindKnativeService}
+	for i := range e.o.Children {
+		c := &e.o.Children[i]
+		other, clashes := clash[c.Kind]
+		if clashes && c.Deleted.IsZero() && e.renders(other, c.Name) && !e.renders(c.Kind, c.Name) {
+			return true
+		}
+	}
+	return false
+}
+
+func (e *evaluation) renders(kind, name string) bool {
+	for i := range e.o.Intents {
+		if e.o.Intents[i].Kind == kind && e.o.Intents[i].Name == name {
 			return true
 		}
 	}
@@ -268,7 +294,7 @@ func refsOf(children []Child) []v1alpha1.ResourceRef {
 	}
 	out := make([]v1alpha1.ResourceRef, len(children))
 	for i, c := range children {
-		out[i] = v1alpha1.ResourceRef{Kind: c.Kind, Name: c.Name, APIVersion: c.APIVersion, UID: c.UID}
+		out[i] = c.Ref
 	}
 	sortRefs(out)
 	return out

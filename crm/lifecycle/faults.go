@@ -119,7 +119,7 @@ func (e *evaluation) grace(reason v1alpha1.Reason) time.Duration {
 	switch reason {
 	case v1alpha1.ReasonInsufficientCapacity:
 		return e.options.CapacityGrace
-	case v1alpha1.ReasonApplyFailed, v1alpha1.ReasonImagePullFailed, v1alpha1.ReasonCrashLoop,
+	case v1alpha1.ReasonApplyFailed, v1alpha1.ReasonNameTaken, v1alpha1.ReasonKnativeFailed, v1alpha1.ReasonImagePullFailed, v1alpha1.ReasonCrashLoop,
 		v1alpha1.ReasonContainerConfigError,
 		v1alpha1.ReasonQuotaExceeded, v1alpha1.ReasonPodsRejected:
 		return e.options.FaultGrace

@@ -64,7 +64,7 @@ func (e *evaluation) function(f *Function, intents map[string]*Intent) v1alpha1.
 		ready, s.Reason, s.Message = e.wasm()
 	} else {
 		ready, s.Reason, s.Message = e.container(f, intents[f.Unit.Workload.Name])
-		if w := &f.Unit.Workload; w.Exists {
+		if w := &f.Unit.Workload; w.Exists && w.State == "" {
 			available, desired := w.Available, w.Desired
 			s.ReadyReplicas, s.DesiredReplicas = &available, &desired
 		}
@@ -75,6 +75,9 @@ func (e *evaluation) function(f *Function, intents map[string]*Intent) v1alpha1.
 	s.Ready = &ready
 	if ready {
 		s.ObservedURL = f.URL
+		if f.ObservedURL != "" {
+			s.ObservedURL = f.ObservedURL
+		}
 	}
 	s.Message = clip(s.Message)
 	return s
@@ -162,6 +165,8 @@ func unitState(u *Unit) string {
 		return "its Service does not exist"
 	case w.ObservedGeneration < w.Generation:
 		return fmt.Sprintf("%s %s was not yet looked at by its controller", w.kind(), w.Name)
+	case w.State != "":
+		return w.State
 	case w.Updated < w.required():
 		return fmt.Sprintf("%d of %d replicas updated, %d available", w.Updated, w.Desired, w.Available)
 	case w.Total > w.Updated:
@@ -254,6 +259,9 @@ func sortRefs(refs []v1alpha1.ResourceRef) {
 		if c := strings.Compare(a.Kind, b.Kind); c != 0 {
 			return c
 		}
-		return strings.Compare(a.Name, b.Name)
+		if c := strings.Compare(a.Name, b.Name); c != 0 {
+			return c
+		}
+		return strings.Compare(a.APIVersion, b.APIVersion)
 	})
 }

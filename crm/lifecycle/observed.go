@@ -158,7 +158,8 @@ const (
 
 // Intent is a rendered child.
 type Intent struct {
-	// Kind and Name identify the child in the namespace.
+	// Kind and Name identify the child in the namespace. Kinds are words for people:
+	// that of a Knative Service is KindKnativeService.
 	Kind, Name string
 	// State in the cluster.
 	State IntentState
@@ -172,6 +173,9 @@ type Function struct {
 	Key, Service string
 	Port         int32
 	URL          string
+	// ObservedURL is where the function says that it is called; empty if nothing
+	// but URL is known.
+	ObservedURL string
 	// WASM functions run in the object store.
 	WASM bool
 	// Unit is what runs a container function; ignored for WASM functions.
@@ -207,13 +211,17 @@ type Workload struct {
 	// Unscaled is why the autoscaler does not work, empty if it does or there is
 	// none. The replicas stay as they are then, which is no fault.
 	Unscaled string
+	// State says in words how far a workload is that has no replicas to count.
+	State string
 	// Faults of the workload and of its pods.
 	Faults []Fault
 }
 
-// Child is an existing object that belongs to the ClassRuntime.
+// Child is an existing object that belongs to the ClassRuntime. Its kind is a word for
+// people as that of an Intent; Ref is what it is to the API server.
 type Child struct {
-	Kind, Name, APIVersion, UID string
+	Kind, Name string
+	Ref        v1alpha1.ResourceRef
 	// Deleted is its deletion timestamp, zero if it is not being deleted.
 	Deleted time.Time
 	// Finalizers that hold it.

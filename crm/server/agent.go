@@ -48,7 +48,7 @@ func (s agentService) GetClusterInfo(ctx context.Context, _ *oaaspb.GetClusterIn
 		Zone:              s.opts.Zone,
 		Labels:            s.opts.Labels,
 		KubernetesVersion: probe.Version,
-		Capabilities:      slices.Clone(s.opts.Capabilities),
+		Capabilities:      s.opts.Capabilities(),
 		Availability:      s.opts.Availability,
 		ApiServerReady:    probe.Ready,
 		ObservedAt:        timestamp(s.opts.Clock()),

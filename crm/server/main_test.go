@@ -101,7 +101,7 @@ func unattached(t *testing.T, namespace string) *harness {
 	var err error
 	h.server, err = New(Options{
 		ClusterName: "edge-1", Namespace: namespace, Region: "eu", Zone: "eu-a", Version: "test",
-		Labels: map[string]string{"tier": "edge"}, Capabilities: []string{"odgm"},
+		Labels: map[string]string{"tier": "edge"}, Capabilities: func() []string { return []string{"odgm"} },
 		API: h.api, Logger: hclog.NewNullLogger(), HeartbeatInterval: 50 * time.Millisecond,
 	})
 	if err != nil {

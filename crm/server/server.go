@@ -55,8 +55,9 @@ type Options struct {
 	// Region, Zone and Labels say where the cluster is.
 	Region, Zone string
 	Labels       map[string]string
-	// Capabilities of the cluster: "odgm", "knative", "hpa".
-	Capabilities []string
+	// Capabilities are what classes can have in the cluster now: "odgm", "knative", "hpa".
+	// Required.
+	Capabilities func() []string
 	// Availability is the declared availability of the cluster within 0..1; nil
 	// when none was declared.
 	Availability *float64
@@ -89,6 +90,7 @@ func (o *Options) Validate() error {
 	require(o.ClusterName != "", "ClusterName is required")
 	require(o.Namespace != "", "Namespace is required")
 	require(o.API != nil, "API is required")
+	require(o.Capabilities != nil, "Capabilities are required")
 	require(o.Logger != nil, "Logger is required")
 	if a := o.Availability; a != nil {
 		require(!math.IsNaN(*a) && *a >= 0 && *a <= 1, "Availability must be within 0..1")

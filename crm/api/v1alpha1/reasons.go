@@ -77,6 +77,7 @@ const (
 	ReasonCrashLoop                Reason = "CrashLoop"
 	ReasonContainerConfigError     Reason = "ContainerConfigError"
 	ReasonProbeFailed              Reason = "ProbeFailed"
+	ReasonKnativeFailed            Reason = "KnativeFailed"
 	ReasonProgressDeadlineExceeded Reason = "ProgressDeadlineExceeded"
 	ReasonReplicasUnavailable      Reason = "ReplicasUnavailable"
 	ReasonDeletionBlocked          Reason = "DeletionBlocked"
@@ -135,6 +136,7 @@ var reasonDocs = []ReasonDoc{
 	{Reason: ReasonCrashLoop, Meaning: "A container ends again and again.", Recovery: "Read the container's log: kubectl logs --previous.", Degrades: true},
 	{Reason: ReasonContainerConfigError, Meaning: "A container cannot be created from its configuration.", Recovery: "Create the object that the message names or correct the configuration.", Degrades: true},
 	{Reason: ReasonProbeFailed, Meaning: "A container runs but does not become ready.", Recovery: "Check that the function listens on its port.", Degrades: true},
+	{Reason: ReasonKnativeFailed, Meaning: "Knative gives up on a revision of a function, or cannot route calls to it.", Recovery: "Do what the message says; kubectl describe revision tells more.", Degrades: true},
 	{Reason: ReasonProgressDeadlineExceeded, Meaning: "The children did not become ready in time and no cause is known.", Recovery: "Look at the events of the Deployment that the message names.", Degrades: true},
 	{Reason: ReasonReplicasUnavailable, Meaning: "Replicas that were ready are not ready any more.", Recovery: "Look at the pods and nodes of the Deployment that the message names.", Degrades: true},
 	{Reason: ReasonDeletionBlocked, Meaning: "A child does not go away in time.", Recovery: "Remove the finalizer that holds the child, after doing what it stands for.", Degrades: true},
