@@ -5,15 +5,18 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
+
+	"oaas.io/control-plane/discovery"
 )
 
-// dialCluster opens the connection to a cluster's manager. It is the one place
-// where connections to clusters are made, and where TLS will sit.
-func dialCluster(address string) (*grpc.ClientConn, error) {
-	return grpc.NewClient("passthrough:///"+address,
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
+// dial opens the connection to a cluster's manager. It is the one place where
+// connections to clusters are made. It never fails for what a file holds or who
+// answers: the connection tells, so that the cluster is shown with the reason.
+func (t *clusterTLS) dial(cluster, address string) (*grpc.ClientConn, error) {
+	hostPort, _ := discovery.SplitAddress(address)
+	return grpc.NewClient("passthrough:///"+hostPort,
+		grpc.WithTransportCredentials(t.credentials(cluster, address)),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}),
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff:           backoff.Config{BaseDelay: 200 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 3 * time.Second},
