@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/spf13/pflag"
@@ -24,6 +25,9 @@ type crmOptions struct {
 	ServerName string
 	// Required refuses to speak without TLS.
 	Required bool
+
+	// interval is between two looks at the files; 0 is the usual one.
+	interval time.Duration
 }
 
 func (o *crmOptions) bind(fs *pflag.FlagSet) {
@@ -72,7 +76,8 @@ type staticTLS struct {
 
 // openClusterTLS reads all files.
 func openClusterTLS(opts *crmOptions, clusters []discovery.Candidate, log hclog.Logger) (*clusterTLS, error) {
-	t := &clusterTLS{opts: opts, store: tlsfiles.New(tlsfiles.Options{Namespace: "oaas_pm", Logger: log.Named("tls")}), static: map[string]staticTLS{}}
+	store := tlsfiles.New(tlsfiles.Options{Namespace: "oaas_pm", Logger: log.Named("tls"), Interval: opts.interval})
+	t := &clusterTLS{opts: opts, store: store, static: map[string]staticTLS{}}
 	var err error
 	if t.common.Certificate, t.common.Roots, err = t.store.Load(opts.Sides); err != nil {
 		return nil, fmt.Errorf("--crm-tls-cert, --crm-tls-key, --crm-tls-ca: %w", err)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"time"
 
@@ -111,7 +112,7 @@ func refusedByPeer(err error) bool {
 
 // namesOf says whom a certificate is for.
 func namesOf(cert *x509.Certificate) string {
-	names := cert.DNSNames
+	names := slices.Clone(cert.DNSNames)
 	for _, ip := range cert.IPAddresses {
 		names = append(names, ip.String())
 	}

@@ -27,8 +27,9 @@ const (
 	// still says is waited for.
 	hangUpTimeout = time.Second
 	maxUnread     = 64 << 10
-	// plainRefused tells those that come without TLS what to change.
-	plainRefused = "this port takes connections with TLS only: the URL of this manager begins with https://"
+	// plainRefused tells those that come without TLS what to change. A package manager
+	// knows by the first words that somebody has to act.
+	plainRefused = "no trusted connection: this port takes connections with TLS only: the URL of this manager begins with https://"
 )
 
 // Outcomes of opening a connection on a port with TLS.
