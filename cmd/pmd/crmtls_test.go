@@ -281,11 +281,15 @@ func acked(name string) func(*fsm.Snapshot) bool {
 // port makes the TLS of a manager from files.
 func port(t *testing.T, files tlsfiles.Sides, names ...string) *tls.Config {
 	t.Helper()
-	store := tlsfiles.New(tlsfiles.Options{Namespace: "oaas_crm"})
+	store := tlsfiles.New(tlsfiles.Options{Namespace: "oaas_crm", Interval: 2 * time.Millisecond})
 	pair, clients, err := store.Load(files)
 	if err != nil {
 		t.Fatal(err)
 	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { store.Run(ctx) })
+	t.Cleanup(func() { cancel(); running.Wait() })
 	return tlsfiles.Server{Certificate: pair, Clients: clients, Names: names}.Config()
 }
 
@@ -374,6 +378,43 @@ func TestAuthoritiesAreFollowed(t *testing.T) {
 	f.awaitUnreachable("edge-1", "not trusted here")
 	theirs.put("ca.crt", append(bytes.Clone(theirs.authority.CertPEM), ours.authority.CertPEM...))
 	f.awaitHealthy("edge-1")
+}
+
+// Renewed certificates count for new connections, and those that stand go on.
+func TestRenewalEndsNoConnection(t *testing.T) {
+	ours := newCertificates(t, "ours")
+	address := serveManager(t, "edge-1", port(t, ours.issue("edge-1.test", time.Hour)))
+	client := ours.issue("pmd.test", time.Hour)
+	f := lead(t, crmOptions{Sides: client, ServerName: "{cluster}.test"}, map[string]map[string]any{"edge-1": {"url": "https://" + address}})
+	f.awaitHealthy("edge-1")
+	shown := func() string {
+		t.Helper()
+		pair, err := tls.LoadX509KeyPair(client.Cert, client.Key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pool := x509.NewCertPool()
+		pool.AddCert(ours.authority.Cert)
+		conn, err := tls.Dial("tcp", address, &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: pool, ServerName: "edge-1.test", Certificates: []tls.Certificate{pair}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close() //nolint:errcheck // only its certificate counts
+		return conn.ConnectionState().PeerCertificates[0].SerialNumber.String()
+	}
+	before := shown()
+	ours.issue("edge-1.test", time.Hour)
+	ours.issue("pmd.test", time.Hour)
+	for deadline := time.Now().Add(patience); shown() == before; {
+		if time.Now().After(deadline) {
+			t.Fatal("the renewed certificate is never shown")
+		}
+	}
+	f.deploy("edge-1")
+	f.await("the unit goes over the old connection", acked("edge-1"))
+	if strings.Contains(f.log.String(), "session ended") {
+		t.Errorf("the connection ended:\n%s", f.log)
+	}
 }
 
 func TestWithoutTLSWhenItIsRequired(t *testing.T) {
