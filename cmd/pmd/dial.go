@@ -15,12 +15,18 @@ import (
 // answers: the connection tells, so that the cluster is shown with the reason.
 func (t *clusterTLS) dial(cluster, address string) (*grpc.ClientConn, error) {
 	hostPort, _ := discovery.SplitAddress(address)
-	return grpc.NewClient("passthrough:///"+hostPort,
-		grpc.WithTransportCredentials(t.credentials(cluster, address)),
+	creds := t.credentials(cluster, address)
+	options := []grpc.DialOption{
+		grpc.WithTransportCredentials(creds),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}),
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff:           backoff.Config{BaseDelay: 200 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 3 * time.Second},
 			MinConnectTimeout: 3 * time.Second,
 		}),
-	)
+	}
+	if secured, ok := creds.(trusting); ok && secured.client.ServerName != "" {
+		// What stands between tells managers behind one address apart by this name.
+		options = append(options, grpc.WithAuthority(secured.client.ServerName))
+	}
+	return grpc.NewClient("passthrough:///"+hostPort, options...)
 }

@@ -36,8 +36,8 @@ func (trusting) ServerHandshake(net.Conn) (net.Conn, credentials.AuthInfo, error
 }
 
 // Info implements credentials.TransportCredentials.
-func (t trusting) Info() credentials.ProtocolInfo {
-	return credentials.ProtocolInfo{SecurityProtocol: "tls", ServerName: t.client.ServerName}
+func (trusting) Info() credentials.ProtocolInfo {
+	return credentials.ProtocolInfo{SecurityProtocol: "tls"}
 }
 
 // Clone implements credentials.TransportCredentials.
@@ -81,8 +81,8 @@ func explain(err error) error {
 		stranger  x509.UnknownAuthorityError
 		otherName x509.HostnameError
 		untrusted *tls.CertificateVerificationError
+		why       string
 	)
-	why := ""
 	switch {
 	case errors.As(err, &noTLS):
 		why = "it does not speak TLS; its URL should begin with http://, or it needs --tls-cert"

@@ -50,8 +50,8 @@ type guard struct {
 // enter makes the handshake. What it gives is to be sniffed anew.
 func (g *guard) enter(conn net.Conn) (net.Conn, error) {
 	secured := tls.Server(conn, g.config)
-	// The deadline of the connection bounds it; there is no other context.
-	if err := secured.HandshakeContext(context.Background()); err != nil {
+	// The deadline of the connection bounds it.
+	if err := secured.Handshake(); err != nil {
 		g.outcomes.WithLabelValues(handshakeRefused).Inc()
 		if !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) { // somebody who hangs up was not refused
 			g.refusals.tell(conn.RemoteAddr(), handshakeRefused, err)
