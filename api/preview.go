@@ -16,7 +16,7 @@ import (
 // Clusters tells what a unit would do in a cluster. Errors may have the methods of
 // previewFailure.
 type Clusters interface {
-	Preview(ctx context.Context, address string, unit *oaaspb.DeploymentUnit) (*oaaspb.UnitPreview, error)
+	Preview(ctx context.Context, cluster, address string, unit *oaaspb.DeploymentUnit) (*oaaspb.UnitPreview, error)
 }
 
 // previewFailure is an error that says whether the cluster would not take the unit, or
@@ -127,7 +127,7 @@ func (s *Server) askClusters(ctx context.Context, address func(env string) strin
 		asking.Go(func() {
 			turns <- struct{}{}
 			defer func() { <-turns }()
-			envs[i].Cluster = newClusterPreview(s.opts.Clusters.Preview(ctx, address(envs[i].Env), unit))
+			envs[i].Cluster = newClusterPreview(s.opts.Clusters.Preview(ctx, envs[i].Env, address(envs[i].Env), unit))
 		})
 	}
 }

@@ -19,7 +19,7 @@ type asked struct {
 	units   chan *oaaspb.DeploymentUnit
 }
 
-func (a *asked) Preview(_ context.Context, address string, unit *oaaspb.DeploymentUnit) (*oaaspb.UnitPreview, error) {
+func (a *asked) Preview(_ context.Context, _, address string, unit *oaaspb.DeploymentUnit) (*oaaspb.UnitPreview, error) {
 	a.units <- unit
 	return a.answers[address]()
 }

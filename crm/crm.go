@@ -88,7 +88,7 @@ func Run(ctx context.Context, opts Options) error {
 		return nil
 	})
 	opts.Logger.Info("serving", "cluster", opts.Name, "namespace", opts.Namespace,
-		"grpc", opts.Listener.Addr().String(), "version", opts.Version)
+		"grpc", opts.Listener.Addr().String(), "tls", opts.TLS != nil, "version", opts.Version)
 	if opts.Serving != nil {
 		opts.Serving(ctx)
 	}
@@ -109,6 +109,11 @@ func newManager(opts Options) (*manager, error) {
 	}
 	m := &manager{opts: opts, log: opts.Logger, registry: prometheus.NewRegistry()}
 	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	for _, c := range opts.Collectors {
+		if err := m.registry.Register(c); err != nil {
+			return nil, fmt.Errorf("register metrics: %w", err)
+		}
+	}
 	var err error
 	if m.scheme, err = newScheme(); err != nil {
 		return nil, err
@@ -129,7 +134,7 @@ func newManager(opts Options) (*manager, error) {
 	m.server, err = server.New(server.Options{
 		ClusterName: opts.Name, Namespace: opts.Namespace, Region: opts.Region, Zone: opts.Zone,
 		Labels: opts.Labels, Capabilities: m.capabilities, Availability: opts.Availability, Version: opts.Version,
-		API: m.probe, Logger: opts.Logger.Named("server"), Registerer: m.registry, Clock: opts.Clock,
+		TLS: opts.TLS, API: m.probe, Logger: opts.Logger.Named("server"), Registerer: m.registry, Clock: opts.Clock,
 	})
 	if err != nil {
 		return nil, err

@@ -2,6 +2,7 @@ package crm
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"maps"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/client-go/rest"
 
@@ -26,9 +28,14 @@ type Options struct {
 	RESTConfig *rest.Config
 	// Listener is the port for gRPC and health checks. Run closes it. Required.
 	Listener net.Listener
+	// TLS makes the port speak TLS only, health checks included; nil makes it speak
+	// without. Certificates may change while it is used.
+	TLS *tls.Config
 	// MetricsListener is the port for Prometheus and readiness; nil for none. Run
 	// closes it.
 	MetricsListener net.Listener
+	// Collectors are shown with the manager's own metrics.
+	Collectors []prometheus.Collector
 
 	// Name of the cluster, which is the environment name. Required.
 	Name string

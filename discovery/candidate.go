@@ -22,14 +22,17 @@ const (
 type Candidate struct {
 	// Name of the cluster.
 	Name string
-	// Address of the CRM's gRPC service, host:port.
+	// Address of the CRM's gRPC service: host:port, or https://host:port where it
+	// speaks TLS; see SplitAddress. Whether it does is a part of the address, so that
+	// a CRM that turns to TLS, or back, is one that moved.
 	Address string
 	Source  Source
 	// Timeout bounds one health check; 0 leaves it to the caller.
 	Timeout time.Duration
 	// RetryAttempts is how often a health check is tried.
 	RetryAttempts uint32
-	// TLS is nil unless it was configured. It has no effect yet.
+	// TLS is nil unless it was configured, and counts for addresses that begin with
+	// https:// only.
 	TLS *TLS
 
 	// Region, Zone and Version are what the CRM says about itself; gossip only.
@@ -41,13 +44,32 @@ type Candidate struct {
 	Instance string
 }
 
-// TLS names files with PEM blocks.
+// TLS is how to connect to one CRM. What is empty is as for all of them.
 type TLS struct {
+	// CACert, ClientCert and ClientKey name files with PEM blocks.
 	CACert     string
 	ClientCert string
 	ClientKey  string
+	// ServerName is the name that the CRM's certificate must have.
+	ServerName string
 	// Insecure accepts any server certificate.
 	Insecure bool
+}
+
+// secureScheme begins the addresses of CRMs that speak TLS.
+const secureScheme = "https://"
+
+// SplitAddress takes an address apart: host:port, and whether TLS is spoken there.
+func SplitAddress(address string) (hostPort string, secure bool) {
+	return strings.CutPrefix(address, secureScheme)
+}
+
+// joinAddress is the opposite of SplitAddress.
+func joinAddress(hostPort string, secure bool) string {
+	if secure {
+		return secureScheme + hostPort
+	}
+	return hostPort
 }
 
 // Merge is the candidates of both sources, sorted by name. A name that is

@@ -33,6 +33,8 @@
 //     themselves are refused before they enter the pool's view of this node. The
 //     number of members is bounded.
 //   - With a key nothing is accepted that is not encrypted with it.
+//   - Whether a CRM speaks TLS is a part of its address. What certificate it must
+//     have is configuration only: no member can say so of itself.
 //   - Static configuration wins over gossip, by name.
 //   - Nothing panics on configuration: every mistake is an error that names the
 //     variable.

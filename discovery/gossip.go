@@ -53,7 +53,7 @@ func (o *Observer) Candidates() []Candidate {
 			continue
 		}
 		out = append(out, Candidate{
-			Name: m.Name, Address: m.GRPCAddress, Source: SourceGossip, RetryAttempts: defaultRetryAttempts,
+			Name: m.Name, Address: joinAddress(m.GRPCAddress, m.GRPCTLS), Source: SourceGossip, RetryAttempts: defaultRetryAttempts,
 			Region: m.Region, Zone: m.Zone, Version: m.Version, Instance: m.Instance,
 		})
 	}

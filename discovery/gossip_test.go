@@ -161,6 +161,17 @@ func TestClusterIsDiscovered(t *testing.T) {
 	}
 }
 
+func TestClusterSaysThatItSpeaksTLS(t *testing.T) {
+	pm := observer(t, options("pm-0"))
+	o := options("edge-1", pm.Address())
+	o.GRPCTLS = true
+	announcer(t, o)
+	got := await(t, pm, "edge-1@https://127.0.0.1:8088")
+	if address, secure := SplitAddress(got[0].Address); address != "127.0.0.1:8088" || !secure {
+		t.Errorf("%q becomes %q, TLS %t", got[0].Address, address, secure)
+	}
+}
+
 func TestEveryNodeLearnsOfAClusterThatKnowsOne(t *testing.T) {
 	first := observer(t, options("pm-0"))
 	second := observer(t, options("pm-1", first.Address()))

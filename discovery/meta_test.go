@@ -21,6 +21,7 @@ func crmMeta(change func(*pmpb.NodeMeta)) *pmpb.NodeMeta {
 func TestMetaRoundTrip(t *testing.T) {
 	for name, m := range map[string]*pmpb.NodeMeta{
 		"crm":                   crmMeta(nil),
+		"crm with TLS":          crmMeta(func(m *pmpb.NodeMeta) { m.GrpcTls = true }),
 		"crm without a host":    crmMeta(func(m *pmpb.NodeMeta) { m.GrpcAddress = ":8088" }),
 		"crm with IPv6":         crmMeta(func(m *pmpb.NodeMeta) { m.GrpcAddress = "[::1]:8088" }),
 		"pm":                    {Role: pmpb.NodeMeta_ROLE_PM, Name: "pm-0.pm.oaas.svc"},

@@ -57,6 +57,8 @@ type Options struct {
 	// CRM. Without a host, or with an unspecified one such as 0.0.0.0, it means
 	// the host that the member gossips from.
 	GRPCAddress string
+	// GRPCTLS announces that the service speaks TLS.
+	GRPCTLS bool
 	// Region, Zone and Version are announced as they are.
 	Region  string
 	Zone    string
@@ -183,7 +185,7 @@ func (o Options) meta(role pmpb.NodeMeta_Role) *pmpb.NodeMeta {
 		}
 	}
 	return &pmpb.NodeMeta{
-		Role: role, Name: o.Name, GrpcAddress: address, Region: o.Region, Zone: o.Zone, Version: o.Version,
+		Role: role, Name: o.Name, GrpcAddress: address, GrpcTls: o.GRPCTLS, Region: o.Region, Zone: o.Zone, Version: o.Version,
 	}
 }
 

@@ -89,10 +89,34 @@ func (s *staticParser) add(variable string, c Candidate) error {
 		return wrong(variable, "cluster %q is configured twice", c.Name)
 	}
 	c.Source = SourceStatic
-	if c.TLS != nil {
-		s.warn("%s: the TLS settings of cluster %q have no effect yet", variable, c.Name)
+	if err := s.checkTLS(c); err != nil {
+		return wrong(variable, "cluster %q: tls: %v", c.Name, err)
 	}
 	s.out.Candidates = append(s.out.Candidates, c)
+	return nil
+}
+
+// checkTLS refuses half a configuration, and tells of what is set in vain or weakens
+// the connection.
+func (s *staticParser) checkTLS(c Candidate) error {
+	_, secure := SplitAddress(c.Address)
+	switch {
+	case c.TLS == nil:
+		return nil
+	case !secure:
+		// oaas-rs takes such settings and connects without TLS; so a configuration that
+		// works there goes on working.
+		s.warn("the TLS settings of cluster %q have no effect: its URL does not begin with https://", c.Name)
+		return nil
+	case (c.TLS.ClientCert == "") != (c.TLS.ClientKey == ""):
+		return errors.New("the client's certificate and its key are only possible together")
+	case c.TLS.Insecure && (c.TLS.CACert != "" || c.TLS.ServerName != ""):
+		return errors.New("to accept any certificate, and to ask for a certain one, exclude each other")
+	case c.TLS.ServerName != "" && (len(c.TLS.ServerName) > maxHost || strings.ContainsFunc(c.TLS.ServerName, notInHost)):
+		return fmt.Errorf("server name %q is not a host", c.TLS.ServerName)
+	case c.TLS.Insecure:
+		s.warn("cluster %q: any certificate is accepted, so that anybody on the way can pretend to be its manager", c.Name)
+	}
 	return nil
 }
 
@@ -191,7 +215,7 @@ func tlsJSON(raw json.RawMessage) (*TLS, error) {
 		return nil, err
 	}
 	t := &TLS{}
-	for key, to := range map[string]*string{"ca_cert": &t.CACert, "client_cert": &t.ClientCert, "client_key": &t.ClientKey} {
+	for key, to := range map[string]*string{"ca_cert": &t.CACert, "client_cert": &t.ClientCert, "client_key": &t.ClientKey, "server_name": &t.ServerName} {
 		if *to, _, err = member[string](members, key); err != nil {
 			return nil, err
 		}
@@ -310,6 +334,7 @@ func (s *staticParser) tlsVariables(prefix string) *TLS {
 		CACert:     s.getenv(prefix + "_CA_CERT_PATH"),
 		ClientCert: s.getenv(prefix + "_CLIENT_CERT_PATH"),
 		ClientKey:  s.getenv(prefix + "_CLIENT_KEY_PATH"),
+		ServerName: s.getenv(prefix + "_SERVER_NAME"),
 	}
 	insecure := s.getenv(prefix + "_INSECURE")
 	t.Insecure, _ = boolean(insecure)
@@ -365,13 +390,20 @@ func (s *staticParser) chooseDefault() {
 	}
 }
 
-// dialAddress turns the URL of a CRM into host:port.
+// schemes say which URLs of CRMs mean TLS, and the port of those without one.
+var schemes = map[string]struct {
+	secure bool
+	port   string
+}{
+	"http": {false, "80"}, "https": {true, "443"}, "grpc": {false, "80"}, "grpcs": {true, "443"},
+}
+
+// dialAddress turns the URL of a CRM into an address.
 func dialAddress(raw string) (string, error) {
 	raw = strings.TrimSpace(raw)
-	switch {
-	case strings.HasPrefix(raw, "https://"):
-		return "", fmt.Errorf("%q: TLS to a cluster is not supported yet, use http://", raw)
-	case !strings.HasPrefix(raw, "http://"):
+	name, _, complete := strings.Cut(raw, "://")
+	scheme, known := schemes[name]
+	if !complete || !known {
 		return "", fmt.Errorf("%q must begin with http:// or https://", raw)
 	}
 	u, err := url.Parse(raw)
@@ -386,13 +418,13 @@ func dialAddress(raw string) (string, error) {
 	}
 	port := u.Port()
 	if port == "" {
-		port = "80"
+		port = scheme.port
 	}
 	address := net.JoinHostPort(u.Hostname(), port)
 	if err := validAddress(address); err != nil {
 		return "", fmt.Errorf("%q: %w", raw, err)
 	}
-	return address, nil
+	return joinAddress(address, scheme.secure), nil
 }
 
 func parseTimeout(v string) (time.Duration, error) {

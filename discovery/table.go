@@ -25,9 +25,11 @@ type Member struct {
 	// address.
 	GossipAddress string
 	GRPCAddress   string
-	Region        string
-	Zone          string
-	Version       string
+	// GRPCTLS says that TLS is spoken there.
+	GRPCTLS bool
+	Region  string
+	Zone    string
+	Version string
 }
 
 // table is this node's picture of the pool, made from memberlist's events.
@@ -158,7 +160,7 @@ func describe(n *memberlist.Node) (Member, error) {
 	gossip := netip.AddrPortFrom(ip.Unmap(), n.Port)
 	return Member{
 		Role: roleNames[meta.GetRole()], Name: meta.GetName(), Instance: instance,
-		GossipAddress: gossip.String(), GRPCAddress: reachable(meta, gossip.Addr()),
+		GossipAddress: gossip.String(), GRPCAddress: reachable(meta, gossip.Addr()), GRPCTLS: meta.GetGrpcTls(),
 		Region: meta.GetRegion(), Zone: meta.GetZone(), Version: meta.GetVersion(),
 	}, nil
 }

@@ -76,7 +76,7 @@ func newWorld(t *testing.T, edit ...func(*dispatch.Options)) *world {
 	w := &world{t: t, store: store, registry: reg, found: &candidates{changed: make(chan struct{}, 64)}}
 	opts := dispatch.Options{
 		Registry: reg, Candidates: w.found,
-		Dial: func(address string) (*grpc.ClientConn, error) {
+		Dial: func(_, address string) (*grpc.ClientConn, error) {
 			return grpc.NewClient("passthrough:///"+address, grpc.WithTransportCredentials(insecure.NewCredentials()))
 		},
 		RetryMin: 5 * time.Millisecond, RetryMax: 50 * time.Millisecond, PollInterval: 20 * time.Millisecond,

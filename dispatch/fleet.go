@@ -98,7 +98,7 @@ func (f *fleet) register(ctx context.Context, c discovery.Candidate) error {
 
 // verify asks a gossiped candidate who it is.
 func (f *fleet) verify(ctx context.Context, c discovery.Candidate) (*oaaspb.ClusterInfo, error) {
-	conn, err := f.m.opts.Dial(c.Address)
+	conn, err := f.m.opts.Dial(c.Name, c.Address)
 	if err != nil {
 		return nil, fmt.Errorf("dial %s: %w", c.Address, err)
 	}
@@ -131,6 +131,9 @@ func sourceOf(c discovery.Candidate) pmpb.ClusterSource {
 func rejection(err error) string {
 	if errors.Is(err, errOtherCluster) {
 		return "identity"
+	}
+	if _, untrusted := untrustedBecause(err); untrusted {
+		return "untrusted"
 	}
 	return "unreachable"
 }

@@ -46,6 +46,9 @@ func (h *health) verdict(now time.Time, patience time.Duration) (pmpb.ClusterHea
 	case h.seen:
 		return pmpb.ClusterHealth_CLUSTER_HEALTH_DEGRADED, "the manager answers, its Kubernetes API server does not"
 	case h.cause != nil && now.Sub(h.since) >= patience:
+		if why, untrusted := untrustedBecause(h.cause); untrusted {
+			return pmpb.ClusterHealth_CLUSTER_HEALTH_UNREACHABLE, why
+		}
 		return pmpb.ClusterHealth_CLUSTER_HEALTH_UNREACHABLE, "the manager does not answer: " + clip(status.Convert(h.cause).Message())
 	default:
 		return pmpb.ClusterHealth_CLUSTER_HEALTH_UNSPECIFIED, ""
@@ -54,14 +57,16 @@ func (h *health) verdict(now time.Time, patience time.Duration) (pmpb.ClusterHea
 
 // judge commits the cluster's health when it changed. Only the state counts as
 // changed: the text of an unreachable cluster's last error may vary by attempt.
-// That a stranger answers is told all the same, since a person has to act.
+// That a stranger answers, or one that cannot be trusted, is told all the same, since
+// a person has to act.
 func (l *lane) judge(ctx context.Context, snap *fsm.Snapshot, now time.Time) {
 	verdict, message := l.health.verdict(now, l.opts.UnreachableAfter)
 	row := snap.Cluster(l.name)
 	if verdict == pmpb.ClusterHealth_CLUSTER_HEALTH_UNSPECIFIED || row == nil {
 		return
 	}
-	news := errors.Is(l.health.cause, errOtherCluster) && row.GetHealthMessage() != message
+	_, untrusted := untrustedBecause(l.health.cause)
+	news := (untrusted || errors.Is(l.health.cause, errOtherCluster)) && row.GetHealthMessage() != message
 	keeping := snap.FeatureLevel() >= fsm.PlannerFrom
 	// A cluster that was healthy before its outages were kept is observed from now on.
 	unobserved := keeping && verdict == pmpb.ClusterHealth_CLUSTER_HEALTH_HEALTHY && row.GetObservedSince() == nil

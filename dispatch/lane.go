@@ -390,5 +390,9 @@ func (l *lane) explainAbsence(u *pmpb.Unit) {
 	if l.health.cause == nil || !unconfirmed(u) || u.GetWaiting().GetPermanent() {
 		return
 	}
+	if why, untrusted := untrustedBecause(l.health.cause); untrusted {
+		l.wait(u, &pmpb.Waiting{Code: WaitUnreachable, Message: clip(fmt.Sprintf("cluster %s at %s: %s; the unit is sent when that is mended", l.name, l.address, why))})
+		return
+	}
 	l.wait(u, &pmpb.Waiting{Code: WaitUnreachable, Message: fmt.Sprintf("cluster %s at %s does not answer; the unit is sent when it does", l.name, l.address)})
 }

@@ -99,7 +99,7 @@ func (m *Manager) supervise(ctx context.Context, term uint64, rep *reporter) err
 }
 
 func (m *Manager) launch(ctx context.Context, term uint64, c *pmpb.Cluster, rep *reporter) (*running, error) {
-	conn, err := m.opts.Dial(c.GetAddress())
+	conn, err := m.opts.Dial(c.GetName(), c.GetAddress())
 	if err != nil {
 		return nil, err
 	}

@@ -30,8 +30,10 @@ type Candidates interface {
 	Changed() <-chan struct{}
 }
 
-// Dialer opens a lazily connecting client connection to a cluster's manager.
-type Dialer func(address string) (*grpc.ClientConn, error)
+// Dialer opens a lazily connecting client connection to the manager of a cluster. The
+// address is one of package discovery, which says whether TLS is spoken there. Who
+// answers may have to prove to be the cluster's; see ErrUntrusted.
+type Dialer func(cluster, address string) (*grpc.ClientConn, error)
 
 // Options configure a Manager. Zero durations and counts take the defaults.
 type Options struct {

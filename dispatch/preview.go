@@ -38,11 +38,10 @@ func (e *PreviewError) Refused() bool { return e.refused }
 // not answer at all.
 const previewTimeout = 5 * time.Second
 
-// Preview asks the manager at an address what the unit would do in its cluster. It
-// changes nothing, and works on every node. The connection is opened for it: who leads
+// Preview asks the manager of a cluster what the unit would do there. It changes nothing, and works on every node. The connection is opened for it: who leads
 // has others, which are for what has to be done. Errors are *PreviewError.
-func (m *Manager) Preview(ctx context.Context, address string, unit *oaaspb.DeploymentUnit) (*oaaspb.UnitPreview, error) {
-	conn, err := m.opts.Dial(address)
+func (m *Manager) Preview(ctx context.Context, cluster, address string, unit *oaaspb.DeploymentUnit) (*oaaspb.UnitPreview, error) {
+	conn, err := m.opts.Dial(cluster, address)
 	if err != nil {
 		return nil, &PreviewError{code: WaitUnreachable, message: err.Error()}
 	}
@@ -59,6 +58,9 @@ func (m *Manager) Preview(ctx context.Context, address string, unit *oaaspb.Depl
 	w, _ := explain(err)
 	if w.GetCode() == WaitUnavailable && conn.GetState() != connectivity.Ready {
 		w.Code = WaitUnreachable
+	}
+	if why, untrusted := untrustedBecause(err); untrusted {
+		w.Message = why
 	}
 	return nil, &PreviewError{code: w.GetCode(), message: w.GetMessage(), refused: w.GetPermanent()}
 }

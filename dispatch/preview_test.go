@@ -27,7 +27,7 @@ func TestPreview(t *testing.T) {
 	address, stop := m.serve(t, "127.0.0.1:0", false)
 	legacy, _ := newManager("edge-2").serve(t, "127.0.0.1:0", true)
 	ask := func(address string) (string, error) {
-		out, err := h.manager.Preview(t.Context(), address, &oaaspb.DeploymentUnit{Id: "u-1"})
+		out, err := h.manager.Preview(t.Context(), "edge-1", address, &oaaspb.DeploymentUnit{Id: "u-1"})
 		return out.GetTemplate(), err
 	}
 	if got, err := ask(address); err != nil || got != "u-1" {

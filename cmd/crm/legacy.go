@@ -35,13 +35,14 @@ var ineffective = func() map[string]string {
 	)
 	out := map[string]string{
 		"OPRC_CRM_FEATURES_FSM":                  "readiness is always evaluated",
+		"OPRC_CRM_SECURITY_MTLS":                 "use --tls-cert, --tls-key and --tls-client-ca",
 		"OPRC_CRM_ENFORCEMENT_MAX_REPLICA_DELTA": later,
 		"OPRC_CRM_REQ_CPU_PER_POD_M":             later,
 		"OPRC_CRM_FEATURES_PROMETHEUS":           later,
 		"OPRC_CRM_ANALYZER_INTERVAL_SECS":        later,
 	}
 	for _, name := range []string{
-		"SECURITY_MTLS", "FEATURES_NFR_ENFORCEMENT",
+		"FEATURES_NFR_ENFORCEMENT",
 		"ENFORCEMENT_COOLDOWN_SECS", "ENFORCEMENT_STABILITY_SECS", "LIMITS_MAX_REPLICAS",
 		"PROM_URL", "PROM_QUERY_TIMEOUT_SECS", "PROM_RANGE", "PROM_STEP", "PROM_MATCH_LABELS", "PROM_SCRAPE_KIND",
 	} {

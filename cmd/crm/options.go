@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"oaas.io/control-plane/cmd/internal/daemon"
+	"oaas.io/control-plane/cmd/internal/tlsfiles"
 	"oaas.io/control-plane/crm"
 	"oaas.io/control-plane/discovery"
 )
@@ -22,6 +24,10 @@ type options struct {
 	GRPCAddr         string
 	MetricsAddr      string
 	AdvertiseAddress string
+
+	// TLS are the files of the gRPC port, and TLSClientNames whom it lets in.
+	TLS            tlsfiles.Sides
+	TLSClientNames []string
 
 	Name         string
 	Namespace    string
@@ -68,6 +74,11 @@ func (o *options) bind(fs *pflag.FlagSet) {
 	fs.StringVar(&o.GRPCAddr, "grpc-addr", ":8088", "address of gRPC and of GET /health, /healthz, /readyz on the same port")
 	fs.StringVar(&o.MetricsAddr, "metrics-addr", "", "address of GET /metrics, /healthz, /readyz; empty turns it off")
 	fs.StringVar(&o.AdvertiseAddress, "advertise-address", "", "host:port at which the package manager reaches --grpc-addr (default: its port on the host that gossip is heard from)")
+
+	fs.StringVar(&o.TLS.Cert, "tls-cert", "", "PEM file with the certificate of --grpc-addr, and those between it and its authority; the port then speaks TLS only. Read again when it changes")
+	fs.StringVar(&o.TLS.Key, "tls-key", "", "PEM file with the key of --tls-cert")
+	fs.StringVar(&o.TLS.CA, "tls-client-ca", "", "PEM file with the authorities of clients: only clients with a certificate of theirs are let in")
+	fs.StringSliceVar(&o.TLSClientNames, "tls-client-names", nil, "DNS names, URIs (spiffe://...) or common names of the clients that are let in; none lets in all of --tls-client-ca")
 
 	fs.StringVar(&o.Name, "name", "", "name of the cluster, which is the environment's name (default: the namespace)")
 	fs.StringVar(&o.Namespace, "namespace", "default", "the one namespace that is watched and written")
@@ -171,10 +182,28 @@ func (o *options) Validate() error {
 	if o.ODGMHealthPath != "" && !strings.HasPrefix(o.ODGMHealthPath, "/") {
 		bad("odgm-health-path", "%q does not begin with /", o.ODGMHealthPath)
 	}
+	errs = append(errs, o.validateTLS())
 	if _, err := discovery.ParseKeys(o.GossipKey); err != nil {
 		bad("gossip-key", "%v", err)
 	}
 	return errors.Join(append(errs, o.Log.Validate())...)
+}
+
+// validateTLS refuses half a configuration: it would be less safe than it looks.
+func (o *options) validateTLS() error {
+	switch {
+	case o.TLS.Cert == "" && o.TLS.Key != "":
+		return errors.New("--tls-key: needs --tls-cert")
+	case o.TLS.Cert != "" && o.TLS.Key == "":
+		return errors.New("--tls-cert: needs --tls-key")
+	case o.TLS.CA != "" && o.TLS.Cert == "":
+		return errors.New("--tls-client-ca: needs --tls-cert and --tls-key, since without TLS nobody shows a certificate")
+	case len(o.TLSClientNames) > 0 && o.TLS.CA == "":
+		return errors.New("--tls-client-names: needs --tls-client-ca, since without it nobody vouches for a name")
+	case slices.Contains(o.TLSClientNames, ""):
+		return errors.New("--tls-client-names: a name is empty")
+	}
+	return nil
 }
 
 // declared is the availability that was declared, nil for none.

@@ -72,6 +72,7 @@ func TestLegacyVariables(t *testing.T) {
 func TestMistakesAreNamed(t *testing.T) {
 	for _, args := range [][]string{
 		{"--grpc-addr=8088"}, {"--metrics-addr=x"}, {"--advertise-address=host"}, {"--availability=2"},
+		{"--tls-cert=x"}, {"--tls-key=x"}, {"--tls-client-ca=x"}, {"--tls-client-names=x"}, {"--tls-client-names=,x", "--tls-client-ca=x", "--tls-cert=x", "--tls-key=x"},
 		{"--gossip-key=short"}, {"--log-level=loud"}, {"--log-format=xml"},
 		{"--odgm-health-path=healthz"}, {"--pod-tolerations=a:Never"},
 	} {

@@ -37,13 +37,18 @@ func run(ctx context.Context, opts *options) error {
 	if err != nil {
 		return daemon.Usage(err)
 	}
+	secured, err := openTLS(opts, log)
+	if err != nil {
+		return daemon.Usage(err)
+	}
 	listener, metrics, err := listen(opts)
 	if err != nil {
 		return err
 	}
+	defer secured.follow(ctx)()
 	gossip := &gossip{opts: opts, log: log, grpc: listener.Addr()}
 	err = crm.Run(ctx, crm.Options{
-		RESTConfig: restConfig, Listener: listener, MetricsListener: metrics,
+		RESTConfig: restConfig, Listener: listener, MetricsListener: metrics, TLS: secured.config, Collectors: secured.collectors(),
 		Name: opts.Name, Namespace: opts.Namespace, Region: opts.Region, Zone: opts.Zone,
 		Labels: opts.Labels, Availability: opts.declared(), Version: version.Version,
 		Environment: template.Environment{
@@ -119,7 +124,7 @@ func (g *gossip) start(ctx context.Context) {
 	}
 	announcer, err := discovery.NewAnnouncer(ctx, discovery.Options{
 		Name: g.opts.Name, BindAddress: g.opts.GossipAddr, AdvertiseAddress: g.opts.GossipAdvertise,
-		GRPCAddress: address, Region: g.opts.Region, Zone: g.opts.Zone, Version: version.Version,
+		GRPCAddress: address, GRPCTLS: g.opts.TLS.Cert != "", Region: g.opts.Region, Zone: g.opts.Zone, Version: version.Version,
 		Join: g.opts.Join, Keys: keys, Logger: g.log.Named("gossip"),
 	})
 	if err != nil {

@@ -40,6 +40,9 @@ type options struct {
 	Region     string
 	Zone       string
 
+	// CRM is TLS towards the managers of clusters.
+	CRM crmOptions
+
 	MaxBodyBytes   int64
 	RequestTimeout time.Duration
 	StaticDir      string
@@ -83,6 +86,8 @@ func (o *options) bind(fs *pflag.FlagSet) {
 	fs.StringVar(&o.GossipKey, "gossip-key", "", "base64 of 16, 24 or 32 bytes that encrypt gossip, the same everywhere; further keys after commas are only accepted, for rotation")
 	fs.StringVar(&o.Region, "region", "", "region of this node")
 	fs.StringVar(&o.Zone, "zone", "", "zone of this node")
+
+	o.CRM.bind(fs)
 
 	fs.Int64Var(&o.MaxBodyBytes, "max-body-bytes", 52428800, "largest request body that is read")
 	fs.DurationVar(&o.RequestTimeout, "request-timeout", 30*time.Second, "time that a request may take; ?wait= extends it")
@@ -188,7 +193,7 @@ func (o *options) Validate() error {
 	if o.RequestTimeout <= 0 {
 		bad("request-timeout", "must be positive")
 	}
-	return errors.Join(append(errs, o.Log.Validate())...)
+	return errors.Join(append(errs, o.CRM.Validate(), o.Log.Validate())...)
 }
 
 // advertise gives the address at which others reach a listener.

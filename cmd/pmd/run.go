@@ -37,6 +37,7 @@ type node struct {
 	log     hclog.Logger
 	logs    *api.LogBuffer
 	metrics *prometheus.Registry
+	tls     *clusterTLS
 
 	raft     *raftstore.Node
 	registry *registry.Registry
@@ -63,6 +64,12 @@ func run(ctx context.Context, opts *options) (err error) {
 	}
 	for _, w := range static.Warnings {
 		n.log.Warn(w)
+	}
+	if n.tls, err = openClusterTLS(&opts.CRM, static.Candidates, n.log); err != nil {
+		return daemon.Usage(err)
+	}
+	if err := n.metrics.Register(n.tls.store); err != nil {
+		return fmt.Errorf("register metrics: %w", err)
 	}
 	target, err := openBackupTarget(opts)
 	if err != nil {
@@ -163,7 +170,7 @@ func (n *node) assemble(static *discovery.StaticConfig, target backup.Target) er
 	n.dispatch, err = dispatch.New(dispatch.Options{
 		Registry:   n.registry,
 		Candidates: discovery.NewDirectory(static.Candidates, n.observer),
-		Dial:       dialCluster,
+		Dial:       n.tls.dial,
 		Logger:     n.log.Named("dispatch"),
 		Metrics:    n.metrics,
 	})
@@ -215,6 +222,10 @@ func (n *node) serve(ctx context.Context, lns *listeners) error {
 	})
 	group.Go(func() error {
 		followHeap(ctx)
+		return nil
+	})
+	group.Go(func() error {
+		n.tls.store.Run(ctx)
 		return nil
 	})
 	group.Go(func() error { return n.api.Serve(ctx, lns.http) })

@@ -8,7 +8,8 @@
 // WatchRuntimes sends the full inventory, read from the API server, and then
 // every change that the informer sees (hub.go, agent.go). PreviewUnit goes the way
 // of Deploy and of the controller with an API server that stores nothing (preview.go).
-// All services share one TCP port with the HTTP health paths (port.go).
+// All services share one TCP port with the HTTP health paths (port.go), inside of TLS
+// when there is a configuration for it (secure.go).
 //
 // Every replica of the manager answers every call; there is no leader on this
 // side. What makes that safe is that all decisions are made on live reads and
@@ -27,6 +28,7 @@
 //   - A delete that was overtaken by a newer change leaves the object alone.
 //   - A stream never takes a reader back in time, and inventory_complete is only
 //     sent after a list that the API server itself answered in full.
+//   - A port with TLS answers nothing but its refusal to who comes without.
 //   - While the API server is away, calls fail with UNAVAILABLE instead of
 //     answering from what may be outdated. The server needs no restart to heal.
 //

@@ -29,6 +29,8 @@ type serverMetrics struct {
 	seconds  *prometheus.HistogramVec
 	streams  prometheus.Gauge
 	deploys  *prometheus.CounterVec
+	// handshakes counts on a port with TLS only.
+	handshakes *prometheus.CounterVec
 }
 
 func newServerMetrics(registerer prometheus.Registerer) (*serverMetrics, error) {
@@ -46,11 +48,14 @@ func newServerMetrics(registerer prometheus.Registerer) (*serverMetrics, error) 
 		deploys: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "oaas_crm_deliveries_total", Help: "Deliveries of units by outcome: created, updated, unchanged, refused.",
 		}, []string{"outcome"}),
+		handshakes: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "oaas_crm_tls_handshakes_total", Help: "Connections to a port with TLS by outcome: ok, refused, plain (came without TLS).",
+		}, []string{"outcome"}),
 	}
 	if registerer == nil {
 		return m, nil
 	}
-	for _, c := range []prometheus.Collector{m.requests, m.seconds, m.streams, m.deploys} {
+	for _, c := range []prometheus.Collector{m.requests, m.seconds, m.streams, m.deploys, m.handshakes} {
 		if err := registerer.Register(c); err != nil {
 			return nil, fmt.Errorf("register metrics of the crm server: %w", err)
 		}
@@ -114,7 +119,7 @@ func (s *Server) finish(ctx context.Context, method, correlation string, err err
 	default:
 	}
 	s.log.Warn("call failed", "method", method, "code", code.String(), "error", status.Convert(err).Message(),
-		"correlation_id", correlation, "peer", peerAddress(ctx))
+		"correlation_id", correlation, "peer", peerAddress(ctx), "client", clientName(ctx))
 }
 
 // recoverUnary turns a panic into INTERNAL: one bad request must not take down

@@ -23,19 +23,26 @@ const http2Preface = "PRI"
 // with the HTTP/2 preface go to the gRPC listener, all others to the HTTP/1.1
 // one. gRPC keeps its own transport this way (keepalive, GOAWAY, graceful stop),
 // which it would lose behind net/http.
+//
+// With a guard both are inside of TLS. What comes without TLS is told so: gRPC by the
+// plain listener's server, HTTP at once.
 type splitListener struct {
-	root net.Listener
-	grpc *chanListener
-	http *chanListener
+	root  net.Listener
+	guard *guard
+	grpc  *chanListener
+	http  *chanListener
+	plain *chanListener
 
 	mu    sync.Mutex
 	conns map[net.Conn]struct{} // connections that are being sniffed
 	wg    sync.WaitGroup
 }
 
-func newSplitListener(root net.Listener) *splitListener {
+func newSplitListener(root net.Listener, g *guard) *splitListener {
 	return &splitListener{
 		root:  root,
+		guard: g,
+		plain: newChanListener(root.Addr()),
 		grpc:  newChanListener(root.Addr()),
 		http:  newChanListener(root.Addr()),
 		conns: map[net.Conn]struct{}{},
@@ -89,31 +96,59 @@ func (s *splitListener) untrack(conn net.Conn) {
 // route reads the first bytes of a connection and hands it to its protocol.
 func (s *splitListener) route(conn net.Conn) {
 	defer s.untrack(conn)
-	if err := conn.SetReadDeadline(time.Now().Add(sniffTimeout)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(sniffTimeout)); err != nil {
 		_ = conn.Close()
 		return
 	}
-	reader := bufio.NewReaderSize(conn, 512)
-	head, err := reader.Peek(len(http2Preface))
+	sniffed, head, err := sniff(conn)
 	if err != nil {
 		_ = conn.Close()
 		return
 	}
-	if err := conn.SetReadDeadline(time.Time{}); err != nil {
+	grpcTo, secured := s.grpc, s.guard == nil
+	if s.guard != nil && head[0] == tlsRecord {
+		inner, err := s.guard.enter(sniffed)
+		if err == nil {
+			sniffed, head, err = sniff(inner)
+		}
+		if err != nil {
+			hangUp(conn)
+			return
+		}
+		secured = true
+	}
+	if !secured {
+		s.guard.plain(conn)
+		grpcTo = s.plain
+	}
+	isGRPC := string(head) == http2Preface
+	if !secured && !isGRPC {
+		answerPlain(conn)
+		return
+	}
+	if err := conn.SetDeadline(time.Time{}); err != nil {
 		_ = conn.Close()
 		return
 	}
 	target := s.http
-	if string(head) == http2Preface {
-		target = s.grpc
+	if isGRPC {
+		target = grpcTo
 	}
-	target.deliver(&sniffedConn{Conn: conn, reader: reader})
+	target.deliver(sniffed)
+}
+
+// sniff looks at the first bytes of a connection.
+func sniff(conn net.Conn) (*sniffedConn, []byte, error) {
+	reader := bufio.NewReaderSize(conn, 512)
+	head, err := reader.Peek(len(http2Preface))
+	return &sniffedConn{Conn: conn, reader: reader}, head, err
 }
 
 // shutdown closes what has not been handed over yet and waits for it.
 func (s *splitListener) shutdown() {
 	_ = s.grpc.Close()
 	_ = s.http.Close()
+	_ = s.plain.Close()
 	s.mu.Lock()
 	for conn := range s.conns {
 		_ = conn.Close()
@@ -196,7 +231,7 @@ func healthHandler(ready func() error) http.Handler {
 // calls are refused, running ones get the grace period, streams are ended. It
 // returns after every goroutine it started has ended.
 func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
-	split := newSplitListener(listener)
+	split := newSplitListener(listener, s.guard)
 	httpServer := &http.Server{
 		Handler:           healthHandler(s.ready),
 		ReadHeaderTimeout: sniffTimeout,
@@ -204,7 +239,11 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 		MaxHeaderBytes:    16 << 10,
 		ErrorLog:          s.log.Named("http").StandardLogger(nil),
 	}
-	rpc := s.newGRPCServer()
+	rpc, plain := s.newGRPCServer(), newPlainServer()
+	var refusing sync.WaitGroup
+	if s.guard != nil {
+		refusing.Go(func() { _ = plain.Serve(split.plain) }) // it ends with the port, whose error counts
+	}
 
 	type exit struct {
 		part string
@@ -228,6 +267,8 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	}
 	_ = listener.Close()
 	s.endStreams()
+	plain.Stop()
+	refusing.Wait()
 	s.drain(context.WithoutCancel(ctx), rpc, httpServer)
 	for ; pending > 0; pending-- {
 		<-exits

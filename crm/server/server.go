@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"math"
@@ -56,7 +57,7 @@ type Options struct {
 	Region, Zone string
 	Labels       map[string]string
 	// Capabilities are what classes can have in the cluster now: "odgm", "knative", "hpa".
-	// Required.
+	// nil is none.
 	Capabilities func() []string
 	// Availability is the declared availability of the cluster within 0..1; nil
 	// when none was declared.
@@ -65,6 +66,9 @@ type Options struct {
 	Version string
 	// API observes the API server. Required.
 	API APIObserver
+	// TLS makes the port speak TLS only; nil makes it speak without. It is asked anew for
+	// every connection, so that certificates can change (GetConfigForClient).
+	TLS *tls.Config
 	// HeartbeatInterval is after how much silence a watch stream gets a heartbeat.
 	HeartbeatInterval time.Duration
 	// CallBudget bounds a call whose caller set no deadline.
@@ -90,7 +94,6 @@ func (o *Options) Validate() error {
 	require(o.ClusterName != "", "ClusterName is required")
 	require(o.Namespace != "", "Namespace is required")
 	require(o.API != nil, "API is required")
-	require(o.Capabilities != nil, "Capabilities are required")
 	require(o.Logger != nil, "Logger is required")
 	if a := o.Availability; a != nil {
 		require(!math.IsNaN(*a) && *a >= 0 && *a <= 1, "Availability must be within 0..1")
@@ -111,6 +114,9 @@ func (o *Options) Validate() error {
 	}
 	if o.Clock == nil {
 		o.Clock = time.Now
+	}
+	if o.Capabilities == nil {
+		o.Capabilities = func() []string { return nil }
 	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("crm server options: %w", err)
@@ -147,6 +153,7 @@ type Server struct {
 	log     hclog.Logger
 	metrics *serverMetrics
 	health  *health.Server
+	guard   *guard // nil without TLS
 
 	uid      atomic.Pointer[string]
 	current  atomic.Pointer[attached]
@@ -169,6 +176,9 @@ func New(opts Options) (*Server, error) {
 		metrics: metrics,
 		health:  health.NewServer(),
 		closing: make(chan struct{}),
+	}
+	if opts.TLS != nil {
+		s.guard = &guard{config: opts.TLS, outcomes: metrics.handshakes, refusals: newRefusals(opts.Logger, opts.Clock)}
 	}
 	s.health.SetServingStatus("", healthpb.HealthCheckResponse_NOT_SERVING)
 	return s, nil
@@ -247,14 +257,18 @@ func (s *Server) endStreams() {
 
 // newGRPCServer builds the transport with every service on it.
 func (s *Server) newGRPCServer() *grpc.Server {
-	server := grpc.NewServer(
+	options := []grpc.ServerOption{
 		grpc.ChainUnaryInterceptor(s.observeUnary, s.recoverUnary, s.budgetUnary),
 		grpc.ChainStreamInterceptor(s.observeStream, s.recoverStream),
 		grpc.MaxConcurrentStreams(256),
-		grpc.MaxRecvMsgSize(4<<20),
+		grpc.MaxRecvMsgSize(4 << 20),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
-	)
+	}
+	if s.guard != nil {
+		options = append(options, grpc.Creds(established{}))
+	}
+	server := grpc.NewServer(options...)
 	s.Register(server)
 	reflection.Register(server)
 	return server

@@ -8,7 +8,6 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"fmt"
-	"math/big"
 	"net"
 	"os"
 	"path/filepath"
@@ -16,18 +15,12 @@ import (
 
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+
+	"oaas.io/control-plane/deploy/local/pki"
 )
 
-// validity is far longer than any local cluster lives.
-const validity = 10 * 365 * 24 * time.Hour
-
-// keyPair is a certificate with its key, both also as PEM. A key pair whose certificate may sign is an authority.
-type keyPair struct {
-	cert    *x509.Certificate
-	key     *ecdsa.PrivateKey
-	certPEM []byte
-	keyPEM  []byte
-}
+// keyPair is a certificate with its key.
+type keyPair = pki.Pair
 
 // identity is what a certificate is issued for. One with names or addresses can also serve.
 type identity struct {
@@ -37,72 +30,21 @@ type identity struct {
 	IPs          []net.IP
 }
 
-// newAuthority makes a self-signed authority.
-func newAuthority(commonName string, now time.Time) (*keyPair, error) {
-	return issue(&x509.Certificate{
-		Subject:               pkix.Name{CommonName: commonName},
-		NotBefore:             now.Add(-time.Hour),
-		NotAfter:              now.Add(validity),
-		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
-		BasicConstraintsValid: true,
-		IsCA:                  true,
-	}, nil)
-}
-
 // newCertificate issues a certificate for a client, and for a server if the identity has names or addresses.
 func newCertificate(authority *keyPair, who identity, now time.Time) (*keyPair, error) {
 	usage := []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
 	if len(who.DNSNames)+len(who.IPs) > 0 {
 		usage = append(usage, x509.ExtKeyUsageServerAuth)
 	}
-	return issue(&x509.Certificate{
+	return pki.Issue(&x509.Certificate{
 		Subject:     pkix.Name{CommonName: who.CommonName, Organization: who.Organization},
 		NotBefore:   now.Add(-time.Hour),
-		NotAfter:    now.Add(validity),
+		NotAfter:    now.Add(pki.Validity),
 		KeyUsage:    x509.KeyUsageDigitalSignature | x509.KeyUsageKeyEncipherment,
 		ExtKeyUsage: usage,
 		DNSNames:    who.DNSNames,
 		IPAddresses: who.IPs,
 	}, authority)
-}
-
-// issue makes a key and signs the template with the authority, or with the key itself if there is none.
-func issue(template *x509.Certificate, authority *keyPair) (*keyPair, error) {
-	fail := func(err error) (*keyPair, error) {
-		return nil, fmt.Errorf("issue certificate for %q: %w", template.Subject.CommonName, err)
-	}
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return fail(err)
-	}
-	if template.SerialNumber, err = rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127)); err != nil {
-		return fail(err)
-	}
-	parent, signer := template, key
-	if authority != nil {
-		parent, signer = authority.cert, authority.key
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, parent, &key.PublicKey, signer)
-	if err != nil {
-		return fail(err)
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		return fail(err)
-	}
-	keyPEM, err := privateKeyPEM(key)
-	if err != nil {
-		return fail(err)
-	}
-	return &keyPair{cert: cert, key: key, keyPEM: keyPEM, certPEM: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})}, nil
-}
-
-func privateKeyPEM(key *ecdsa.PrivateKey) ([]byte, error) {
-	der, err := x509.MarshalECPrivateKey(key)
-	if err != nil {
-		return nil, err
-	}
-	return pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: der}), nil
 }
 
 // credentials are all keys of one cluster.
@@ -123,10 +65,10 @@ func newCredentials(now time.Time) (*credentials, error) {
 	loopback := net.IPv4(127, 0, 0, 1)
 	c := &credentials{}
 	var err error
-	if c.authority, err = newAuthority("local-kubernetes", now); err != nil {
+	if c.authority, err = pki.NewAuthority("local-kubernetes", now); err != nil {
 		return nil, err
 	}
-	if c.frontAuthority, err = newAuthority("local-kubernetes-front-proxy", now); err != nil {
+	if c.frontAuthority, err = pki.NewAuthority("local-kubernetes-front-proxy", now); err != nil {
 		return nil, err
 	}
 	issued := []struct {
@@ -169,9 +111,9 @@ func (c *credentials) write(dir string) error {
 		"ca": c.authority, "front-proxy-ca": c.frontAuthority, "front-proxy": c.frontProxy, "apiserver": c.apiserver,
 		"admin": c.admin, "kubelet": c.kubelet,
 	} {
-		files[name+".crt"], files[name+".key"] = pair.certPEM, pair.keyPEM
+		files[name+".crt"], files[name+".key"] = pair.CertPEM, pair.KeyPEM
 	}
-	private, err := privateKeyPEM(c.serviceAccounts)
+	private, err := pki.KeyPEM(c.serviceAccounts)
 	if err != nil {
 		return fmt.Errorf("write credentials: %w", err)
 	}
@@ -191,10 +133,10 @@ func (c *credentials) write(dir string) error {
 
 // writeKubeconfig writes a self-contained kubeconfig with one context named after the cluster.
 func writeKubeconfig(path, cluster, server string, authority, user *keyPair) error {
-	name := user.cert.Subject.CommonName
+	name := user.Cert.Subject.CommonName
 	config := clientcmdapi.NewConfig()
-	config.Clusters[cluster] = &clientcmdapi.Cluster{Server: server, CertificateAuthorityData: authority.certPEM}
-	config.AuthInfos[name] = &clientcmdapi.AuthInfo{ClientCertificateData: user.certPEM, ClientKeyData: user.keyPEM}
+	config.Clusters[cluster] = &clientcmdapi.Cluster{Server: server, CertificateAuthorityData: authority.CertPEM}
+	config.AuthInfos[name] = &clientcmdapi.AuthInfo{ClientCertificateData: user.CertPEM, ClientKeyData: user.KeyPEM}
 	config.Contexts[cluster] = &clientcmdapi.Context{Cluster: cluster, AuthInfo: name}
 	config.CurrentContext = cluster
 	// clientcmd writes with mode 0600.

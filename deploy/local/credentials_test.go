@@ -18,9 +18,9 @@ func TestCredentialsVerify(t *testing.T) {
 		t.Fatal(err)
 	}
 	roots := x509.NewCertPool()
-	roots.AddCert(keys.authority.cert)
+	roots.AddCert(keys.authority.Cert)
 	front := x509.NewCertPool()
-	front.AddCert(keys.frontAuthority.cert)
+	front.AddCert(keys.frontAuthority.Cert)
 	client, server := x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth
 	tests := []struct {
 		name  string
@@ -40,18 +40,18 @@ func TestCredentialsVerify(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			_, err := test.pair.cert.Verify(x509.VerifyOptions{
+			_, err := test.pair.Cert.Verify(x509.VerifyOptions{
 				Roots: test.roots, DNSName: test.host, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{test.usage},
 			})
 			if (err == nil) != test.ok {
 				t.Errorf("got %v, want ok=%v", err, test.ok)
 			}
-			if _, err := tls.X509KeyPair(test.pair.certPEM, test.pair.keyPEM); err != nil {
+			if _, err := tls.X509KeyPair(test.pair.CertPEM, test.pair.KeyPEM); err != nil {
 				t.Errorf("key does not fit the certificate: %v", err)
 			}
 		})
 	}
-	if got := keys.admin.cert.Subject.Organization; len(got) != 1 || got[0] != "system:masters" {
+	if got := keys.admin.Cert.Subject.Organization; len(got) != 1 || got[0] != "system:masters" {
 		t.Errorf("groups of the administrator: %v", got)
 	}
 }

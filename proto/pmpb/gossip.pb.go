@@ -79,10 +79,13 @@ type NodeMeta struct {
 	// Cluster name of a CRM, node name of a PM.
 	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
 	// host:port of the node's gRPC service.
-	GrpcAddress   string `protobuf:"bytes,3,opt,name=grpc_address,json=grpcAddress,proto3" json:"grpc_address,omitempty"`
-	Region        string `protobuf:"bytes,4,opt,name=region,proto3" json:"region,omitempty"`
-	Zone          string `protobuf:"bytes,5,opt,name=zone,proto3" json:"zone,omitempty"`
-	Version       string `protobuf:"bytes,6,opt,name=version,proto3" json:"version,omitempty"`
+	GrpcAddress string `protobuf:"bytes,3,opt,name=grpc_address,json=grpcAddress,proto3" json:"grpc_address,omitempty"`
+	Region      string `protobuf:"bytes,4,opt,name=region,proto3" json:"region,omitempty"`
+	Zone        string `protobuf:"bytes,5,opt,name=zone,proto3" json:"zone,omitempty"`
+	Version     string `protobuf:"bytes,6,opt,name=version,proto3" json:"version,omitempty"`
+	// The gRPC service speaks TLS. Observers that do not know the field try it without,
+	// and are refused.
+	GrpcTls       bool `protobuf:"varint,7,opt,name=grpc_tls,json=grpcTls,proto3" json:"grpc_tls,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -159,19 +162,27 @@ func (x *NodeMeta) GetVersion() string {
 	return ""
 }
 
+func (x *NodeMeta) GetGrpcTls() bool {
+	if x != nil {
+		return x.GrpcTls
+	}
+	return false
+}
+
 var File_oaas_pm_v1_gossip_proto protoreflect.FileDescriptor
 
 const file_oaas_pm_v1_gossip_proto_rawDesc = "" +
 	"\n" +
 	"\x17oaas/pm/v1/gossip.proto\x12\n" +
-	"oaas.pm.v1\"\xef\x01\n" +
+	"oaas.pm.v1\"\x8a\x02\n" +
 	"\bNodeMeta\x12-\n" +
 	"\x04role\x18\x01 \x01(\x0e2\x19.oaas.pm.v1.NodeMeta.RoleR\x04role\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12!\n" +
 	"\fgrpc_address\x18\x03 \x01(\tR\vgrpcAddress\x12\x16\n" +
 	"\x06region\x18\x04 \x01(\tR\x06region\x12\x12\n" +
 	"\x04zone\x18\x05 \x01(\tR\x04zone\x12\x18\n" +
-	"\aversion\x18\x06 \x01(\tR\aversion\"7\n" +
+	"\aversion\x18\x06 \x01(\tR\aversion\x12\x19\n" +
+	"\bgrpc_tls\x18\a \x01(\bR\agrpcTls\"7\n" +
 	"\x04Role\x12\x14\n" +
 	"\x10ROLE_UNSPECIFIED\x10\x00\x12\v\n" +
 	"\aROLE_PM\x10\x01\x12\f\n" +

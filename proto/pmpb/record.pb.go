@@ -1180,7 +1180,7 @@ type Cluster struct {
 	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// Empty until the cluster's manager was verified once.
 	Uid string `protobuf:"bytes,2,opt,name=uid,proto3" json:"uid,omitempty"`
-	// host:port of the manager's gRPC service.
+	// host:port of the manager's gRPC service, https://host:port where it speaks TLS.
 	Address           string            `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"`
 	Source            ClusterSource     `protobuf:"varint,4,opt,name=source,proto3,enum=oaas.pm.v1.ClusterSource" json:"source,omitempty"`
 	Region            string            `protobuf:"bytes,5,opt,name=region,proto3" json:"region,omitempty"`

@@ -94,8 +94,10 @@ func (c *Client) Members(ctx context.Context) ([]Member, error) {
 
 // Env is a cluster as the API lists it.
 type Env struct {
-	Name   string `json:"name"`
-	Health struct {
+	Name string `json:"name"`
+	// Address at which the cluster's manager is reached.
+	Address string `json:"address"`
+	Health  struct {
 		Status   string     `json:"status"`
 		LastSeen *time.Time `json:"last_seen"`
 	} `json:"health"`

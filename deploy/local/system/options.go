@@ -48,6 +48,8 @@ type Options struct {
 	Namespace string
 	// PMArgs and CRMArgs are added to the command line of every pmd or crm.
 	PMArgs, CRMArgs []string
+	// TLS makes pmd and crm prove to each other who they are, with certificates that are made for this system.
+	TLS bool
 	// PMEnv is added to the environment of every pmd, as KEY=VALUE: clusters that are configured and not discovered.
 	PMEnv []string
 }

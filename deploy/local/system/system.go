@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -138,6 +139,13 @@ func (s *System) configure(options Options) error {
 	// The key goes through files that only the owner can read: command lines are visible to everyone on the machine.
 	settings := "gossip-key: " + base64.StdEncoding.EncodeToString(key) + "\n"
 
+	pmTLS, crmTLS := []string(nil), func(string) ([]string, error) { return nil, nil }
+	if options.TLS {
+		if pmTLS, crmTLS, err = certificates(filepath.Join(s.Dir, "tls")); err != nil {
+			return err
+		}
+	}
+
 	var peers, gossip []string
 	for i := range options.Nodes {
 		peers = append(peers, address(i*portsPerPM+portGRPC))
@@ -152,7 +160,7 @@ func (s *System) configure(options Options) error {
 			"--name=" + name, "--data-dir=" + pm.DataDir, "--advertise-host=127.0.0.1",
 			"--http-addr=" + pm.HTTPAddress, "--grpc-addr=" + pm.GRPCAddress, "--raft-addr=" + pm.RaftAddress, "--gossip-addr=" + pm.GossipAddress,
 			"--peers=" + strings.Join(peers, ","), "--gossip-join=" + strings.Join(gossip, ","),
-		}, options.PMArgs...)
+		}, slices.Concat(pmTLS, options.PMArgs)...)
 		if err := s.server(&pm.Server, name, programPM, settings, pm.URL()+"/readyz", args); err != nil {
 			return err
 		}
@@ -168,7 +176,17 @@ func (s *System) configure(options Options) error {
 			"--grpc-addr=" + crm.GRPCAddress, "--metrics-addr=" + crm.MetricsAddress, "--gossip-addr=" + crm.GossipAddress,
 			"--join=" + strings.Join(gossip, ","),
 		}, options.CRMArgs...)
-		if err := s.server(&crm.Server, "crm-"+cluster.Name, programCRM, settings, "http://"+crm.GRPCAddress+"/health", args); err != nil {
+		secured, err := crmTLS(cluster.Name)
+		if err != nil {
+			return err
+		}
+		// A port with TLS asks probes for a certificate too.
+		probed := crm.GRPCAddress
+		if options.TLS {
+			probed = crm.MetricsAddress
+		}
+		args = append(args, secured...)
+		if err := s.server(&crm.Server, "crm-"+cluster.Name, programCRM, settings, "http://"+probed+"/healthz", args); err != nil {
 			return err
 		}
 		s.CRMs = append(s.CRMs, crm)

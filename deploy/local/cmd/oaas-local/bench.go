@@ -85,7 +85,7 @@ func measureStack(ctx context.Context, options *benchOptions) ([]bench.Result, e
 	}
 	clusters := time.Since(began)
 	began = time.Now()
-	if err := s.startSystem(ctx, options.dir); err != nil {
+	if err := s.startSystem(ctx, &options.stackOptions); err != nil {
 		return nil, err
 	}
 	results := []bench.Result{

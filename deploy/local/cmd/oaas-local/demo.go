@@ -49,7 +49,7 @@ func demo(ctx context.Context, out io.Writer, options *stackOptions) error {
 	_, _ = fmt.Fprintln(out, "Starting three pmd, and a crm for each cluster; the clusters are found by gossip ...")
 	startCtx, cancel := context.WithTimeout(ctx, 90*time.Second)
 	defer cancel()
-	if err := s.startSystem(startCtx, options.dir); err != nil {
+	if err := s.startSystem(startCtx, options); err != nil {
 		return err
 	}
 	_, _ = fmt.Fprintf(out, "Everything is up after %.1f s.\n\n", time.Since(began).Seconds())

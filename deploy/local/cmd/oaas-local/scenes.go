@@ -24,7 +24,7 @@ func (t *smokeTest) begin(ctx context.Context, options *stackOptions) error {
 		return err
 	}
 	err = t.limited(ctx, "three pmd have a leader, and both crm were found by gossip", func(ctx context.Context) error {
-		return t.startSystem(ctx, options.dir)
+		return t.startSystem(ctx, options)
 	})
 	if err != nil {
 		return err

@@ -37,10 +37,12 @@ type stack struct {
 type stackOptions struct {
 	bin string
 	dir string
+	tls bool
 }
 
 func (o *stackOptions) bind(fs *pflag.FlagSet) {
 	fs.StringVar(&o.bin, "bin", "", "directory of pmd, crm and pmctl (default: build them)")
+	fs.BoolVar(&o.tls, "tls", false, "let pmd and crm speak TLS, with certificates on both sides that are made for this system")
 	fs.StringVar(&o.dir, "dir", "", "keep data and logs in this directory (default: a temporary one, removed at the end)")
 }
 
@@ -99,8 +101,8 @@ func createNamespace(ctx context.Context, c *local.Cluster, name string) error {
 }
 
 // startSystem starts the nodes and a crm per cluster, each in its own region and zone.
-func (s *stack) startSystem(ctx context.Context, dir string) error {
-	options := system.Options{Bin: s.bin, Dir: dir, Nodes: nodeCount}
+func (s *stack) startSystem(ctx context.Context, from *stackOptions) error {
+	options := system.Options{Bin: s.bin, Dir: from.dir, Nodes: nodeCount, TLS: from.tls}
 	for i, c := range s.clusters {
 		region := fmt.Sprintf("region-%d", i+1)
 		options.Clusters = append(options.Clusters, system.Cluster{Name: c.Name, Region: region, Zone: region + "-a", Kubeconfig: c.Kubeconfig})
