@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -111,15 +112,25 @@ func rolledOut(object client.Object) bool {
 	return d.Status.ObservedGeneration >= d.Generation && d.Status.Replicas == want && d.Status.UpdatedReplicas == want && d.Status.AvailableReplicas == want
 }
 
-// follower counts objects by a watch, which costs the cluster less than asking again and again.
+// follower counts objects by a watch, which costs the cluster less than asking again and again. It reads all the time: an API
+// server ends the watch of who does not.
 type follower struct {
 	watch watch.Interface
 	what  string
 	want  int
 	ready func(client.Object) bool
+
+	reading sync.WaitGroup
+	// done is closed when all were ready at the same time, or the watch ended before.
+	done chan struct{}
+
+	mu        sync.Mutex
+	seen, now map[string]bool
+	at        time.Time
+	err       error
 }
 
-// follow begins to watch objects of the namespace, of which want are to become ready.
+// follow begins to watch objects of the namespace, of which there are none yet and want are to become ready.
 func (s *crmStack) follow(ctx context.Context, list client.ObjectList, want int, ready func(client.Object) bool) (*follower, error) {
 	if err := s.client.List(ctx, list, client.InNamespace(s.namespace)); err != nil {
 		return nil, fmt.Errorf("list: %w", err)
@@ -133,10 +144,61 @@ func (s *crmStack) follow(ctx context.Context, list client.ObjectList, want int,
 	if err != nil {
 		return nil, fmt.Errorf("watch: %w", err)
 	}
-	return &follower{watch: w, what: fmt.Sprintf("%T", list), want: want, ready: ready}, nil
+	f := &follower{
+		watch: w, what: fmt.Sprintf("%T", list), want: want, ready: ready,
+		done: make(chan struct{}), seen: map[string]bool{}, now: map[string]bool{},
+	}
+	f.reading.Go(f.read)
+	return f, nil
 }
 
-func (f *follower) end() { f.watch.Stop() }
+func (f *follower) read() {
+	defer close(f.done)
+	for e := range f.watch.ResultChan() {
+		object, ok := e.Object.(client.Object)
+		if !ok {
+			f.finish(time.Time{}, fmt.Errorf("the watch of %s failed: %v", f.what, e.Object))
+			return
+		}
+		if f.note(object, e.Type) {
+			f.finish(time.Now(), nil)
+			return
+		}
+	}
+	f.finish(time.Time{}, fmt.Errorf("the watch of %s ended", f.what))
+}
+
+// note reports whether all are ready.
+func (f *follower) note(object client.Object, what watch.EventType) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.seen[object.GetName()] = true
+	delete(f.now, object.GetName())
+	if what != watch.Deleted && f.ready(object) {
+		f.now[object.GetName()] = true
+	}
+	return len(f.now) == f.want
+}
+
+func (f *follower) finish(at time.Time, err error) {
+	f.watch.Stop()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.at, f.err = at, err
+}
+
+// counts are how many there are and how many of them are ready.
+func (f *follower) counts() (seen, ready int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.seen), len(f.now)
+}
+
+// end stops watching.
+func (f *follower) end() {
+	f.watch.Stop()
+	f.reading.Wait()
+}
 
 // wait returns when all were ready at the same time, with the moment at which that was seen.
 func (f *follower) wait(ctx context.Context) (time.Time, error) {
@@ -144,27 +206,18 @@ func (f *follower) wait(ctx context.Context) (time.Time, error) {
 	defer cancel()
 	ticker := time.NewTicker(progressEvery)
 	defer ticker.Stop()
-	ready := map[string]bool{}
-	seen := map[string]bool{}
 	for {
 		select {
-		case e, open := <-f.watch.ResultChan():
-			object, ok := e.Object.(client.Object)
-			if !open || !ok {
-				return time.Time{}, fmt.Errorf("the watch of %s ended: %s %v", f.what, e.Type, e.Object)
-			}
-			seen[object.GetName()] = true
-			delete(ready, object.GetName())
-			if e.Type != watch.Deleted && f.ready(object) {
-				ready[object.GetName()] = true
-			}
-			if len(ready) == f.want {
-				return time.Now(), nil
-			}
+		case <-f.done:
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			return f.at, f.err
 		case <-ticker.C:
-			say("  %d of %d are there, %d ready", len(seen), f.want, len(ready))
+			seen, ready := f.counts()
+			say("  %d of %d are there, %d ready", seen, f.want, ready)
 		case <-ctx.Done():
-			return time.Time{}, fmt.Errorf("%d of %d %s are ready: %w", len(ready), f.want, f.what, context.Cause(ctx))
+			_, ready := f.counts()
+			return time.Time{}, fmt.Errorf("%d of %d %s are ready: %w", ready, f.want, f.what, context.Cause(ctx))
 		}
 	}
 }
