@@ -19,7 +19,11 @@ import (
 	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	utiljson "k8s.io/apimachinery/pkg/util/json"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"oaas.io/control-plane/crm/api/v1alpha1"
@@ -150,16 +154,7 @@ func (a *applier) apply(ctx context.Context, owner *v1alpha1.ClassRuntime, inten
 			return existing, nil
 		}
 	}
-	var answer client.Object
-	var err error
-	if existing == nil {
-		// An object of somebody else need not share a field with ours, and an apply
-		// would then take it over without a conflict.
-		err = a.mayTake(ctx, owner, id)
-	}
-	if err == nil {
-		answer, err = a.write(ctx, owner, intent, id)
-	}
+	answer, err := a.write(ctx, owner, intent, id, existing != nil)
 	a.metrics.applies.WithLabelValues(kind, applyOutcome(err)).Inc()
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -182,22 +177,61 @@ func (a *applier) apply(ctx context.Context, owner *v1alpha1.ClassRuntime, inten
 // the object is ours and every field in conflict is part of the contract: that
 // repairs edits by hand. A field whose value others may rightly decide, such as
 // the replicas that an autoscaler sets, is reported instead of fought over.
-func (a *applier) write(ctx context.Context, owner *v1alpha1.ClassRuntime, intent *template.Object, id childID) (client.Object, error) {
-	err := a.client.Apply(ctx, intent.Configuration, client.FieldOwner(FieldManager))
+//
+// A child of which nothing is known is applied as a new one: an object of somebody
+// else need not share a field with ours, and a plain apply would take it over
+// without a conflict. Only when there is one, it is looked at.
+func (a *applier) write(ctx context.Context, owner *v1alpha1.ClassRuntime, intent *template.Object, id childID, known bool) (client.Object, error) {
+	configuration := intent.Configuration
+	if !known {
+		var err error
+		if configuration, err = asNew(intent); err != nil {
+			return nil, &ApplyError{Child: id, Err: err}
+		}
+	}
+	err := a.client.Apply(ctx, configuration, client.FieldOwner(FieldManager))
+	if apierrors.IsConflict(err) && !known {
+		if err := a.mayTake(ctx, owner, id); err != nil {
+			return nil, err
+		}
+		configuration = intent.Configuration
+		err = a.client.Apply(ctx, configuration, client.FieldOwner(FieldManager))
+	}
 	if apierrors.IsConflict(err) {
 		if err := a.mayForce(ctx, owner, id, err); err != nil {
 			return nil, err
 		}
-		err = a.client.Apply(ctx, intent.Configuration, client.FieldOwner(FieldManager), client.ForceOwnership)
+		err = a.client.Apply(ctx, configuration, client.FieldOwner(FieldManager), client.ForceOwnership)
 	}
 	if err != nil {
 		return nil, &ApplyError{Child: id, Err: err}
 	}
-	answer, err := answerOf(intent)
+	answer, err := answerOf(intent.GVK, configuration)
 	if err != nil {
 		return nil, &ApplyError{Child: id, Err: err}
 	}
 	return answer, nil
+}
+
+// neverVersion is a resourceVersion that no object has: the first write to any
+// cluster's storage gets a higher one.
+const neverVersion = "1"
+
+// asNew is a configuration that creates the object and changes none that exists.
+// An API server holds the resourceVersion of an apply against that of the object,
+// and drops it when there is none. That is one request where a look before the
+// apply would be another, and nobody can come in between.
+func asNew(intent *template.Object) (runtime.ApplyConfiguration, error) {
+	text, err := json.Marshal(intent.Configuration)
+	if err != nil {
+		return nil, fmt.Errorf("encode: %w", err)
+	}
+	object := &unstructured.Unstructured{}
+	if err := utiljson.Unmarshal(text, &object.Object); err != nil {
+		return nil, fmt.Errorf("decode: %w", err)
+	}
+	object.SetResourceVersion(neverVersion)
+	return client.ApplyConfigurationFromUnstructured(object), nil
 }
 
 func (a *applier) mayForce(ctx context.Context, owner *v1alpha1.ClassRuntime, id childID, conflict error) error {
@@ -258,12 +292,12 @@ const deploymentController = "deployment.kubernetes.io/"
 
 // answerOf is the object that an apply left behind: the client decoded the
 // answer into the configuration.
-func answerOf(intent *template.Object) (client.Object, error) {
-	out := newObject(intent.GVK)
+func answerOf(gvk schema.GroupVersionKind, configuration runtime.ApplyConfiguration) (client.Object, error) {
+	out := newObject(gvk)
 	if out == nil {
-		return nil, fmt.Errorf("templates render %s, which has no row in childKinds", intent.GVK)
+		return nil, fmt.Errorf("templates render %s, which has no row in childKinds", gvk)
 	}
-	text, err := json.Marshal(intent.Configuration)
+	text, err := json.Marshal(configuration)
 	if err != nil {
 		return nil, fmt.Errorf("encode the answer: %w", err)
 	}
