@@ -80,19 +80,25 @@ func (s *crmStack) createClasses(ctx context.Context, first, last int) error {
 }
 
 // populate creates the classes of a figure and gives how long it took until all were available.
-func (s *crmStack) populate(ctx context.Context) (time.Duration, error) {
+func (s *crmStack) populate(ctx context.Context) (timedRun, error) {
 	count := s.bench.options.classes
 	f, err := s.follow(ctx, &v1alpha1.ClassRuntimeList{}, count, available)
 	if err != nil {
-		return 0, err
+		return timedRun{}, err
 	}
 	defer f.end()
-	began := time.Now()
+	stop, err := stopwatch()
+	if err != nil {
+		return timedRun{}, err
+	}
 	if err := s.createClasses(ctx, 0, count); err != nil {
-		return 0, err
+		return timedRun{}, err
 	}
 	at, err := f.wait(ctx)
-	return at.Sub(began), err
+	if err != nil {
+		return timedRun{}, err
+	}
+	return stop(at)
 }
 
 // available reports whether a class runs as it is wanted now.

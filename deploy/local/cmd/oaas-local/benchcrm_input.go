@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -103,6 +102,10 @@ func (b *crmBench) measureBadObjects(ctx context.Context) ([]bench.Result, error
 	}
 	s.recheck(ctx, objects, wrong)
 	tellProblems(slices.Collect(maps.Values(wrong)))
+	for _, line := range m.gate.Recent() {
+		say("  written afterwards: %s", line)
+	}
+	m.remember()
 	crashes := m.logged("the Kubernetes side ended")
 	if !m.running() || m.process.PID() != pid {
 		crashes++
@@ -170,28 +173,55 @@ func (s *crmStack) hasVerdict(ctx context.Context, name string, want verdict) (b
 	return true, nil
 }
 
-// expectVerdicts waits for the status of all objects, for as long as one may take.
+// expectVerdicts waits until all objects stand as expected at the same time, and notes those that do not in the end.
 func (s *crmStack) expectVerdicts(ctx context.Context, objects []badObject, wrong map[string]string) {
-	ctx, cancel := context.WithTimeout(ctx, verdictPatience)
+	limit, cancel := context.WithTimeout(ctx, verdictPatience)
 	defer cancel()
+	var left []string
+	err := system.Poll(limit, "all objects have their status", func(ctx context.Context) (bool, error) {
+		list := &v1alpha1.ClassRuntimeList{}
+		if err := s.client.List(ctx, list, client.InNamespace(s.namespace)); err != nil {
+			return false, err
+		}
+		left = unexpected(objects, list.Items, wrong)
+		return len(left) == 0, nil
+	})
+	if err != nil {
+		say("  not as expected after %s: %v", verdictPatience, left)
+	}
+}
+
+// unexpected are the objects, by name, that do not stand as expected. Those that are wrong for good are not asked about.
+func unexpected(objects []badObject, classes []v1alpha1.ClassRuntime, wrong map[string]string) []string {
+	by := map[string]*v1alpha1.ClassRuntime{}
+	for i := range classes {
+		by[classes[i].Name] = &classes[i]
+	}
+	var out []string
 	for _, o := range objects {
 		if wrong[o.name] != "" || o.want.refused {
 			continue
 		}
-		if err := s.awaitVerdict(ctx, o.name, o.want); err != nil {
-			wrong[o.name] = fmt.Sprintf("%s: %v", o.about, err)
+		c := by[o.name]
+		if c == nil {
+			out = append(out, o.name)
+			continue
+		}
+		if have, ok := verdictOn(c); !ok || have != o.want {
+			out = append(out, o.name)
 		}
 	}
+	return out
 }
 
-// recheck looks whether the status of the objects has stayed.
+// recheck notes the objects that do not stand as expected in the end.
 func (s *crmStack) recheck(ctx context.Context, objects []badObject, wrong map[string]string) {
 	for _, o := range objects {
 		if wrong[o.name] != "" || o.want.refused {
 			continue
 		}
 		if _, err := s.hasVerdict(ctx, o.name, o.want); err != nil {
-			wrong[o.name] = fmt.Sprintf("%s: it did not stay so: %v", o.about, err)
+			wrong[o.name] = fmt.Sprintf("%s: want %s, %v", o.about, o.want, err)
 		}
 	}
 }
@@ -260,7 +290,7 @@ func editStatus(ctx context.Context, s *crmStack, name string) error {
 	}, func(object client.Object) error { return s.client.Status().Update(ctx, object) })
 }
 
-// editChild makes another program of a child, and takes it from its class.
+// editChild makes another program of a child and takes the label from it. It still has its owner, so it is repaired.
 func editChild(ctx context.Context, s *crmStack, name string) error {
 	var uid string
 	err := s.edit(ctx, &appsv1.Deployment{}, name, func(object client.Object) {
@@ -268,7 +298,6 @@ func editChild(ctx context.Context, s *crmStack, name string) error {
 			uid = string(d.UID)
 			d.Spec.Template.Spec.Containers[0].Image = image("other", 1)
 			delete(d.Labels, ownerLabel)
-			d.OwnerReferences = nil
 		}
 	}, func(object client.Object) error { return s.client.Update(ctx, object) })
 	if err != nil {
@@ -282,8 +311,18 @@ func editChild(ctx context.Context, s *crmStack, name string) error {
 			return false, err
 		}
 		if d.Spec.Template.Spec.Containers[0].Image != image("odd", 1) || d.Labels[ownerLabel] != name || string(d.UID) != uid {
-			return false, errors.New("it is still as it was edited")
+			return false, fmt.Errorf("it runs %s, labels %v", d.Spec.Template.Spec.Containers[0].Image, d.Labels)
 		}
 		return true, nil
 	})
+}
+
+// takeChild takes a child from its class altogether. Nothing tells it from an object of somebody else then.
+func takeChild(ctx context.Context, s *crmStack, name string) error {
+	return s.edit(ctx, &appsv1.Deployment{}, name, func(object client.Object) {
+		labels := object.GetLabels()
+		delete(labels, ownerLabel)
+		object.SetLabels(labels)
+		object.SetOwnerReferences(nil)
+	}, func(object client.Object) error { return s.client.Update(ctx, object) })
 }

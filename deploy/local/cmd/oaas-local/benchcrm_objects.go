@@ -35,7 +35,7 @@ func badObjects() []badObject {
 		{about: "four billion replicas", name: "odd-replicas", spec: specOf(container("Odd.f", "min_scale", int64(4294967295))), want: invalid},
 		{about: "a negative port", name: "odd-port", spec: specOf(container("Odd.f", "port", int64(-1))), want: refusedObject},
 		{about: "an image that cannot be pulled", name: "odd-image", spec: specOf(container("Odd.f", "container_image", imageRepository+"odd:missing")), want: degradedBy(v1alpha1.ReasonImagePullFailed)},
-		{about: "an image name with blanks around it", name: "odd-blanks", spec: specOf(container("Odd.f", "container_image", " odd:1 ")), want: degradedBy(v1alpha1.ReasonApplyRejected)},
+		{about: "an image name with blanks around it", name: "odd-blanks", spec: specOf(container("Odd.f", "container_image", " odd:1 ")), want: degradedBy(v1alpha1.ReasonPodsRejected)},
 		{about: "a program that crashes", name: "odd-crash", spec: specOf(configured("SIM_BEHAVIOR", "crash-loop")), want: degradedBy(v1alpha1.ReasonCrashLoop)},
 		{about: "a variable with = in its name", name: "odd-variable", spec: specOf(configured("A=B", "x")), want: invalid},
 		{about: "a variable with an empty name", name: "odd-unnamed", spec: specOf(configured("", "x")), want: invalid},
@@ -59,7 +59,8 @@ func edited() []badObject {
 			spec.Functions[0].ProvisionConfig = nil
 		})},
 		{about: "a status edited into nonsense", name: "odd-status", spec: plain(), want: availableObject, edit: editStatus},
-		{about: "a child edited and taken from its class", name: "odd-child", spec: plain(), want: availableObject, edit: editChild},
+		{about: "a child edited, its label taken away", name: "odd-child", spec: plain(), want: availableObject, edit: editChild},
+		{about: "a child without label and owner", name: "odd-taken", spec: plain(), want: degradedBy(v1alpha1.ReasonNameTaken), edit: takeChild},
 	}
 }
 

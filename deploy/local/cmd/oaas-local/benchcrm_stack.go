@@ -274,3 +274,40 @@ func (s *crmStack) leader(ctx context.Context) (leader, standby *crmManager, err
 	})
 	return leader, standby, err
 }
+
+// clockTick is the unit of the times in /proc, which Linux has fixed for all programs.
+const clockTick = 10 * time.Millisecond
+
+// processorTime is what the cluster and the managers have used of the processors so far: all processes that this one has
+// started. Unlike the time on the clock, it does not depend on what else the machine does.
+func processorTime() (time.Duration, error) {
+	files, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil {
+		return 0, fmt.Errorf("list processes: %w", err)
+	}
+	total := time.Duration(0)
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			continue // it has ended meanwhile
+		}
+		if parent, used, ok := processorTimeOf(string(data)); ok && parent == os.Getpid() {
+			total += used
+		}
+	}
+	return total, nil
+}
+
+// processorTimeOf reads a line of /proc/PID/stat: the parent, and the time in user and system mode.
+func processorTimeOf(stat string) (parent int, used time.Duration, ok bool) {
+	// The name of the program stands in parentheses and may have blanks and parentheses in it.
+	at := strings.LastIndexByte(stat, ')')
+	fields := strings.Fields(stat[at+1:])
+	if at < 0 || len(fields) < 13 {
+		return 0, 0, false
+	}
+	parent, err := strconv.Atoi(fields[1])
+	user, errUser := strconv.ParseInt(fields[11], 10, 64)
+	system, errSystem := strconv.ParseInt(fields[12], 10, 64)
+	return parent, time.Duration(user+system) * clockTick, errors.Join(err, errUser, errSystem) == nil
+}

@@ -24,23 +24,59 @@ const (
 	directManager = "bench"
 )
 
+// timedRun is one measurement: on the clock, and what the cluster and the manager used of the processors.
+type timedRun struct {
+	took, used time.Duration
+}
+
+// stopwatch begins a measurement and gives what ends it.
+func stopwatch() (func(at time.Time) (timedRun, error), error) {
+	began := time.Now()
+	before, err := processorTime()
+	return func(at time.Time) (timedRun, error) {
+		after, err := processorTime()
+		return timedRun{took: at.Sub(began), used: after - before}, err
+	}, err
+}
+
+// timedRuns are those of one side.
+type timedRuns []timedRun
+
+func (t timedRuns) pick(of func(timedRun) time.Duration) []time.Duration {
+	out := make([]time.Duration, len(t))
+	for i, r := range t {
+		out[i] = of(r)
+	}
+	return out
+}
+
+func (t timedRuns) took() []time.Duration {
+	return t.pick(func(r timedRun) time.Duration { return r.took })
+}
+
+func (t timedRuns) used() []time.Duration {
+	return t.pick(func(r timedRun) time.Duration { return r.used })
+}
+
+func median(all []time.Duration) float64 { return bench.Quantile(all, 0.5).Seconds() }
+
 // measureThroughput compares the time from the creation of the classes until all are available with the time that the same
 // children take when they are applied directly. Each run has a fresh cluster, the runs alternate, and the order within the
 // pairs alternates too, so that neither side always comes first.
 func (b *crmBench) measureThroughput(ctx context.Context) ([]bench.Result, error) {
-	var managed, direct []time.Duration
+	var managed, direct timedRuns
 	var children map[string][]*unstructured.Unstructured
 	runManaged := func() error {
-		took, harvest, err := b.runManaged(ctx, children == nil)
+		r, harvest, err := b.runManaged(ctx, children == nil)
 		if children == nil {
 			children = harvest
 		}
-		managed = append(managed, took)
+		managed = append(managed, r)
 		return err
 	}
 	runDirect := func() error {
-		took, err := b.runDirect(ctx, children)
-		direct = append(direct, took)
+		r, err := b.runDirect(ctx, children)
+		direct = append(direct, r)
 		return err
 	}
 	for pair := range b.options.pairs {
@@ -53,18 +89,22 @@ func (b *crmBench) measureThroughput(ctx context.Context) ([]bench.Result, error
 				return nil, err
 			}
 		}
-		say("  pair %d of %d: %.1f s with a manager, %.1f s without", pair+1, b.options.pairs, managed[pair].Seconds(), direct[pair].Seconds())
+		m, d := managed[pair], direct[pair]
+		say("  pair %d of %d: %.1f s with a manager, %.1f s without; of the processors %.1f s and %.1f s",
+			pair+1, b.options.pairs, m.took.Seconds(), d.took.Seconds(), m.used.Seconds(), d.used.Seconds())
 	}
 	count := b.options.classes
-	withIt, without := bench.Quantile(managed, 0.5).Seconds(), bench.Quantile(direct, 0.5).Seconds()
-	spread := fmt.Sprintf("with %s, without %s", seconds(managed), seconds(direct))
+	withIt, without := median(managed.took()), median(direct.took())
 	return []bench.Result{
 		bench.AtMost("throughput_ratio", withIt/without, throughputBound, "", fmt.Sprintf(
-			"median time with a manager by that without, %d pairs in fresh clusters in turn: %s. Classes of two functions with one replica and no object store, so that a class is %s; %d at a time, %d requests per second and kind, burst %d, on both sides",
-			b.options.pairs, spread, kindsText(children), crmWorkers, crmQPS, crmBurst)),
+			"median time with a manager by that without, %d pairs in fresh clusters in turn: with %s, without %s. Classes of two functions with one replica and no object store, so that a class is %s; %d at a time, %d requests per second and kind, burst %d, on both sides",
+			b.options.pairs, seconds(managed.took()), seconds(direct.took()), kindsText(children), crmWorkers, crmQPS, crmBurst)),
 		bench.Info("throughput_managed", withIt, "s", fmt.Sprintf("from the first creation of %d classes until all are available", count)),
 		bench.Info("throughput_direct", without, "s", "from the first apply of the same children until all Deployments are rolled out"),
 		bench.Info("throughput_classes_per_second", float64(count)/withIt, "1/s", ""),
+		bench.Info("throughput_processor_ratio", median(managed.used())/median(direct.used()), "", fmt.Sprintf(
+			"the same for the time of the processors that the cluster and the manager took, which other programs on the machine do not change: with %s, without %s",
+			seconds(managed.used()), seconds(direct.used()))),
 		bench.AtMost("memory_peak", b.memory, memoryBound, "MiB", fmt.Sprintf("highest VmHWM of the manager in %d runs with %d classes", b.options.pairs, count)),
 	}, nil
 }
@@ -93,37 +133,37 @@ func kindsText(children map[string][]*unstructured.Unstructured) string {
 }
 
 // runManaged times the classes with a manager, and gives their children if they are wanted.
-func (b *crmBench) runManaged(ctx context.Context, harvest bool) (time.Duration, map[string][]*unstructured.Unstructured, error) {
+func (b *crmBench) runManaged(ctx context.Context, harvest bool) (timedRun, map[string][]*unstructured.Unstructured, error) {
 	s, err := b.newStack(ctx, "managed")
 	if err != nil {
-		return 0, nil, err
+		return timedRun{}, nil, err
 	}
 	defer s.stop() //nolint:contextcheck // cleaning up must not end with the context that was interrupted
 	m, err := s.startManager(ctx, "crm", false)
 	if err != nil {
-		return 0, nil, err
+		return timedRun{}, nil, err
 	}
-	took, err := s.populate(ctx)
+	r, err := s.populate(ctx)
 	m.remember()
 	if err != nil || !harvest {
-		return took, nil, err
+		return r, nil, err
 	}
 	kinds, err := s.childKinds()
 	if err != nil {
-		return took, nil, err
+		return r, nil, err
 	}
 	children, err := s.harvest(ctx, kinds)
 	if err == nil && len(children) != b.options.classes {
 		err = fmt.Errorf("children of %d classes, want %d", len(children), b.options.classes)
 	}
-	return took, children, err
+	return r, children, err
 }
 
 // runDirect times the same children without a manager.
-func (b *crmBench) runDirect(ctx context.Context, children map[string][]*unstructured.Unstructured) (time.Duration, error) {
+func (b *crmBench) runDirect(ctx context.Context, children map[string][]*unstructured.Unstructured) (timedRun, error) {
 	s, err := b.newStack(ctx, "direct")
 	if err != nil {
-		return 0, err
+		return timedRun{}, err
 	}
 	defer s.stop() //nolint:contextcheck // see above
 	owners := slices.Sorted(maps.Keys(children))
@@ -137,10 +177,13 @@ func (b *crmBench) runDirect(ctx context.Context, children map[string][]*unstruc
 	}
 	f, err := s.follow(ctx, &appsv1.DeploymentList{}, deployments, rolledOut)
 	if err != nil {
-		return 0, err
+		return timedRun{}, err
 	}
 	defer f.end()
-	began := time.Now()
+	stop, err := stopwatch()
+	if err != nil {
+		return timedRun{}, err
+	}
 	err = eachOf(ctx, len(owners), func(ctx context.Context, i int) error {
 		for _, o := range children[owners[i]] {
 			object := o.DeepCopy()
@@ -152,8 +195,11 @@ func (b *crmBench) runDirect(ctx context.Context, children map[string][]*unstruc
 		return nil
 	})
 	if err != nil {
-		return 0, err
+		return timedRun{}, err
 	}
 	at, err := f.wait(ctx)
-	return at.Sub(began), err
+	if err != nil {
+		return timedRun{}, err
+	}
+	return stop(at)
 }
