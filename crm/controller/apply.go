@@ -21,9 +21,11 @@ import (
 	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	utiljson "k8s.io/apimachinery/pkg/util/json"
 	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -159,17 +161,9 @@ func (a *applier) apply(ctx context.Context, owner *v1alpha1.ClassRuntime, inten
 		}
 	}
 	var answer client.Object
-	var err error
-	if existing == nil {
-		// An object of somebody else need not share a field with ours, and an apply
-		// would then take it over without a conflict.
-		err = a.mayTake(ctx, owner, id)
-	}
+	intent, err := a.endRolling(ctx, intent, existing)
 	if err == nil {
-		intent, err = a.endRolling(ctx, intent, existing)
-	}
-	if err == nil {
-		answer, err = a.write(ctx, owner, intent, id)
+		answer, err = a.write(ctx, owner, intent, id, existing != nil)
 	}
 	a.metrics.applies.WithLabelValues(kind, applyOutcome(err)).Inc()
 	a.mu.Lock()
@@ -195,21 +189,42 @@ func (a *applier) apply(ctx context.Context, owner *v1alpha1.ClassRuntime, inten
 // the object is ours and every field in conflict is part of the contract: that
 // repairs edits by hand. A field whose value others may rightly decide, such as
 // the replicas that an autoscaler sets, is reported instead of fought over.
-func (a *applier) write(ctx context.Context, owner *v1alpha1.ClassRuntime, intent *template.Object, id childID) (client.Object, error) {
-	if err := a.release(ctx, owner, intent); err != nil {
-		return nil, &ApplyError{Child: id, Err: err}
-	}
-	err := a.client.Apply(ctx, intent.Configuration, client.FieldOwner(FieldManager))
-	if apierrors.IsConflict(err) {
-		if err := a.mayForce(ctx, owner, id, err); err != nil {
-			return nil, err
-		}
-		err = a.client.Apply(ctx, intent.Configuration, client.FieldOwner(FieldManager), client.ForceOwnership)
+//
+// A child of which nothing is known is applied as a new one: an object of somebody
+// else need not share a field with ours, and a plain apply would take it over
+// without a conflict. Only when there is one, it is looked at.
+func (a *applier) write(ctx context.Context, owner *v1alpha1.ClassRuntime, intent *template.Object, id childID, known bool) (client.Object, error) {
+	configuration := intent.Configuration
+	var err error
+	if known {
+		err = a.release(ctx, owner, intent)
+	} else {
+		configuration, err = asNew(intent)
 	}
 	if err != nil {
 		return nil, &ApplyError{Child: id, Err: err}
 	}
-	answer, err := answerOf(intent.GVK, intent.Configuration)
+	err = a.client.Apply(ctx, configuration, client.FieldOwner(FieldManager))
+	if apierrors.IsConflict(err) && !known {
+		if err := a.mayTake(ctx, owner, id); err != nil {
+			return nil, err
+		}
+		if err := a.release(ctx, owner, intent); err != nil {
+			return nil, &ApplyError{Child: id, Err: err}
+		}
+		configuration = intent.Configuration
+		err = a.client.Apply(ctx, configuration, client.FieldOwner(FieldManager))
+	}
+	if apierrors.IsConflict(err) {
+		if err := a.mayForce(ctx, owner, id, err); err != nil {
+			return nil, err
+		}
+		err = a.client.Apply(ctx, configuration, client.FieldOwner(FieldManager), client.ForceOwnership)
+	}
+	if err != nil {
+		return nil, &ApplyError{Child: id, Err: err}
+	}
+	answer, err := answerOf(intent.GVK, configuration)
 	if err == nil {
 		answer, err = a.within(ctx, intent, answer)
 	}
@@ -217,6 +232,27 @@ func (a *applier) write(ctx context.Context, owner *v1alpha1.ClassRuntime, inten
 		return nil, &ApplyError{Child: id, Err: err}
 	}
 	return answer, nil
+}
+
+// neverVersion is a resourceVersion that no object has: the first write to any
+// cluster's storage gets a higher one.
+const neverVersion = "1"
+
+// asNew is a configuration that creates the object and changes none that exists.
+// An API server holds the resourceVersion of an apply against that of the object,
+// and drops it when there is none. That is one request where a look before the
+// apply would be another, and nobody can come in between.
+func asNew(intent *template.Object) (runtime.ApplyConfiguration, error) {
+	text, err := json.Marshal(intent.Configuration)
+	if err != nil {
+		return nil, fmt.Errorf("encode: %w", err)
+	}
+	object := &unstructured.Unstructured{}
+	if err := utiljson.Unmarshal(text, &object.Object); err != nil {
+		return nil, fmt.Errorf("decode: %w", err)
+	}
+	object.SetResourceVersion(neverVersion)
+	return client.ApplyConfigurationFromUnstructured(object), nil
 }
 
 func (a *applier) mayForce(ctx context.Context, owner *v1alpha1.ClassRuntime, id childID, conflict error) error {

@@ -19,7 +19,9 @@
 //     (apply.go, report.go).
 //   - Only what is ours is changed: a child has us as its controller, or carries
 //     our label and has no controller. Whatever else has the name of a child is
-//     reported as NameTaken and left alone.
+//     reported as NameTaken and left alone. A child of which nothing is known is
+//     applied so that the API server creates it or refuses (apply.go): a new child is
+//     one request.
 //   - Fields that others hold are taken back by force when they are part of what
 //     the templates promise. Replicas are not: they are reported as a conflict.
 //   - A child is judged by what the API server answered last, never by a cache

@@ -5,12 +5,15 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"oaas.io/control-plane/crm/api/v1alpha1"
+	"oaas.io/control-plane/deploy/local/gate"
+	"oaas.io/control-plane/deploy/local/localtest"
 )
 
 // A Service of somebody else that shares no field with ours gives no conflict.
@@ -144,5 +147,29 @@ func TestObjectStoreSwitchedOffAndStuckChild(t *testing.T) {
 	left := &corev1.ServiceList{}
 	if err := w.client.List(w.ctx(), left, client.InNamespace(w.namespace)); err != nil || len(left.Items) != 0 {
 		t.Errorf("left: %v (%v)", left.Items, err)
+	}
+}
+
+// A new child is one request: nothing is read before it, and yet nothing of anybody
+// else is taken (the tests above).
+func TestNewChildrenAreNotLookedUp(t *testing.T) {
+	t.Parallel()
+	c := cluster(t)
+	counted, err := gate.Start(c.RESTConfig())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := counted.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	w := &world{t: t, namespace: localtest.Namespace(t, c), registry: prometheus.NewRegistry()}
+	w.run(counted.RESTConfig())
+	w.create(w.classOf("record-1", "echo:1", "echo:2"))
+	w.settled("record-1", v1alpha1.PhaseAvailable)
+	by := counted.Counts().ByRequest
+	if by["apply deployments"] != 2 || by["apply services"] != 2 || by["get deployments"] != 0 || by["get services"] != 0 {
+		t.Errorf("requests: %v", by)
 	}
 }
