@@ -66,11 +66,12 @@ func newKnative(mgr manager.Manager, opts Options) (*knative, error) {
 		opts: opts, presence: opts.Presence, config: mgr.GetConfig(), http: mgr.GetHTTPClient(), mapper: mgr.GetRESTMapper(),
 		scheme: mgr.GetScheme(), events: make(chan event.GenericEvent),
 	}
-	if k.presence == nil {
-		return k, nil
-	}
+	// Also where Knative is not used: what it left behind is looked for in a deletion.
 	if err := servingv1.AddToScheme(k.scheme); err != nil {
 		return nil, fmt.Errorf("register the types of Knative: %w", err)
+	}
+	if k.presence == nil {
+		return k, nil
 	}
 	if err := mgr.Add(onEveryReplica{k.run}); err != nil {
 		return nil, fmt.Errorf("add the follower of Knative: %w", err)
