@@ -51,6 +51,19 @@ func TestCensus(t *testing.T) {
 		t.Errorf("capabilities %v", info().GetCapabilities())
 	}
 
+	var zones []string
+	for i := range nodes.Items {
+		zones = append(zones, nodes.Items[i].Labels[corev1.LabelTopologyZone])
+	}
+	slices.Sort(zones)
+	if got := info().GetNodeZones(); !slices.Equal(got, slices.Compact(zones)) {
+		t.Errorf("zones %v, want %v", got, zones)
+	}
+	r.eventually("the API server's latency is measured", func() bool { return info().GetApiServerLatencyUs() > 0 })
+	if got := info().GetKnativeVersion(); got != "" {
+		t.Errorf("Knative %q", got)
+	}
+
 	cpu, memory := free()
 	pod := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Name: "guest", Namespace: r.namespace},

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
 	"k8s.io/klog/v2"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -35,6 +36,11 @@ const (
 	minRestartDelay = time.Second
 	maxRestartDelay = 15 * time.Second
 	shutdownTimeout = 10 * time.Second
+	// A standby goes on within leaseDuration and a retryPeriod of the leader's last
+	// breath; a leader that cannot renew gives up well before.
+	leaseDuration = 12 * time.Second
+	renewDeadline = 8 * time.Second
+	retryPeriod   = 1500 * time.Millisecond
 	// Classes can run with Knative as soon as its API is there; nothing waits for a
 	// metrics server.
 	knativeInterval = time.Second
@@ -48,6 +54,7 @@ type manager struct {
 	scheme   *runtime.Scheme
 	probe    *apiProbe
 	apis     *presence.Watcher
+	knative  knativeVersion
 	server   *server.Server
 	metrics  *controller.Metrics
 	registry *prometheus.Registry
@@ -72,6 +79,10 @@ func Run(ctx context.Context, opts Options) error {
 	})
 	group.Go(func() error {
 		m.apis.Run(ctx)
+		return nil
+	})
+	group.Go(func() error {
+		m.knative.follow(ctx, m.apis)
 		return nil
 	})
 	group.Go(func() error {
@@ -103,7 +114,7 @@ func newManager(opts Options) (*manager, error) {
 	// The token bucket of the client is there against mistakes; fairness between
 	// clients is the API server's own business.
 	opts.RESTConfig = rest.CopyConfig(opts.RESTConfig)
-	opts.RESTConfig.QPS, opts.RESTConfig.Burst = 200, 400
+	opts.RESTConfig.QPS, opts.RESTConfig.Burst = 400, 800
 	if opts.RESTConfig.UserAgent == "" {
 		opts.RESTConfig.UserAgent = "oaas-crm/" + opts.Version
 	}
@@ -131,9 +142,12 @@ func newManager(opts Options) (*manager, error) {
 	if err != nil {
 		return nil, err
 	}
+	if m.knative.client, err = metadata.NewForConfig(opts.RESTConfig); err != nil {
+		return nil, fmt.Errorf("client for the definitions of Knative: %w", err)
+	}
 	m.server, err = server.New(server.Options{
 		ClusterName: opts.Name, Namespace: opts.Namespace, Region: opts.Region, Zone: opts.Zone,
-		Labels: opts.Labels, Capabilities: m.capabilities, Availability: opts.Availability, Version: opts.Version,
+		Labels: opts.Labels, Capabilities: m.capabilities, KnativeVersion: m.knative.get, Availability: opts.Availability, Version: opts.Version,
 		TLS: opts.TLS, API: m.probe, Logger: opts.Logger.Named("server"), Registerer: m.registry, Clock: opts.Clock,
 	})
 	if err != nil {
@@ -263,7 +277,7 @@ func (m *manager) newControllerManager(ctx context.Context) (ctrlmanager.Manager
 	if err != nil {
 		return nil, err
 	}
-	timeout := shutdownTimeout
+	timeout, lease, renew, retry := shutdownTimeout, leaseDuration, renewDeadline, retryPeriod
 	again := true // a restart within the process uses the same controller name
 	mgr, err := ctrl.NewManager(m.opts.RESTConfig, ctrlmanager.Options{
 		Scheme:                        m.scheme,
@@ -276,6 +290,9 @@ func (m *manager) newControllerManager(ctx context.Context) (ctrlmanager.Manager
 		LeaderElectionID:              leaseName,
 		LeaderElectionNamespace:       m.opts.Namespace,
 		LeaderElectionReleaseOnCancel: true,
+		LeaseDuration:                 &lease,
+		RenewDeadline:                 &renew,
+		RetryPeriod:                   &retry,
 		GracefulShutdownTimeout:       &timeout,
 		Controller:                    config.Controller{SkipNameValidation: &again},
 	})

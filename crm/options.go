@@ -20,7 +20,7 @@ import (
 )
 
 // DefaultConcurrency is how many class runtimes are reconciled at a time.
-const DefaultConcurrency = 8
+const DefaultConcurrency = 32
 
 // Options configures a class runtime manager.
 type Options struct {
@@ -58,7 +58,8 @@ type Options struct {
 	// DisableKnative keeps classes off Knative also where the cluster has it.
 	DisableKnative bool
 
-	// Concurrency is how many class runtimes are reconciled at a time. Default 8.
+	// Concurrency is how many class runtimes are reconciled at a time. Default 32: most of
+	// a pass is waiting for the API server.
 	Concurrency int
 	// ProgressDeadline is after how much time without readiness a class is
 	// degraded. Default as in package lifecycle.

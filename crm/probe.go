@@ -81,7 +81,9 @@ func (p *apiProbe) run(ctx context.Context) {
 }
 
 func (p *apiProbe) probe(ctx context.Context) {
+	began := time.Now()
 	text, err := p.ask(ctx)
+	took := time.Since(began)
 	if ctx.Err() != nil {
 		return
 	}
@@ -90,7 +92,7 @@ func (p *apiProbe) probe(ctx context.Context) {
 	if err != nil {
 		p.state.Ready, p.state.Err = false, err
 	} else {
-		p.state = server.APIState{Ready: true, Version: text, LastContact: p.now()}
+		p.state = server.APIState{Ready: true, Version: text, LastContact: p.now(), Latency: took}
 	}
 	p.mu.Unlock()
 	switch {

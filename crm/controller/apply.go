@@ -205,7 +205,7 @@ func (a *applier) write(ctx context.Context, owner *v1alpha1.ClassRuntime, inten
 		return nil, &ApplyError{Child: id, Err: err}
 	}
 	err = a.client.Apply(ctx, configuration, client.FieldOwner(FieldManager))
-	if apierrors.IsConflict(err) && !known {
+	if !known && asksForVersion(err) {
 		if err := a.mayTake(ctx, owner, id); err != nil {
 			return nil, err
 		}
@@ -232,6 +232,12 @@ func (a *applier) write(ctx context.Context, owner *v1alpha1.ClassRuntime, inten
 		return nil, &ApplyError{Child: id, Err: err}
 	}
 	return answer, nil
+}
+
+// asksForVersion reports whether an apply as a new object failed for its version: there
+// is an object, or the API server takes no version for one that is to be made.
+func asksForVersion(err error) bool {
+	return apierrors.IsConflict(err) || err != nil && strings.Contains(err.Error(), "resourceVersion")
 }
 
 // neverVersion is a resourceVersion that no object has: the first write to any

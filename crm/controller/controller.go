@@ -148,6 +148,7 @@ func Setup(mgr manager.Manager, opts Options) error {
 		backoff:  newBackoff(),
 		stored:   map[types.NamespacedName]uint64{},
 	}
+	opts.Metrics.restart()
 	var err error
 	if r.knative, err = newKnative(mgr, opts); err != nil {
 		return err

@@ -3,8 +3,12 @@ package controller
 import (
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"k8s.io/apimachinery/pkg/types"
+
+	"oaas.io/control-plane/crm/api/v1alpha1"
 )
 
 // Outcomes of applying one child.
@@ -25,12 +29,20 @@ type Metrics struct {
 	transitions *prometheus.CounterVec
 	available   prometheus.Histogram
 	failures    *prometheus.CounterVec
+	runtimes    *prometheus.GaugeVec
+
+	mu     sync.Mutex
+	phases map[types.NamespacedName]v1alpha1.Phase
 }
 
 // NewMetrics makes and registers the metrics; a nil registerer leaves them
 // unregistered.
 func NewMetrics(registerer prometheus.Registerer) (*Metrics, error) {
 	m := &Metrics{
+		phases: map[types.NamespacedName]v1alpha1.Phase{},
+		runtimes: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "oaas_crm_class_runtimes", Help: "Class runtimes that this replica reconciles, by phase.",
+		}, []string{"phase"}),
 		applies: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "oaas_crm_child_applies_total",
 			Help: "Children looked at, by kind and outcome: applied, skipped because nothing changed, conflict, taken, error.",
@@ -55,12 +67,39 @@ func NewMetrics(registerer prometheus.Registerer) (*Metrics, error) {
 	if registerer == nil {
 		return m, nil
 	}
-	for _, c := range []prometheus.Collector{m.applies, m.deletes, m.statuses, m.transitions, m.available, m.failures} {
+	for _, c := range []prometheus.Collector{m.applies, m.deletes, m.statuses, m.transitions, m.available, m.failures, m.runtimes} {
 		if err := registerer.Register(c); err != nil {
 			return nil, fmt.Errorf("register metrics of the crm controller: %w", err)
 		}
 	}
 	return m, nil
+}
+
+// seen counts a class runtime under its phase; none is one that is gone.
+func (m *Metrics) seen(key types.NamespacedName, phase v1alpha1.Phase) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	before, known := m.phases[key]
+	if known && before == phase || !known && phase == "" {
+		return
+	}
+	if known {
+		m.runtimes.WithLabelValues(string(before)).Dec()
+		delete(m.phases, key)
+	}
+	if phase != "" {
+		m.phases[key] = phase
+		m.runtimes.WithLabelValues(string(phase)).Inc()
+	}
+}
+
+// restart forgets what an earlier run of the controller counted: it may have lost its
+// leadership since.
+func (m *Metrics) restart() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.phases = map[types.NamespacedName]v1alpha1.Phase{}
+	m.runtimes.Reset()
 }
 
 func applyOutcome(err error) string {

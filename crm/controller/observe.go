@@ -68,14 +68,20 @@ func (r *reconciler) look(ctx context.Context, object *v1alpha1.ClassRuntime) (*
 	return p, nil
 }
 
-// lookAtChildren reads the children from the cache while the object lives, and
-// from the API server while it is being deleted: the last thing done to it must
-// not rest on a list that may be behind.
+// lookAtChildren reads the children from the cache. That nothing is left of an object
+// that is being deleted is believed of the API server only: the last thing done to it
+// must not rest on a list that may be behind.
 func (r *reconciler) lookAtChildren(ctx context.Context, p *pass) error {
-	readerOf := r.cached
-	if !p.object.DeletionTimestamp.IsZero() {
-		readerOf = func(childKind) client.Reader { return r.live }
+	if err := r.lookAtChildrenBy(ctx, p, r.cached); err != nil {
+		return err
 	}
+	if len(p.children) > 0 || p.object.DeletionTimestamp.IsZero() {
+		return nil
+	}
+	return r.lookAtChildrenBy(ctx, p, func(childKind) client.Reader { return r.live })
+}
+
+func (r *reconciler) lookAtChildrenBy(ctx context.Context, p *pass, readerOf func(childKind) client.Reader) error {
 	list, err := listChildren(ctx, readerOf, client.ObjectKeyFromObject(p.object))
 	if err != nil {
 		return err

@@ -26,6 +26,12 @@ func (r *reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 		return reconcile.Result{}, nil
 	}
 	verdict, err := r.pass(ctx, object)
+	switch {
+	case verdict != nil:
+		r.opts.Metrics.seen(request.NamespacedName, verdict.Status.Phase)
+	case err == nil:
+		r.opts.Metrics.seen(request.NamespacedName, "")
+	}
 	if errors.Is(err, errNotSynced) {
 		return reconcile.Result{RequeueAfter: syncPoll}, nil
 	}
@@ -89,6 +95,7 @@ func (r *reconciler) forget(key types.NamespacedName) {
 	delete(r.stored, key)
 	r.mu.Unlock()
 	r.applier.forget(key)
+	r.opts.Metrics.seen(key, "")
 }
 
 // pass acts until the state machine asks for nothing that was not tried, and

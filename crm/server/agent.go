@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"math"
 	"slices"
 	"time"
 
@@ -51,11 +52,16 @@ func (s agentService) GetClusterInfo(ctx context.Context, _ *oaaspb.GetClusterIn
 		Capabilities:      s.opts.Capabilities(),
 		Availability:      s.opts.Availability,
 		ApiServerReady:    probe.Ready,
+		KnativeVersion:    s.opts.KnativeVersion(),
 		ObservedAt:        timestamp(s.opts.Clock()),
+	}
+	if probe.Ready {
+		latency := uint32(min(probe.Latency.Microseconds(), math.MaxUint32))
+		info.ApiServerLatencyUs = &latency
 	}
 	slices.Sort(info.Capabilities)
 	if nodes, err := s.countNodes(ctx); err == nil {
-		info.NodeCount, info.ReadyNodes = nodes.total, nodes.ready
+		info.NodeCount, info.ReadyNodes, info.NodeZones = nodes.total, nodes.ready, nodes.zones
 		info.Capabilities = append(info.Capabilities, nodes.architectures...)
 		slices.Sort(info.Capabilities)
 		info.Capabilities = slices.Compact(info.Capabilities)
@@ -215,8 +221,8 @@ func (s *Server) event(c change) *oaaspb.RuntimeEvent {
 // nodeCount is what the cached nodes add up to.
 type nodeCount struct {
 	total, ready uint32
-	// architectures of the nodes that are ready, as capabilities.
-	architectures []string
+	// architectures of the nodes that are ready, as capabilities, and their zones.
+	architectures, zones []string
 }
 
 // capabilityArchitecture is followed by an architecture that some node has.
@@ -244,7 +250,11 @@ func (s *Server) countNodes(ctx context.Context) (nodeCount, error) {
 			if arch := list.Items[i].Labels[corev1.LabelArchStable]; arch != "" && !slices.Contains(count.architectures, capabilityArchitecture+arch) {
 				count.architectures = append(count.architectures, capabilityArchitecture+arch)
 			}
+			if zone := list.Items[i].Labels[corev1.LabelTopologyZone]; zone != "" && !slices.Contains(count.zones, zone) {
+				count.zones = append(count.zones, zone)
+			}
 		}
 	}
+	slices.Sort(count.zones)
 	return count, nil
 }

@@ -36,6 +36,8 @@ type APIState struct {
 	// Version is what the server said of itself last, such as "v1.37.2"; empty
 	// until it was reached once.
 	Version string
+	// Latency of the last answer.
+	Latency time.Duration
 	// LastContact is when it answered last; zero when it never did.
 	LastContact time.Time
 	// Err says why it is not ready.
@@ -59,6 +61,8 @@ type Options struct {
 	// Capabilities are what classes can have in the cluster now: "odgm", "knative", "hpa".
 	// nil is none.
 	Capabilities func() []string
+	// KnativeVersion is that of Knative Serving, empty for none; nil is none.
+	KnativeVersion func() string
 	// Availability is the declared availability of the cluster within 0..1; nil
 	// when none was declared.
 	Availability *float64
@@ -117,6 +121,9 @@ func (o *Options) Validate() error {
 	}
 	if o.Capabilities == nil {
 		o.Capabilities = func() []string { return nil }
+	}
+	if o.KnativeVersion == nil {
+		o.KnativeVersion = func() string { return "" }
 	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("crm server options: %w", err)

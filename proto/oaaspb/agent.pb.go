@@ -85,9 +85,16 @@ type ClusterInfo struct {
 	ApiServerReady bool       `protobuf:"varint,13,opt,name=api_server_ready,json=apiServerReady,proto3" json:"api_server_ready,omitempty"`
 	ObservedAt     *Timestamp `protobuf:"bytes,14,opt,name=observed_at,json=observedAt,proto3" json:"observed_at,omitempty"`
 	// Absent when the manager may not read nodes.
-	Resources     *ClusterResources `protobuf:"bytes,15,opt,name=resources,proto3" json:"resources,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Resources *ClusterResources `protobuf:"bytes,15,opt,name=resources,proto3" json:"resources,omitempty"`
+	// Version of Knative Serving; empty when the cluster has none, or when the manager may
+	// not read its definitions.
+	KnativeVersion string `protobuf:"bytes,16,opt,name=knative_version,json=knativeVersion,proto3" json:"knative_version,omitempty"`
+	// Zones of the nodes that are ready, sorted.
+	NodeZones []string `protobuf:"bytes,17,rep,name=node_zones,json=nodeZones,proto3" json:"node_zones,omitempty"`
+	// How long the Kubernetes API server took to answer a small request last.
+	ApiServerLatencyUs *uint32 `protobuf:"varint,18,opt,name=api_server_latency_us,json=apiServerLatencyUs,proto3,oneof" json:"api_server_latency_us,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *ClusterInfo) Reset() {
@@ -223,6 +230,27 @@ func (x *ClusterInfo) GetResources() *ClusterResources {
 		return x.Resources
 	}
 	return nil
+}
+
+func (x *ClusterInfo) GetKnativeVersion() string {
+	if x != nil {
+		return x.KnativeVersion
+	}
+	return ""
+}
+
+func (x *ClusterInfo) GetNodeZones() []string {
+	if x != nil {
+		return x.NodeZones
+	}
+	return nil
+}
+
+func (x *ClusterInfo) GetApiServerLatencyUs() uint32 {
+	if x != nil && x.ApiServerLatencyUs != nil {
+		return *x.ApiServerLatencyUs
+	}
+	return 0
 }
 
 // ClusterResources sums up the nodes that are ready and take new pods.
@@ -789,7 +817,7 @@ const file_oaas_agent_agent_proto_rawDesc = "" +
 	"\n" +
 	"\x16oaas/agent/agent.proto\x12\n" +
 	"oaas.agent\x1a\x18oaas/common/common.proto\x1a&oaas/deployment/deployment_types.proto\x1a\x1aoaas/runtime/runtime.proto\"\x17\n" +
-	"\x15GetClusterInfoRequest\"\x82\x05\n" +
+	"\x15GetClusterInfoRequest\"\x9c\x06\n" +
 	"\vClusterInfo\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
 	"\x03uid\x18\x02 \x01(\tR\x03uid\x12\x1f\n" +
@@ -810,11 +838,16 @@ const file_oaas_agent_agent_proto_rawDesc = "" +
 	"\x10api_server_ready\x18\r \x01(\bR\x0eapiServerReady\x127\n" +
 	"\vobserved_at\x18\x0e \x01(\v2\x16.oaas.common.TimestampR\n" +
 	"observedAt\x12:\n" +
-	"\tresources\x18\x0f \x01(\v2\x1c.oaas.agent.ClusterResourcesR\tresources\x1a9\n" +
+	"\tresources\x18\x0f \x01(\v2\x1c.oaas.agent.ClusterResourcesR\tresources\x12'\n" +
+	"\x0fknative_version\x18\x10 \x01(\tR\x0eknativeVersion\x12\x1d\n" +
+	"\n" +
+	"node_zones\x18\x11 \x03(\tR\tnodeZones\x126\n" +
+	"\x15api_server_latency_us\x18\x12 \x01(\rH\x01R\x12apiServerLatencyUs\x88\x01\x01\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\x0f\n" +
-	"\r_availability\"\xa6\x02\n" +
+	"\r_availabilityB\x18\n" +
+	"\x16_api_server_latency_us\"\xa6\x02\n" +
 	"\x10ClusterResources\x12:\n" +
 	"\x16allocatable_millicores\x18\x01 \x01(\x04H\x00R\x15allocatableMillicores\x88\x01\x01\x120\n" +
 	"\x11allocatable_bytes\x18\x02 \x01(\x04H\x01R\x10allocatableBytes\x88\x01\x01\x12,\n" +

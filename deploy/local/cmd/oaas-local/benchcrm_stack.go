@@ -29,7 +29,7 @@ const (
 	// crmNodes is how many simulated nodes a cluster has: each takes 500 pods, and during a change every pod is there twice.
 	crmNodes = 6
 	// The limits of a manager's client, and how much it does at a time. Whatever is compared with it has the same.
-	crmQPS, crmBurst, crmWorkers = 200, 400, 8
+	crmQPS, crmBurst, crmWorkers = 400, 800, 32
 	// managerPatience bounds the start of a manager.
 	managerPatience = time.Minute
 	managerStarts   = 3
