@@ -92,7 +92,8 @@ func podStages() []podStage {
 			Event: event("Warning", "BackOff", "Back-off restarting failed container"),
 		}, {
 			Name: "pod-restarts", When: []condition{behaves("crash-loop"), inPhase("Running"), waitsFor("CrashLoopBackOff")}, DelayMillis: 5000, DelayFrom: "backoff",
-			Ready: "False", Started: true, State: stateRunning,
+			// How the container ended before stays readable while it runs again.
+			Ready: "False", Started: true, State: stateRunning, LastState: stateFailed,
 		}, {
 			Name: "pod-misses-its-image", When: []condition{behaves("image-pull"), inPhase("Pending"), waitsFor("none")},
 			Ready: "False", State: stateWaiting("ErrImagePull", "manifest unknown"), Addresses: true,

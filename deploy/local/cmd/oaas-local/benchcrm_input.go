@@ -66,6 +66,8 @@ type badObject struct {
 	about string
 	name  string
 	spec  map[string]any
+	// after is an object that has to be available before this one is written; empty for none.
+	after string
 	// edit is done to the object when it has become available as it was created.
 	edit func(context.Context, *crmStack, string) error
 	want verdict
@@ -136,6 +138,11 @@ func (s *crmStack) submit(ctx context.Context, o *badObject) error {
 	u.SetName(o.name)
 	if o.spec != nil {
 		u.Object["spec"] = o.spec
+	}
+	if o.after != "" {
+		if err := s.awaitVerdict(ctx, o.after, availableObject); err != nil {
+			return err
+		}
 	}
 	err := s.client.Create(ctx, u)
 	refused := apierrors.IsInvalid(err) || apierrors.IsBadRequest(err)

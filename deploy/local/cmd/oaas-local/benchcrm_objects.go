@@ -7,7 +7,7 @@ import (
 	"oaas.io/control-plane/crm/api/v1alpha1"
 )
 
-// badObjects are the objects that are written, in this order: of two that want the same name, the first has it.
+// badObjects are the objects that are written, in this order.
 func badObjects() []badObject {
 	invalid := degradedBy(v1alpha1.ReasonInvalidSpec)
 	return append([]badObject{
@@ -22,7 +22,7 @@ func badObjects() []badObject {
 		{about: "a name of 253 characters", name: "odd-" + strings.Repeat("n", 249), spec: specOf(container("Odd.f"), container("Odd.g")), want: availableObject},
 		{about: "a name that begins with a digit and has dots", name: "1.odd.name", spec: specOf(container("Odd.f")), want: availableObject},
 		{about: "two names that become the same, the first", name: "odd-twin", spec: specOf(container("Odd.f")), want: availableObject},
-		{about: "two names that become the same, the second", name: "odd.twin", spec: specOf(container("Odd.f")), want: degradedBy(v1alpha1.ReasonNameTaken)},
+		{about: "two names that become the same, the second", name: "odd.twin", after: "odd-twin", spec: specOf(container("Odd.f")), want: degradedBy(v1alpha1.ReasonNameTaken)},
 		{about: "a WASM function first", name: "odd-wasm", spec: with(specOf(wasm("Odd.f"), container("Odd.g")), "addons", []any{"odgm"}), want: availableObject},
 		{about: "a WASM function without an object store", name: "odd-wasm-alone", spec: specOf(wasm("Odd.f"), container("Odd.g")), want: invalid},
 		{about: "a function without an image", name: "odd-imageless", spec: specOf(map[string]any{"function_key": "Odd.f"}), want: invalid},
