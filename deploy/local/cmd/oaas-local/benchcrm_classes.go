@@ -118,10 +118,11 @@ func rolledOut(object client.Object) bool {
 	return d.Status.ObservedGeneration >= d.Generation && d.Status.Replicas == want && d.Status.UpdatedReplicas == want && d.Status.AvailableReplicas == want
 }
 
-// follower counts objects by a watch, which costs the cluster less than asking again and again. It reads all the time: an API
-// server ends the watch of who does not.
+// follower counts objects by a watch, which costs the cluster less than asking again and again. It reads all the time, and
+// goes on where it was when the API server ends the watch, as it does with those who read too slowly for it.
 type follower struct {
 	watch watch.Interface
+	again func(version string) (watch.Interface, error)
 	what  string
 	want  int
 	ready func(client.Object) bool
@@ -131,6 +132,7 @@ type follower struct {
 	done chan struct{}
 
 	mu        sync.Mutex
+	stopped   bool
 	seen, now map[string]bool
 	at        time.Time
 	err       error
@@ -144,14 +146,17 @@ func (s *crmStack) follow(ctx context.Context, list client.ObjectList, want int,
 	if meta.LenList(list) > 0 {
 		return nil, fmt.Errorf("the namespace %s is not empty", s.namespace)
 	}
-	w, err := s.client.Watch(ctx, list, &client.ListOptions{
-		Namespace: s.namespace, Raw: &metav1.ListOptions{ResourceVersion: list.GetResourceVersion()},
-	})
+	again := func(version string) (watch.Interface, error) {
+		return s.client.Watch(ctx, list, &client.ListOptions{
+			Namespace: s.namespace, Raw: &metav1.ListOptions{ResourceVersion: version},
+		})
+	}
+	w, err := again(list.GetResourceVersion())
 	if err != nil {
 		return nil, fmt.Errorf("watch: %w", err)
 	}
 	f := &follower{
-		watch: w, what: fmt.Sprintf("%T", list), want: want, ready: ready,
+		watch: w, again: again, what: fmt.Sprintf("%T", list), want: want, ready: ready,
 		done: make(chan struct{}), seen: map[string]bool{}, now: map[string]bool{},
 	}
 	f.reading.Go(f.read)
@@ -160,18 +165,45 @@ func (s *crmStack) follow(ctx context.Context, list client.ObjectList, want int,
 
 func (f *follower) read() {
 	defer close(f.done)
-	for e := range f.watch.ResultChan() {
-		object, ok := e.Object.(client.Object)
-		if !ok {
-			f.finish(time.Time{}, fmt.Errorf("the watch of %s failed: %v", f.what, e.Object))
-			return
+	version := ""
+	for {
+		for e := range f.watch.ResultChan() {
+			object, ok := e.Object.(client.Object)
+			if !ok {
+				f.finish(time.Time{}, fmt.Errorf("the watch of %s failed: %v", f.what, e.Object))
+				return
+			}
+			version = object.GetResourceVersion()
+			if f.note(object, e.Type) {
+				f.finish(time.Now(), nil)
+				return
+			}
 		}
-		if f.note(object, e.Type) {
-			f.finish(time.Now(), nil)
+		if !f.resume(version) {
 			return
 		}
 	}
-	f.finish(time.Time{}, fmt.Errorf("the watch of %s ended", f.what))
+}
+
+// resume watches from a version on, unless nobody wants to know any more.
+func (f *follower) resume(version string) bool {
+	if version == "" {
+		f.finish(time.Time{}, fmt.Errorf("the watch of %s ended before it began", f.what))
+		return false
+	}
+	w, err := f.again(version)
+	if err != nil {
+		f.finish(time.Time{}, fmt.Errorf("the watch of %s ended: %w", f.what, err))
+		return false
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.stopped {
+		w.Stop()
+		return false
+	}
+	f.watch = w
+	return true
 }
 
 // note reports whether all are ready.
@@ -187,10 +219,17 @@ func (f *follower) note(object client.Object, what watch.EventType) bool {
 }
 
 func (f *follower) finish(at time.Time, err error) {
-	f.watch.Stop()
+	f.stop()
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.at, f.err = at, err
+}
+
+func (f *follower) stop() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.stopped = true
+	f.watch.Stop()
 }
 
 // counts are how many there are and how many of them are ready.
@@ -202,7 +241,7 @@ func (f *follower) counts() (seen, ready int) {
 
 // end stops watching.
 func (f *follower) end() {
-	f.watch.Stop()
+	f.stop()
 	f.reading.Wait()
 }
 
