@@ -299,7 +299,7 @@ func (m *manager) newControllerManager(ctx context.Context) (ctrlmanager.Manager
 	if err != nil {
 		return nil, fmt.Errorf("controller manager: %w", err)
 	}
-	if err := controller.Setup(mgr, m.controllerOptions()); err != nil {
+	if err := controller.Setup(ctx, mgr, m.controllerOptions()); err != nil {
 		return nil, err
 	}
 	return mgr, nil

@@ -134,7 +134,7 @@ type reconciler struct {
 }
 
 // Setup adds the controller to a manager whose cache was made with CacheOptions.
-func Setup(mgr manager.Manager, opts Options) error {
+func Setup(ctx context.Context, mgr manager.Manager, opts Options) error {
 	if err := opts.Validate(); err != nil {
 		return err
 	}
@@ -153,7 +153,7 @@ func Setup(mgr manager.Manager, opts Options) error {
 	if r.knative, err = newKnative(mgr, opts); err != nil {
 		return err
 	}
-	err = mgr.GetFieldIndexer().IndexField(context.Background(), &autoscalingv2.HorizontalPodAutoscaler{}, indexScaleTarget, scaleTargetOf)
+	err = mgr.GetFieldIndexer().IndexField(ctx, &autoscalingv2.HorizontalPodAutoscaler{}, indexScaleTarget, scaleTargetOf)
 	if err != nil {
 		return fmt.Errorf("index autoscalers by what they scale: %w", err)
 	}

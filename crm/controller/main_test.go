@@ -121,7 +121,7 @@ func (w *world) run(restConfig *rest.Config, change ...func(*Options)) {
 	for _, f := range change {
 		f(&opts)
 	}
-	if err := Setup(mgr, opts); err != nil {
+	if err := Setup(t.Context(), mgr, opts); err != nil {
 		t.Fatal(err)
 	}
 	w.cached = mgr.GetClient()

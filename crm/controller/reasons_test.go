@@ -41,8 +41,8 @@ func behave(behavior string) func(*v1alpha1.ClassRuntime) {
 }
 
 // edit changes the spec of the class.
-func edit(change_ func(*v1alpha1.ClassRuntime)) func(*world) {
-	return func(w *world) { w.t.Helper(); change(w, &v1alpha1.ClassRuntime{}, reasonClass, change_) }
+func edit(spec func(*v1alpha1.ClassRuntime)) func(*world) {
+	return func(w *world) { w.t.Helper(); change(w, &v1alpha1.ClassRuntime{}, reasonClass, spec) }
 }
 
 func image(name string) func(*v1alpha1.ClassRuntime) {

@@ -233,7 +233,7 @@ func ownsReplicas(entries []metav1.ManagedFieldsEntry) bool {
 				Replicas *struct{} `json:"f:replicas"`
 			} `json:"f:spec"`
 		}
-		if json.Unmarshal(entry.FieldsV1.Raw, &fields) == nil && fields.Spec.Replicas != nil {
+		if json.Unmarshal(entry.FieldsV1.GetRawBytes(), &fields) == nil && fields.Spec.Replicas != nil {
 			return true
 		}
 	}
@@ -255,6 +255,7 @@ func (a *applier) within(ctx context.Context, intent *template.Object, answer cl
 			return answer, nil
 		}
 		return a.applyScale(ctx, appsv1ac.Deployment(d.Name, d.Namespace).WithUID(d.UID))
+	case template.ByAutoscaler, template.ByEnforcer, template.ByPast:
 	}
 	n := intent.Replicas.Clamp(replicasOf(d))
 	if n == replicasOf(d) {

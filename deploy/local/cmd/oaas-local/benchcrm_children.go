@@ -204,7 +204,7 @@ func applied(u *unstructured.Unstructured, manager string) (*unstructured.Unstru
 			continue
 		}
 		fields := map[string]any{}
-		if err := json.Unmarshal(entry.FieldsV1.Raw, &fields); err != nil {
+		if err := json.Unmarshal(entry.FieldsV1.GetRawBytes(), &fields); err != nil {
 			return nil, fmt.Errorf("fields of %s %s: %w", u.GetKind(), u.GetName(), err)
 		}
 		content, ok := pick(u.Object, fields).(map[string]any)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -163,8 +164,7 @@ func (b *crmBench) measureLeaderKill(ctx context.Context) ([]bench.Result, error
 		return leader.gate.Counts().Writes >= b.options.classes*writesPerClass/3, nil
 	})
 	if err != nil {
-		<-created
-		return nil, err
+		return nil, errors.Join(err, <-created)
 	}
 	leader.kill()
 	killed := time.Now()

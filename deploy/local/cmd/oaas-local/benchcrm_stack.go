@@ -134,11 +134,11 @@ func (s *crmStack) tryManager(ctx context.Context, name string, gated bool, args
 		}
 		kubeconfig = filepath.Join(s.dir, name+".kubeconfig")
 		if err := m.gate.WriteKubeconfig(kubeconfig); err != nil {
-			return nil, errors.Join(err, m.stop())
+			return nil, errors.Join(err, m.stop()) //nolint:contextcheck // what was started ends whatever the context says
 		}
 	}
 	if m.lease, err = port.Reserve(2); err != nil {
-		return nil, errors.Join(err, m.stop())
+		return nil, errors.Join(err, m.stop()) //nolint:contextcheck // what was started ends whatever the context says
 	}
 	address := func(i int) string { return "127.0.0.1:" + strconv.Itoa(m.lease.Port(i)) }
 	m.ready = "http://" + address(1) + "/readyz"
@@ -151,7 +151,7 @@ func (s *crmStack) tryManager(ctx context.Context, name string, gated bool, args
 		Env: []string{"PATH=" + os.Getenv("PATH"), "HOME=" + s.dir, "TMPDIR=" + os.TempDir()},
 	}
 	if err := m.start(ctx); err != nil {
-		return nil, errors.Join(err, m.stop())
+		return nil, errors.Join(err, m.stop()) //nolint:contextcheck // what was started ends whatever the context says
 	}
 	return m, nil
 }
