@@ -3,11 +3,12 @@
 //
 // # Flow
 //
-// Run wires three parts. Package server answers the package manager over gRPC and
+// Run wires four parts. Package server answers the package manager over gRPC and
 // stores units as ClassRuntime objects. Package controller reconciles those
-// objects into Deployments and Services and writes their status; package template
-// renders, package lifecycle judges, both without I/O. This package keeps them
-// alive: a probe watches the API server, and a supervisor prepares the cluster
+// objects into Deployments, Services, autoscalers or Knative Services and writes
+// their status; package template renders, package lifecycle judges, both without
+// I/O. Package presence knows which optional APIs the cluster has at the moment.
+// This package keeps them alive: a probe watches the API server, and a supervisor prepares the cluster
 // (definition, namespace), starts the caches and the controller, hands them to
 // the server, and starts all of that anew when it ends.
 //
@@ -15,8 +16,10 @@
 //
 //   - The gRPC port answers from the first moment on. Without an API server it
 //     says so; it does not refuse connections and the process does not exit.
-//   - The manager reads and writes one namespace. Beyond it, it reads nodes and
-//     the kube-system namespace, and does without nodes if it may not.
+//   - The manager reads and writes one namespace. Beyond it, it reads nodes, the
+//     kube-system namespace and the definition of Knative Services, and does
+//     without nodes and definition if it may not.
+//   - An optional API that comes or goes restarts nothing.
 //   - It knows nothing of the package manager but the messages in proto.
 //   - When Run returns, every goroutine it started has ended.
 package crm

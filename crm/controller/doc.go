@@ -1,5 +1,5 @@
-// Package controller reconciles ClassRuntimes of one namespace into Deployments
-// and Services and writes their status.
+// Package controller reconciles ClassRuntimes of one namespace into Deployments,
+// Services, autoscalers and Knative Services and writes their status.
 //
 // # Flow
 //
@@ -24,8 +24,15 @@
 //     one request.
 //   - Fields that others hold are taken back by force when they are part of what
 //     the templates promise. Replicas are not: they are reported as a conflict.
+//   - Replicas pass from the templates to an autoscaler and back with the number
+//     that there is, held by a field manager of their own in between, and stay
+//     within the bounds of the class whoever decides them (replicas.go). Where an
+//     autoscaler of somebody else scales a Deployment, there is none of ours.
+//   - Knative Services are read from a cache that lives and dies with their API
+//     (knative.go). While the API is away its kinds have no objects; nothing else
+//     waits for it.
 //   - A child is judged by what the API server answered last, never by a cache
 //     that is older than our own write.
-//   - Caches hold one namespace, owned workloads, and of pods and nodes only the
-//     fields that are read.
+//   - Caches hold one namespace, owned workloads, all its Services and autoscalers,
+//     and of pods and nodes only the fields that are read.
 package controller

@@ -41,6 +41,11 @@
 //   - Degraded has a reason of the documented table and a message that names
 //     the part, the cause and what to do.
 //   - The finalizer is removed only after a complete listing showed no child.
+//   - Of a workload that an autoscaler scales, the fewest replicas are what has to be
+//     there: those beyond come and go without a change of phase, but what keeps them
+//     from running is told.
+//   - A Knative Service without pods can be called, and counts as such; one whose
+//     latest revision fails while the one before serves is Available and Degraded.
 //   - A status that says the same as before is the same, times included, so
 //     that a controller which compares writes nothing while nothing changes.
 //   - Every state that only time can change has a RequeueAfter.

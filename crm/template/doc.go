@@ -11,11 +11,11 @@
 //
 // # Adding a template
 //
-// A template is a type with the four methods of Template. It goes into its own
-// file here, or into its own package when it needs an API of its own, and is
-// handed to NewRegistry. Templates that render plain Deployments share the
-// builders of this package (podsOf, podTemplate, functionEnv, renderODGM), so a
-// rule about pods is written once.
+// A template is a type with the four methods of Template, and a fifth if it needs an
+// API that a cluster may lack (Requiring). It goes into its own file here, as the one
+// for Knative does, and into Builtin; or into its own package, and is handed to
+// NewRegistry. All share the builders of this package (podsOf, functionEnv,
+// renderODGM), so a rule about pods is written once.
 //
 // # What pods have
 //
@@ -35,6 +35,10 @@
 //     cut ends in a hash of the whole name, so that two long names stay apart.
 //   - An object configuration is complete: it holds every field that this
 //     manager owns. A field left out is given up.
+//   - A class keeps the template that rendered its current spec, unless it asks for
+//     another one: an API that comes or goes moves nothing by itself.
+//   - Who decides the replicas of a Deployment is no part of its pods: an autoscaler
+//     that comes or goes rolls nothing.
 //   - Selector labels hold nothing that may change, because selectors cannot.
 //   - Either everything renders or nothing does; the error names every wrong
 //     field at once.
