@@ -177,7 +177,7 @@ func (c *cluster) event(t *rapid.T) {
 		}
 		return list[rapid.IntRange(0, len(list)-1).Draw(t, "part")]
 	}
-	switch rapid.SampledFrom([]string{"roll", "roll", "roll", "wait", "wait", "change", "spoil", "refuse", "accept", "fault", "heal", "lose", "remove", "service", "list", "delete", "stick"}).Draw(t, "event") {
+	switch rapid.SampledFrom([]string{"roll", "roll", "roll", "wait", "wait", "change", "spoil", "refuse", "accept", "fault", "heal", "lose", "remove", "service", "list", "delete", "stick", "autoscale", "autoscale"}).Draw(t, "event") {
 	case "roll":
 		c.roll(part())
 	case "wait":
@@ -191,6 +191,15 @@ func (c *cluster) event(t *rapid.T) {
 	case "refuse":
 		reason := rapid.SampledFrom([]v1alpha1.Reason{v1alpha1.ReasonApplyFailed, v1alpha1.ReasonApplyRejected, v1alpha1.ReasonFieldConflict, v1alpha1.ReasonQuotaExceeded}).Draw(t, "refusal")
 		c.refusal = &lifecycle.Fault{Reason: reason, Message: "refused", Since: c.now}
+	case "autoscale":
+		// An autoscaler's change is none of the content: no generation counts it.
+		if p := part(); p.unit.Workload.Exists {
+			w := &p.unit.Workload
+			w.Elastic, w.Least = true, int32(rapid.IntRange(1, 2).Draw(t, "least"))
+			w.Desired = w.Least + int32(rapid.IntRange(0, 3).Draw(t, "more"))
+			w.Total, w.Updated = min(w.Total, max(w.Desired, w.Updated)), min(w.Updated, w.Desired)
+			w.Available = min(w.Available, w.Total)
+		}
 	case "accept":
 		c.refusal = nil
 	case "fault":
@@ -291,13 +300,21 @@ func (c *cluster) checkStep(t *rapid.T, v *lifecycle.Verdict) {
 	}
 }
 
+// least is how many pods the workload must have to be available.
+func least(w *lifecycle.Workload) int32 {
+	if w.Elastic {
+		return min(w.Least, w.Desired)
+	}
+	return w.Desired
+}
+
 // checkVerdict checks what has to hold for every verdict.
 func (c *cluster) checkVerdict(t *rapid.T, o *lifecycle.Observed, v *lifecycle.Verdict) {
 	s := &v.Status
 	if s.Phase == v1alpha1.PhaseAvailable {
 		for _, p := range c.workloads() {
 			w := &p.unit.Workload
-			if p.content != c.generation || p.going || w.Available < w.Desired || w.ObservedGeneration != w.Generation || w.Updated < w.Desired || !p.unit.Service.Exists {
+			if p.content != c.generation || p.going || w.Available < least(w) || w.ObservedGeneration != w.Generation || w.Updated < least(w) || !p.unit.Service.Exists {
 				t.Fatalf("available with %s: %+v", p.name, p)
 			}
 		}
