@@ -30,7 +30,14 @@ import (
 )
 
 const (
-	leaseName       = "oaas-crm"
+	leaseName = "oaas-crm"
+	// A standby sees a renewal up to retryPeriod times 2.2 late, and that the lease
+	// has run out as much later again: with these, it works 19 s after the leader was
+	// killed at the latest. The leader stops well before the lease runs out.
+	leaseDuration = 10 * time.Second
+	renewDeadline = 7 * time.Second
+	retryPeriod   = 2 * time.Second
+
 	minRestartDelay = time.Second
 	maxRestartDelay = 15 * time.Second
 	shutdownTimeout = 10 * time.Second
@@ -227,7 +234,7 @@ func (m *manager) newControllerManager(ctx context.Context) (ctrlmanager.Manager
 	if err != nil {
 		return nil, err
 	}
-	timeout := shutdownTimeout
+	timeout, lease, renew, retry := shutdownTimeout, leaseDuration, renewDeadline, retryPeriod
 	again := true // a restart within the process uses the same controller name
 	mgr, err := ctrl.NewManager(m.opts.RESTConfig, ctrlmanager.Options{
 		Scheme:                        m.scheme,
@@ -240,6 +247,9 @@ func (m *manager) newControllerManager(ctx context.Context) (ctrlmanager.Manager
 		LeaderElectionID:              leaseName,
 		LeaderElectionNamespace:       m.opts.Namespace,
 		LeaderElectionReleaseOnCancel: true,
+		LeaseDuration:                 &lease,
+		RenewDeadline:                 &renew,
+		RetryPeriod:                   &retry,
 		GracefulShutdownTimeout:       &timeout,
 		Controller:                    config.Controller{SkipNameValidation: &again},
 	})
