@@ -32,15 +32,17 @@ import (
 )
 
 const (
-	leaseName       = "oaas-crm"
+	leaseName = "oaas-crm"
+	// A standby sees a renewal up to retryPeriod times 2.2 late, and that the lease
+	// has run out as much later again: with these, it works 19 s after the leader was
+	// killed at the latest. The leader stops well before the lease runs out.
+	leaseDuration = 10 * time.Second
+	renewDeadline = 7 * time.Second
+	retryPeriod   = 2 * time.Second
+
 	minRestartDelay = time.Second
 	maxRestartDelay = 15 * time.Second
 	shutdownTimeout = 10 * time.Second
-	// A standby goes on within leaseDuration and a retryPeriod of the leader's last
-	// breath; a leader that cannot renew gives up well before.
-	leaseDuration = 12 * time.Second
-	renewDeadline = 8 * time.Second
-	retryPeriod   = 1500 * time.Millisecond
 	// Classes can run with Knative as soon as its API is there; nothing waits for a
 	// metrics server.
 	knativeInterval = time.Second

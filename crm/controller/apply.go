@@ -114,6 +114,14 @@ func (a *applier) forget(owner types.NamespacedName) {
 	delete(a.known, owner)
 }
 
+// knows reports whether anything is known of a class runtime's children.
+func (a *applier) knows(owner *v1alpha1.ClassRuntime) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	m := a.of(owner)
+	return len(m.marks)+len(m.faults) > 0
+}
+
 // of returns the memory of a class runtime, a new one for a new object of the
 // same name. It is called with mu held.
 func (a *applier) of(owner *v1alpha1.ClassRuntime) *memory {

@@ -131,6 +131,8 @@ type reconciler struct {
 
 	mu     sync.Mutex
 	stored map[types.NamespacedName]uint64 // resourceVersion of our last write
+	// postponed are the objects that had to wait for others once, by their uid.
+	postponed map[types.NamespacedName]types.UID
 }
 
 // Setup adds the controller to a manager whose cache was made with CacheOptions.
@@ -147,6 +149,8 @@ func Setup(ctx context.Context, mgr manager.Manager, opts Options) error {
 		recorder: mgr.GetEventRecorder(controllerName),
 		backoff:  newBackoff(),
 		stored:   map[types.NamespacedName]uint64{},
+
+		postponed: map[types.NamespacedName]types.UID{},
 	}
 	opts.Metrics.restart()
 	var err error

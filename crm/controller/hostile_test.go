@@ -173,3 +173,51 @@ func TestNewChildrenAreNotLookedUp(t *testing.T) {
 		t.Errorf("requests: %v", by)
 	}
 }
+
+// What was changed while nobody led is not kept waiting by the many that rest.
+func TestChangesComeFirstAfterTakeover(t *testing.T) {
+	t.Parallel()
+	c := cluster(t)
+	namespace := localtest.Namespace(t, c)
+	const count = 20
+	last := fmt.Sprintf("record-%02d", count-1)
+	t.Run("before", func(t *testing.T) {
+		w := &world{t: t, namespace: namespace, registry: prometheus.NewRegistry()}
+		w.run(c.RESTConfig())
+		for i := range count {
+			w.create(w.classOf(fmt.Sprintf("record-%02d", i), "echo:1"))
+		}
+		for i := range count {
+			w.settled(fmt.Sprintf("record-%02d", i), v1alpha1.PhaseAvailable)
+		}
+	})
+	direct, err := client.New(c.RESTConfig(), client.Options{Scheme: newScheme(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed := &world{t: t, namespace: namespace, client: direct}
+	change(changed, &v1alpha1.ClassRuntime{}, last, func(o *v1alpha1.ClassRuntime) {
+		o.Spec.Functions[0].ProvisionConfig.ContainerImage = "echo:2"
+	})
+	counted, err := gate.Start(c.RESTConfig())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := counted.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	w := &world{t: t, namespace: namespace, registry: prometheus.NewRegistry()}
+	w.run(counted.RESTConfig(), func(o *Options) { o.Concurrency = 1 })
+	w.settled(last, v1alpha1.PhaseAvailable)
+	w.eventually("the others are looked at too", func() bool { return counted.Counts().ByRequest["apply deployments"] >= count })
+	for _, line := range counted.Recent() {
+		if strings.Contains(line, "apply deployments") {
+			if !strings.Contains(line, last) {
+				t.Errorf("the first child written is that of another class: %s", line)
+			}
+			break
+		}
+	}
+}

@@ -6,9 +6,12 @@ import (
 	"fmt"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"oaas.io/control-plane/crm/api/v1alpha1"
@@ -25,19 +28,30 @@ func (r *reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 		r.backoff.Forget(request)
 		return reconcile.Result{}, nil
 	}
-	verdict, err := r.pass(ctx, object)
+	fail := func(err error) (reconcile.Result, error) {
+		r.opts.Metrics.failures.WithLabelValues(string(apierrors.ReasonForError(err))).Inc()
+		return reconcile.Result{}, err
+	}
+	p, err := r.look(ctx, object)
+	if errors.Is(err, errNotSynced) {
+		return reconcile.Result{RequeueAfter: syncPoll}, nil
+	}
+	if err != nil {
+		return fail(err)
+	}
+	r.opts.Metrics.seen(request.NamespacedName, object.Status.Phase)
+	if r.postpone(p) {
+		return reconcile.Result{RequeueAfter: time.Millisecond, Priority: ptr.To(lastPriority)}, nil
+	}
+	verdict, err := r.pass(ctx, p)
 	switch {
 	case verdict != nil:
 		r.opts.Metrics.seen(request.NamespacedName, verdict.Status.Phase)
 	case err == nil:
 		r.opts.Metrics.seen(request.NamespacedName, "")
 	}
-	if errors.Is(err, errNotSynced) {
-		return reconcile.Result{RequeueAfter: syncPoll}, nil
-	}
 	if err != nil {
-		r.opts.Metrics.failures.WithLabelValues(string(apierrors.ReasonForError(err))).Inc()
-		return reconcile.Result{}, err
+		return fail(err)
 	}
 	return reconcile.Result{RequeueAfter: r.requeue(request, verdict)}, nil
 }
@@ -93,18 +107,58 @@ func (r *reconciler) wrote(object client.Object) {
 func (r *reconciler) forget(key types.NamespacedName) {
 	r.mu.Lock()
 	delete(r.stored, key)
+	delete(r.postponed, key)
 	r.mu.Unlock()
 	r.applier.forget(key)
 	r.opts.Metrics.seen(key, "")
 }
 
+// lastPriority comes after everything else, also after what is in the first list.
+const lastPriority = 2 * handler.LowPriority
+
+// postpone reports whether an object can wait until those that cannot are done. A
+// controller that takes over knows nothing of any child and has to apply them all
+// again, which takes half a minute for some hundred classes; what was changed
+// while nobody led must not stand in that line. An object waits once only.
+func (r *reconciler) postpone(p *pass) bool {
+	if !p.resting() || r.applier.knows(p.object) {
+		return false
+	}
+	key := client.ObjectKeyFromObject(p.object)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	again := r.postponed[key] == p.object.UID
+	r.postponed[key] = p.object.UID
+	return !again
+}
+
+// resting reports whether the object was left available with this very content,
+// and its children are there and run, as far as that shows without applying them.
+func (p *pass) resting() bool {
+	status := &p.object.Status
+	if !p.object.DeletionTimestamp.IsZero() || p.rendered == nil || status.Applied == nil ||
+		status.Phase != v1alpha1.PhaseAvailable || status.ObservedGeneration != p.object.Generation ||
+		status.Applied.IntentHash != p.rendered.Hash || len(p.children) != len(p.rendered.Objects) {
+		return false
+	}
+	for i := range p.rendered.Objects {
+		c, exists := p.children[childID{gvk: p.rendered.Objects[i].GVK, name: p.rendered.Objects[i].Name}]
+		if !exists || c.object.GetDeletionTimestamp() != nil {
+			return false
+		}
+		if d, ok := c.object.(*appsv1.Deployment); ok {
+			w := lifecycle.DeploymentWorkload(d, nil)
+			if w.ObservedGeneration < w.Generation || w.Available < w.Desired {
+				return false
+			}
+		}
+	}
+	return true
+}
+
 // pass acts until the state machine asks for nothing that was not tried, and
 // reports its last verdict. The verdict is nil once the object was let go.
-func (r *reconciler) pass(ctx context.Context, object *v1alpha1.ClassRuntime) (*lifecycle.Verdict, error) {
-	p, err := r.look(ctx, object)
-	if err != nil {
-		return nil, err
-	}
+func (r *reconciler) pass(ctx context.Context, p *pass) (*lifecycle.Verdict, error) {
 	tried := map[lifecycle.Action]bool{}
 	for {
 		verdict := lifecycle.Evaluate(r.observed(p), r.opts.Lifecycle, r.opts.Clock())
