@@ -308,15 +308,12 @@ func (m *manager) newControllerManager(ctx context.Context) (ctrlmanager.Manager
 }
 
 func (m *manager) controllerOptions() controller.Options {
-	opts := controller.Options{
+	return controller.Options{
 		Namespace: m.opts.Namespace, Environment: m.opts.Environment, DisableODGM: m.opts.DisableODGM,
 		Concurrency: m.opts.Concurrency, ProgressDeadline: m.opts.ProgressDeadline,
+		Presence: m.apis, DisableKnative: m.opts.DisableKnative,
 		Metrics: m.metrics, Clock: m.opts.Clock, Logger: m.log.Named("controller"),
 	}
-	if !m.opts.DisableKnative {
-		opts.Presence = m.apis
-	}
-	return opts
 }
 
 // attach waits for the caches and lets the server use them.

@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 
@@ -38,6 +39,7 @@ func newScheme() (*runtime.Scheme, error) {
 		clientgoscheme.AddToScheme(scheme),
 		apiextensionsv1.AddToScheme(scheme),
 		v1alpha1.AddToScheme(scheme),
+		servingv1.AddToScheme(scheme),
 	); err != nil {
 		return nil, fmt.Errorf("build the scheme: %w", err)
 	}

@@ -115,6 +115,9 @@ func (r *reconciler) prune(ctx context.Context, p *pass) error {
 	for i := range p.rendered.Objects {
 		wanted[childID{gvk: p.rendered.Objects[i].GVK, name: p.rendered.Objects[i].Name}] = true
 	}
+	if refused, err := r.refusedKnative(ctx, p); refused || err != nil {
+		return err // what runs stays; the apply that follows tells why
+	}
 	for id, c := range p.children {
 		if wanted[id] || c.object.GetDeletionTimestamp() != nil || !controlledBy(c.object, p.object) {
 			continue
@@ -140,6 +143,30 @@ func (r *reconciler) deleteChildren(ctx context.Context, p *pass) error {
 		}
 	}
 	return r.lookAtChildren(ctx, p)
+}
+
+// refusedKnative asks, before Services are deleted for Knative to have their names, whether
+// the API server takes the Knative Services at all.
+func (r *reconciler) refusedKnative(ctx context.Context, p *pass) (bool, error) {
+	for i := range p.rendered.Objects {
+		intent := &p.rendered.Objects[i]
+		if _, there := p.children[childID{gvk: intent.GVK, name: intent.Name}]; intent.GVK != knativeKind || there {
+			continue
+		}
+		configuration, err := asNew(intent)
+		if err != nil {
+			return false, fmt.Errorf("try %s: %w", intent.Name, err)
+		}
+		err = r.client.Apply(ctx, configuration, client.FieldOwner(FieldManager), client.DryRunAll)
+		switch {
+		case err == nil, apierrors.IsConflict(err):
+		case passing(ctx, err):
+			return false, fmt.Errorf("try Knative Service %s: %w", intent.Name, err)
+		default:
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 func (r *reconciler) remove(ctx context.Context, c child, how metav1.DeletionPropagation, cause string) error {

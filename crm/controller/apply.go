@@ -227,6 +227,10 @@ func (a *applier) write(ctx context.Context, owner *v1alpha1.ClassRuntime, inten
 		if err := a.mayForce(ctx, owner, id, err); err != nil {
 			return nil, err
 		}
+		if orphaned(err) {
+			// The next pass finds the note and leaves the number as it is.
+			return nil, errors.Join(&ApplyError{Child: id, Err: err}, a.keep(ctx, owner, intent))
+		}
 		err = a.client.Apply(ctx, configuration, client.FieldOwner(FieldManager), client.ForceOwnership)
 	}
 	if err != nil {
@@ -264,6 +268,12 @@ func asNew(intent *template.Object) (runtime.ApplyConfiguration, error) {
 	object := &unstructured.Unstructured{}
 	if err := utiljson.Unmarshal(text, &object.Object); err != nil {
 		return nil, fmt.Errorf("decode: %w", err)
+	}
+	if r := intent.Replicas; r != nil && r.By != template.BySpec {
+		// It begins with the fewest pods, not with one. The next apply gives the number up.
+		if err := unstructured.SetNestedField(object.Object, int64(r.Min), "spec", "replicas"); err != nil {
+			return nil, fmt.Errorf("set the replicas: %w", err)
+		}
 	}
 	object.SetResourceVersion(neverVersion)
 	return client.ApplyConfigurationFromUnstructured(object), nil
@@ -313,6 +323,22 @@ type claim struct{ path, text string }
 func (c claim) negotiable() bool {
 	return c.path == ".spec.replicas" && !strings.Contains(c.text, `"`+ScaleManager+`"`) &&
 		!strings.Contains(c.text, `"`+autoscalerManager+`" with subresource "scale"`)
+}
+
+// orphaned reports whether the replicas in conflict were decided by an autoscaler that is
+// gone, and are not kept yet.
+func orphaned(conflict error) bool {
+	left := false
+	for _, c := range claimsOf(conflict) {
+		if c.path != ".spec.replicas" {
+			continue
+		}
+		if strings.Contains(c.text, `"`+ScaleManager+`"`) {
+			return false // kept before; now the spec asks for another number
+		}
+		left = left || strings.Contains(c.text, `"`+autoscalerManager+`" with subresource "scale"`)
+	}
+	return left
 }
 
 // claimsOf reads what is in conflict.

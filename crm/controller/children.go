@@ -125,6 +125,11 @@ func listChildren(ctx context.Context, readerOf func(childKind) client.Reader, o
 		if meta.IsNoMatchError(err) || kind.optional && apierrors.IsNotFound(err) {
 			continue // a kind whose definition is gone has no objects
 		}
+		if kind.optional && apierrors.IsForbidden(err) {
+			// Who may not list them makes none. What was left when the right was taken
+			// away goes with its owner, by the garbage collector.
+			continue
+		}
 		if err != nil {
 			return nil, fmt.Errorf("list children of kind %s: %w", kind.gvk.Kind, err)
 		}

@@ -61,6 +61,9 @@ type Options struct {
 	// Presence tells whether the cluster has Knative; nil is a cluster that never
 	// does.
 	Presence Presence
+	// DisableKnative keeps classes off Knative where the cluster has it. What ran with
+	// it before is still seen, and goes when its class does or moves.
+	DisableKnative bool
 	// Metrics are kept by the caller, who may run several controllers in turn.
 	// Required.
 	Metrics *Metrics

@@ -40,6 +40,9 @@ const (
 	// Knative counts as one that cannot be used, for want of rights above all.
 	knativePatience = 15 * time.Second
 	syncPoll        = 100 * time.Millisecond
+	// routePatience is how long a route may be on its way while the calls are taken to
+	// reach where they did before.
+	routePatience = time.Minute
 )
 
 // knative follows Knative Services while the cluster has their API. The manager's own
@@ -58,17 +61,13 @@ type knative struct {
 
 	mu     sync.Mutex
 	reader client.Reader // nil while nothing is synced
-	since  time.Time     // when the cache was started, zero if it was not
+	since  time.Time     // when what is not known yet was first waited for
 }
 
 func newKnative(mgr manager.Manager, opts Options) (*knative, error) {
 	k := &knative{
 		opts: opts, presence: opts.Presence, config: mgr.GetConfig(), http: mgr.GetHTTPClient(), mapper: mgr.GetRESTMapper(),
-		scheme: mgr.GetScheme(), events: make(chan event.GenericEvent),
-	}
-	// Also where Knative is not used: what it left behind is looked for in a deletion.
-	if err := servingv1.AddToScheme(k.scheme); err != nil {
-		return nil, fmt.Errorf("register the types of Knative: %w", err)
+		scheme: mgr.GetScheme(), events: make(chan event.GenericEvent), since: opts.Clock(),
 	}
 	if k.presence == nil {
 		return k, nil
@@ -91,22 +90,20 @@ func (o onEveryReplica) Start(ctx context.Context) error { return o.run(ctx) }
 func (onEveryReplica) NeedLeaderElection() bool { return false }
 
 // usable reports whether classes can run with Knative now.
-func (k *knative) usable() bool { return k.cached() != nil }
+func (k *knative) usable() bool { return k.cached() != nil && !k.opts.DisableKnative }
 
-// pending reports whether that will be known soon.
+// pending reports whether that will be known soon. It has a limit: an API that cannot be
+// asked for, or whose objects may not be listed, is one that is not there.
 func (k *knative) pending() bool {
 	if k == nil || k.presence == nil || k.cached() != nil {
 		return false
 	}
-	if !k.presence.Known(presence.KnativeServices) {
-		return true
-	}
-	if !k.presence.Has(presence.KnativeServices) {
+	if k.presence.Known(presence.KnativeServices) && !k.presence.Has(presence.KnativeServices) {
 		return false
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.since.IsZero() || k.opts.Clock().Sub(k.since) < knativePatience
+	return k.opts.Clock().Sub(k.since) < knativePatience
 }
 
 // cached reads Knative Services from the cache, nil if there is none.
@@ -195,9 +192,9 @@ func (k *knative) follow(ctx context.Context) (func(), error) {
 		}
 	})
 	return func() {
+		k.set(nil, k.opts.Clock()) // nobody reads from a cache that ends
 		cancel()
 		running.Wait()
-		k.set(nil, time.Time{})
 	}, nil
 }
 
@@ -273,7 +270,7 @@ func (p *pass) onKnative() bool {
 }
 
 // knativeUnit is a Knative Service as it stands, and the URL that it has.
-func (p *pass) knativeUnit(name string) (lifecycle.Unit, string) {
+func (p *pass) knativeUnit(name string, now time.Time) (lifecycle.Unit, string) {
 	var service *servingv1.Service
 	if c, ok := p.children[childID{gvk: knativeKind, name: name}]; ok {
 		service, _ = c.object.(*servingv1.Service)
@@ -282,6 +279,10 @@ func (p *pass) knativeUnit(name string) (lifecycle.Unit, string) {
 	for i := range p.object.Status.Functions {
 		f := &p.object.Status.Functions[i]
 		served = served || f.Service == name && f.Template == template.KnativeName && f.Ready != nil && *f.Ready
+	}
+	if service != nil {
+		routes := service.Status.GetCondition(servingv1.ServiceConditionRoutesReady)
+		served = served && routes != nil && now.Sub(routes.LastTransitionTime.Inner.Time) < routePatience
 	}
 	var pods []*corev1.Pod
 	for i := range p.pods {

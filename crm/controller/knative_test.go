@@ -55,9 +55,6 @@ func startWithKnative(t *testing.T) *knativeWorld {
 	}
 	w := &knativeWorld{opts: serving.Options{Cluster: c, Binaries: binaries, Dir: t.TempDir()}}
 	w.world = start(t, func(o *Options) { o.Presence, o.Environment.Profile, o.Environment.HPA = watcher, "full", true })
-	if err := servingv1.AddToScheme(w.client.Scheme()); err != nil {
-		t.Fatal(err)
-	}
 	t.Cleanup(w.removeKnative)
 	return w
 }

@@ -42,7 +42,7 @@ func (r *reconciler) look(ctx context.Context, object *v1alpha1.ClassRuntime) (*
 		p.spec = object.Spec.DeepCopy()
 		p.spec.Addons = []string{}
 	}
-	if r.knative.pending() {
+	if object.DeletionTimestamp.IsZero() && r.knative.pending() {
 		return nil, errNotSynced
 	}
 	if err := r.lookAtChildren(ctx, p); err != nil {
@@ -227,7 +227,7 @@ func (r *reconciler) observed(p *pass) lifecycle.Observed {
 	for _, e := range template.Endpoints(p.object.Name, p.object.Namespace, p.spec.Functions) {
 		f := lifecycle.Function{Key: e.FunctionKey, Service: e.Service, Port: e.Port, URL: e.URL, WASM: e.WASM}
 		if p.onKnative() && !e.WASM {
-			f.Unit, f.ObservedURL = p.knativeUnit(e.Workload)
+			f.Unit, f.ObservedURL = p.knativeUnit(e.Workload, r.opts.Clock())
 		} else {
 			f.Unit = r.unit(p, e.Workload, e.Service)
 		}

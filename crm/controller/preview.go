@@ -72,7 +72,7 @@ func (v *Previewer) knative() *knative {
 	if v.opts.Presence == nil || !v.opts.Presence.Has(presence.KnativeServices) {
 		return nil
 	}
-	return &knative{reader: v.live}
+	return &knative{opts: v.opts, reader: v.live}
 }
 
 // Preview applies the children of the object, which the API server need not know, and

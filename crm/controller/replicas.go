@@ -67,7 +67,7 @@ func (r *reconciler) lookAtScaling(ctx context.Context, p *pass) error {
 			}
 		}
 		if d := p.deployment(e.Workload); d != nil {
-			found.KeptSince, found.Current = keptSince(d), replicasOf(d)
+			found.KeptSince = keptSince(d)
 		}
 		if found != (template.Scaling{}) {
 			p.scaling[e.Workload] = found
@@ -141,8 +141,9 @@ func inactive(a *autoscalingv2.HorizontalPodAutoscaler) string {
 	return ""
 }
 
-// handBack ends the autoscaling of Deployments whose number the spec decides again. They
-// keep the replicas that they have, within the bounds, until the spec asks for another
+// handBack ends the autoscaling of Deployments that an autoscaler of ours scales no more. Two
+// of them on one Deployment scale nothing, and where the spec decides again, it must not be
+// scaled meanwhile. It keeps the replicas that it has, within the bounds, until the spec asks for another
 // number: switching an autoscaler off under load must not be a fall.
 func (r *reconciler) handBack(ctx context.Context, p *pass) error {
 	changed := false
@@ -150,12 +151,14 @@ func (r *reconciler) handBack(ctx context.Context, p *pass) error {
 		o := &p.rendered.Objects[i]
 		id := childID{gvk: autoscalerKind, name: o.Name}
 		autoscaler, ours := p.children[id]
-		if o.Replicas == nil || o.Replicas.By != template.BySpec || !ours || autoscaler.object.GetDeletionTimestamp() != nil ||
+		if o.Replicas == nil || o.Replicas.By == template.ByAutoscaler || !ours || autoscaler.object.GetDeletionTimestamp() != nil ||
 			!controlledBy(autoscaler.object, p.object) {
 			continue
 		}
-		if err := r.applier.keep(ctx, p.object, o); err != nil {
-			return err
+		if o.Replicas.By == template.BySpec || o.Replicas.By == template.ByPast {
+			if err := r.applier.keep(ctx, p.object, o); err != nil {
+				return err
+			}
 		}
 		if err := r.remove(ctx, autoscaler, metav1.DeletePropagationBackground, causePruned); err != nil {
 			return err
@@ -186,6 +189,9 @@ func (a *applier) keep(ctx context.Context, owner *v1alpha1.ClassRuntime, intent
 	if err != nil {
 		return fmt.Errorf("read Deployment %s: %w", intent.Name, err)
 	}
+	if foreign(live, owner) != "" {
+		return nil // the name is somebody else's now
+	}
 	answer, err := a.scale(ctx, live, intent.Replicas.Clamp(replicasOf(live)), &intent.Replicas.Min)
 	if err != nil {
 		return err
@@ -201,11 +207,8 @@ func (a *applier) keep(ctx context.Context, owner *v1alpha1.ClassRuntime, intent
 // release takes the replicas of an existing Deployment from the templates before they
 // give them up: a field that its only owner leaves out falls back to its default.
 func (a *applier) release(ctx context.Context, owner *v1alpha1.ClassRuntime, intent *template.Object) error {
-	if intent.Replicas == nil || intent.Replicas.By == template.BySpec {
+	if intent.Replicas == nil || intent.Replicas.By == template.BySpec || a.dry {
 		return nil
-	}
-	if m, ok := a.recall(owner, childID{gvk: intent.GVK, name: intent.Name}); ok && m.intent == intent.Hash {
-		return nil // given up already
 	}
 	live := &appsv1.Deployment{}
 	err := a.live.Get(ctx, client.ObjectKey{Namespace: owner.Namespace, Name: intent.Name}, live)
@@ -261,7 +264,15 @@ func (a *applier) within(ctx context.Context, intent *template.Object, answer cl
 	if n == replicasOf(d) {
 		return answer, nil
 	}
-	return a.scale(ctx, d, n, nil)
+	if a.dry { // nothing that was applied is there
+		d.Spec.Replicas = &n
+		return d, nil
+	}
+	var kept *int32
+	if intent.Replicas.By == template.ByPast {
+		kept = &intent.Replicas.Min
+	}
+	return a.scale(ctx, d, n, kept)
 }
 
 // scale sets the replicas of a Deployment as ScaleManager. It fails when the Deployment

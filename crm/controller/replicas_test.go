@@ -6,6 +6,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/hashicorp/go-hclog"
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
@@ -242,11 +243,45 @@ func TestAutoscalingOffForTheCluster(t *testing.T) {
 	if got := seen(); !slices.Equal(got, []int32{5}) {
 		t.Errorf("replicas %v, want 5 all the time", got)
 	}
+	// Of a number that is kept, what is beyond the bounds goes, and no more.
+	change(w, &v1alpha1.ClassRuntime{}, "record-1", func(o *v1alpha1.ClassRuntime) { setBounds(o, 2, 4) })
+	w.eventually("5 replicas, then 4", func() bool { return slices.Equal(seen(), []int32{5, 4}) })
+	w.settled("record-1", v1alpha1.PhaseAvailable)
 	w.restart(scaling)
 	w.autoscaler("record-1")
 	w.settled("record-1", v1alpha1.PhaseAvailable)
-	if got := seen(); !slices.Equal(got, []int32{5}) {
-		t.Errorf("replicas %v, want 5 all the time", got)
+	if got := seen(); !slices.Equal(got, []int32{5, 4}) {
+		t.Errorf("replicas %v, want 5 and then 4", got)
+	}
+}
+
+// What an autoscaler of somebody else decided stays when it goes, also for a class that
+// has no room for one of ours.
+func TestForeignAutoscalerLeavesItsReplicas(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	w.create(w.scaledClass("record-1", 2, 0))
+	w.settled("record-1", v1alpha1.PhaseAvailable)
+	foreign := &autoscalingv2.HorizontalPodAutoscaler{ObjectMeta: metav1.ObjectMeta{Name: "theirs", Namespace: w.namespace}}
+	foreign.Spec.ScaleTargetRef = autoscalingv2.CrossVersionObjectReference{APIVersion: "apps/v1", Kind: "Deployment", Name: "record-1"}
+	foreign.Spec.MinReplicas, foreign.Spec.MaxReplicas = ptr.To(int32(1)), 20
+	w.create(foreign)
+	w.scaleAs(autoscalerManager, "record-1", 6)
+	w.eventually("6 pods", func() bool { return w.deployment("record-1").Status.AvailableReplicas == 6 })
+	seen := w.seenReplicas("record-1")
+	if err := w.client.Delete(w.ctx(), foreign); err != nil {
+		t.Fatal(err)
+	}
+	w.eventually("the number is kept", func() bool {
+		_, noted := w.deployment("record-1").Annotations[AnnotationKept]
+		return noted
+	})
+	change(w, &v1alpha1.ClassRuntime{}, "record-1", func(o *v1alpha1.ClassRuntime) {
+		o.Spec.Functions[0].ProvisionConfig.ContainerImage = "echo:2"
+	})
+	w.settled("record-1", v1alpha1.PhaseAvailable)
+	if got := seen(); !slices.Equal(got, []int32{6}) {
+		t.Errorf("replicas %v, want 6 all the time", got)
 	}
 }
 
@@ -259,5 +294,43 @@ func TestReplicasClamp(t *testing.T) {
 		if got := r.Clamp(test.n); got != test.want {
 			t.Errorf("%d within %d..%d: %d, want %d", test.n, test.least, test.most, got, test.want)
 		}
+	}
+}
+
+// A preview of a class that an autoscaler scales has nothing against it, whether it is new
+// or ran with a fixed number before.
+func TestPreviewOfAutoscaledClasses(t *testing.T) {
+	t.Parallel()
+	w := start(t, scaling)
+	previewer, err := NewPreviewer(w.cached, w.client, Options{
+		Namespace: w.namespace, Environment: template.Environment{Profile: "dev", HPA: true}, Logger: hclog.NewNullLogger(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.create(w.scaledClass("fixed", 3, 0))
+	fixed := w.settled("fixed", v1alpha1.PhaseAvailable)
+	setBounds(fixed, 2, 5)
+	w.eventually("the cache has the Deployment", func() bool {
+		return w.cached.Get(w.ctx(), client.ObjectKey{Namespace: w.namespace, Name: "fixed"}, &appsv1.Deployment{}) == nil
+	})
+	for object, want := range map[*v1alpha1.ClassRuntime]Change{w.scaledClass("fresh", 2, 5): ChangeCreate, fixed: ChangeUpdate} {
+		preview, err := previewer.Preview(w.ctx(), object)
+		if err != nil {
+			t.Fatal(err)
+		}
+		kinds := map[string]Change{}
+		for _, c := range preview.Children {
+			kinds[c.Kind] = c.Change
+			if c.Fault != nil {
+				t.Errorf("%s: %s %s: %+v", object.Name, c.Kind, c.Name, c.Fault)
+			}
+		}
+		if kinds["HorizontalPodAutoscaler"] != ChangeCreate || kinds["Deployment"] != want {
+			t.Errorf("%s: %v", object.Name, kinds)
+		}
+	}
+	if n := replicasOf(w.deployment("fixed")); n != 3 {
+		t.Errorf("the preview left %d replicas", n)
 	}
 }

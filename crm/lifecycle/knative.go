@@ -49,8 +49,18 @@ func KnativeUnit(s *servingv1.Service, pods []*corev1.Pod, served bool) Unit {
 			Reason: v1alpha1.ReasonKnativeFailed, Message: conditionText(failed), Since: failed.LastTransitionTime.Inner.Time,
 		})
 	}
+	working, failing := false, false
 	for _, pod := range pods {
-		w.Faults = append(w.Faults, PodFaults(pod)...)
+		faults := PodFaults(pod)
+		w.Faults = append(w.Faults, faults...)
+		ready := podCondition(pod, corev1.PodReady)
+		working = working || ready != nil && ready.Status == corev1.ConditionTrue
+		failing = failing || len(faults) > 0
+	}
+	if s.IsReady() && failing && !working {
+		// Knative is content once a revision was ready, also when every pod that a call
+		// brings fails.
+		w.Available, w.Updated = 0, 0
 	}
 	return unit
 }
@@ -99,6 +109,13 @@ func knativeState(s *servingv1.ServiceStatus) string {
 	return "Knative is at work: " + conditionText(ready)
 }
 
+// containerOutput begins what a container wrote last, which is different each time.
+const containerOutput = "Container failed with: "
+
 func conditionText(c *apis.Condition) string {
-	return strings.Trim(c.Reason+": "+strings.TrimRight(c.Message, ". "), ": ")
+	message, _, _ := strings.Cut(c.Message, containerOutput)
+	if message != c.Message {
+		message += "a container failed"
+	}
+	return strings.Trim(c.Reason+": "+strings.TrimRight(message, ". "), ": ")
 }

@@ -109,6 +109,9 @@ func (w *Watcher) follow(ctx context.Context, api API, every time.Duration) {
 func (w *Watcher) ask(ctx context.Context, api API) {
 	list, err := w.client.ServerResourcesForGroupVersionWithContext(ctx, api.GroupVersion)
 	if err != nil && !apierrors.IsNotFound(err) {
+		if ctx.Err() == nil {
+			w.opts.Logger.Debug("optional API not known", "api", api.GroupVersion, "error", err)
+		}
 		return
 	}
 	found := false

@@ -71,8 +71,6 @@ type Scaling struct {
 	// KeptSince is the lower bound that was in force when an autoscaler of ours left
 	// the number behind, nil if none did. It is kept while the bound is the same.
 	KeptSince *int32
-	// Current number of replicas wanted.
-	Current int32
 }
 
 // bounds are the scale bounds of a function.
@@ -107,7 +105,7 @@ func replicasOf(in Input, fn *v1alpha1.FunctionSpec, workload string) Replicas {
 		r.By = ByAutoscaler
 	case replicasEnforced(in.Spec.Enforcement):
 		r.By = ByEnforcer
-	case found.KeptSince != nil && *found.KeptSince == least && r.Clamp(found.Current) == found.Current:
+	case found.KeptSince != nil && *found.KeptSince == least:
 		r.By = ByPast
 	}
 	return r

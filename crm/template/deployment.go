@@ -94,7 +94,7 @@ func (t *deploymentTemplate) renderFunction(in Input, i int, resources corev1.Re
 		WithPorts(containerPort(portName, port)).
 		WithReadinessProbe(listening(portName)).
 		WithEnv(envConfigurations(functionEnv(in, fn))...)
-	if in.Environment.HPA && elastic(fn) {
+	if elastic(fn) {
 		resources = measurable(c.pods.filled(resources))
 	}
 	if requirements := resourceConfiguration(resources); requirements != nil {

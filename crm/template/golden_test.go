@@ -194,7 +194,7 @@ func goldenCases() map[string]template.Input {
 		"autoscaler-left": input(v1alpha1.ClassRuntimeSpec{
 			Functions: []v1alpha1.FunctionSpec{full}, Addons: []string{},
 		}, func(in *template.Input) {
-			in.Scaling = map[string]template.Scaling{"record-abcd1234": {KeptSince: ptr(int32(3)), Current: 7}}
+			in.Scaling = map[string]template.Scaling{"record-abcd1234": {KeptSince: ptr(int32(3))}}
 		}),
 		"knative": input(record(), func(in *template.Input) { in.Environment.Knative = true }),
 		"knative-options": input(v1alpha1.ClassRuntimeSpec{

@@ -73,9 +73,13 @@ func scoreEdge(env Environment, nfr *v1alpha1.NfrRequirements) int {
 	return score
 }
 
+// scoreKnative never chooses Knative where all pods have what it takes only with features
+// that are off by default: it would refuse every class.
 func scoreKnative(env Environment, nfr *v1alpha1.NfrRequirements) int {
 	score := 100_000
-	switch {
+	switch pods := env.Pods; {
+	case len(pods.NodeSelector) > 0 || len(pods.Tolerations) > 0 || pods.PriorityClass != "":
+		return -100
 	case env.Datacenter || env.profileIs("full", "prod", "production"):
 		score = 900_000
 	case env.Edge || env.profileIs("edge"):

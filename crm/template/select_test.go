@@ -136,6 +136,19 @@ func TestSelectWithKnative(t *testing.T) {
 	}
 }
 
+// Where all pods have what Knative takes with features only that are off by default, no
+// score chooses it; by name it is still to be had.
+func TestKnativeIsNotChosenWhereItRefusesAllPods(t *testing.T) {
+	t.Parallel()
+	env := template.Environment{Profile: "full", Knative: true}
+	env.Pods.NodeSelector = map[string]string{"pool": "functions"}
+	for wish, want := range map[string]string{"": "k8s_deployment", "kn": "knative"} {
+		if got := registry(t).Select(&v1alpha1.ClassRuntimeSpec{SelectedTemplate: wish}, env, "").Template.Name(); got != want {
+			t.Errorf("%q: %s, want %s", wish, got, want)
+		}
+	}
+}
+
 // What runs stays where it is when an API comes or goes, unless the class asks for
 // another template.
 func TestCurrentTemplateIsKept(t *testing.T) {

@@ -42,7 +42,7 @@ type MissingCapabilityError struct {
 
 // Error implements error.
 func (e *MissingCapabilityError) Error() string {
-	return fmt.Sprintf("template %q needs %s, which this cluster does not have", e.Template, e.Needs)
+	return fmt.Sprintf("template %q needs %s, which classes cannot use in this cluster", e.Template, e.Needs)
 }
 
 // Environment is what the manager knows about its cluster.
