@@ -260,15 +260,22 @@ func TestMembershipOfRealNodes(t *testing.T) {
 		}
 		return nil
 	})
-	status, text = ask(follower(), http.MethodDelete, "members/"+follower().raft.ServerID(), "")
-	if status != http.StatusConflict || !strings.Contains(text, `"override":"force"`) || strings.Contains(text, "?force") {
-		t.Errorf("%d %s", status, text)
-	}
+	// On a busy machine a server may miss a heartbeat, which is another reason to refuse.
 	gone := follower().raft.ServerID()
-	status, text = ask(follower(), http.MethodDelete, "members/"+gone+"?dry_run", "")
-	if status != http.StatusOK || !strings.Contains(text, `"voters_after":2`) || strings.Contains(text, `"refused":[]`) || !strings.Contains(text, `"override":"force"`) {
-		t.Errorf("%d %s", status, text)
-	}
+	eventually(t, "a healthy server is not removed without force", func() error {
+		status, text := ask(follower(), http.MethodDelete, "members/"+gone, "")
+		if status != http.StatusConflict || !strings.Contains(text, `"override":"force"`) || strings.Contains(text, "?force") {
+			return fmt.Errorf("%d %s", status, text)
+		}
+		return nil
+	})
+	eventually(t, "a dry run says so", func() error {
+		status, text := ask(follower(), http.MethodDelete, "members/"+gone+"?dry_run", "")
+		if status != http.StatusOK || !strings.Contains(text, `"voters_after":2`) || strings.Contains(text, `"refused":[]`) || !strings.Contains(text, `"override":"force"`) {
+			return fmt.Errorf("%d %s", status, text)
+		}
+		return nil
+	})
 	leader := nodes[0]
 	for _, n := range nodes {
 		if n.raft.ServerID() == to {
