@@ -66,7 +66,7 @@ bench-ha: build ## Measure failover, restarts, scale and bad input with three pm
 	$(LOCAL) bench-ha --bin bin --out bench/out/ha.json
 
 .PHONY: bench-crm
-bench-crm: build ## Measure the class runtime manager on a real API server: 500 classes, rest, kill -9, faults, bad input (about 25 minutes); writes bench/out/crm.json.
+bench-crm: build ## Measure a crm on the local Kubernetes: throughput, rest, change of leader, faults, bad objects (about 40 minutes); writes bench/out/crm.json.
 	$(LOCAL) bench-crm --bin bin --out bench/out/crm.json
 
 .PHONY: fuzz

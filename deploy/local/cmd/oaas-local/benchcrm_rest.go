@@ -54,6 +54,7 @@ func (b *crmBench) measureRest(ctx context.Context) ([]bench.Result, error) {
 	writes, leases, reads, watches := 0, 0, 0, 0
 	by := map[string]int{}
 	for _, m := range s.managers {
+		m.remember()
 		counts := m.gate.Counts()
 		writes, leases, reads, watches = writes+counts.Writes, leases+counts.LeaseWrites, reads+counts.Reads, watches+counts.Watches
 		for what, n := range counts.ByRequest {
