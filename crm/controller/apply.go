@@ -195,8 +195,8 @@ func (a *applier) apply(ctx context.Context, owner *v1alpha1.ClassRuntime, inten
 
 // write applies without force first. A conflict is settled by force only when
 // the object is ours and every field in conflict is part of the contract: that
-// repairs edits by hand. A field whose value others may rightly decide, such as
-// the replicas that an autoscaler sets, is reported instead of fought over.
+// repairs edits by hand. Replicas that somebody scales by hand are reported instead
+// of fought over; those that an autoscaler left when it went are kept.
 //
 // A child of which nothing is known is applied as a new one: an object of somebody
 // else need not share a field with ours, and a plain apply would take it over

@@ -9,6 +9,7 @@ import (
 	admissionv1 "k8s.io/api/admissionregistration/v1"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
@@ -69,7 +70,7 @@ func reasonCases() map[v1alpha1.Reason]reasonCase {
 		v1alpha1.ReasonInsufficientCapacity: {spec: cpu("1k"), heal: edit(cpu("10m")), says: "Insufficient cpu"},
 		v1alpha1.ReasonImagePullFailed:      {spec: image("echo:missing"), heal: edit(image("echo:1")), says: "echo:missing"},
 		v1alpha1.ReasonCrashLoop:            {spec: behave("crash-loop"), heal: edit(behave("healthy")), says: "exit code 1"},
-		v1alpha1.ReasonContainerConfigError: {options: patient, spec: behave("not-ready"), after: nil, prepare: (*world).spoilPods, heal: edit(behave("healthy")), says: "cannot be started"},
+		v1alpha1.ReasonContainerConfigError: {options: patient, spec: behave("not-ready"), prepare: (*world).spoilPods, heal: edit(behave("healthy")), says: "cannot be started"},
 		v1alpha1.ReasonProbeFailed:          {spec: behave("not-ready"), heal: edit(behave("healthy")), says: "does not answer its probe"},
 		v1alpha1.ReasonProgressDeadlineExceeded: {
 			options: func(o *Options) { patient(o); o.ProgressDeadline = 2 * time.Second },
@@ -374,7 +375,6 @@ func TestNamespaceThatGoes(t *testing.T) {
 	})
 	change(w, held, "held", func(c *corev1.ConfigMap) { c.Finalizers = nil })
 	w.eventually("the namespace is gone", func() bool {
-		return client.IgnoreNotFound(w.client.Get(w.ctx(), client.ObjectKey{Name: w.namespace}, namespace)) == nil &&
-			w.client.Get(w.ctx(), client.ObjectKey{Name: w.namespace}, namespace) != nil
+		return apierrors.IsNotFound(w.client.Get(w.ctx(), client.ObjectKey{Name: w.namespace}, namespace))
 	})
 }

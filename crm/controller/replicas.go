@@ -141,10 +141,10 @@ func inactive(a *autoscalingv2.HorizontalPodAutoscaler) string {
 	return ""
 }
 
-// handBack ends the autoscaling of Deployments that an autoscaler of ours scales no more. Two
-// of them on one Deployment scale nothing, and where the spec decides again, it must not be
-// scaled meanwhile. It keeps the replicas that it has, within the bounds, until the spec asks for another
-// number: switching an autoscaler off under load must not be a fall.
+// handBack removes autoscalers of ours that are not rendered any more, before anything else
+// is done: two of them on one Deployment scale nothing. Where the spec decides again, the
+// Deployment keeps the replicas that it has, within the bounds, until the spec asks for
+// another number: switching an autoscaler off under load must not be a fall.
 func (r *reconciler) handBack(ctx context.Context, p *pass) error {
 	changed := false
 	for i := range p.rendered.Objects {

@@ -109,15 +109,6 @@ func condition(t *testing.T, s v1alpha1.ClassRuntimeStatus, typ v1alpha1.Conditi
 	return *c
 }
 
-// elastic is a function between 2 and more pods, of which some are there.
-func elastic(desired, available int32) func(*lifecycle.Observed) {
-	return func(o *lifecycle.Observed) {
-		w := &o.Functions[0].Unit.Workload
-		w.Elastic, w.Least = true, 2
-		w.Desired, w.Total, w.Updated, w.Available = desired, desired, desired, available
-	}
-}
-
 type want struct {
 	phase    v1alpha1.Phase
 	holds    string // the conditions that are True, in order

@@ -14,6 +14,15 @@ import (
 	"oaas.io/control-plane/crm/lifecycle"
 )
 
+// elastic is a function between 2 and more pods, of which some are there.
+func elastic(desired, available int32) func(*lifecycle.Observed) {
+	return func(o *lifecycle.Observed) {
+		w := &o.Functions[0].Unit.Workload
+		w.Elastic, w.Least = true, 2
+		w.Desired, w.Total, w.Updated, w.Available = desired, desired, desired, available
+	}
+}
+
 func ksvc(latest, ready string, conditions ...apis.Condition) *servingv1.Service {
 	s := &servingv1.Service{ObjectMeta: metav1.ObjectMeta{Name: fnName, Generation: 2}}
 	s.Status.ObservedGeneration = 2

@@ -8,7 +8,8 @@
 //
 // # Invariants
 //
-//   - Discovery is open to every authenticated account, so no rights are needed.
+//   - Discovery is open to every authenticated account unless somebody closed it, so
+//     no rights are asked for.
 //   - Only an answer of the API server changes what is known: an API server that is away
 //     takes nothing away.
 //   - Before the first answer nothing is known, and Known says so: an API that was not

@@ -50,17 +50,22 @@ func (t *deploymentTemplate) Score(env Environment, nfr *v1alpha1.NfrRequirement
 
 // Render implements Template.
 func (t *deploymentTemplate) Render(in Input) (*Rendered, error) {
+	return renderClass(in, t.name, t.odgmImage, t.resilient, func(in Input, i int, resources corev1.ResourceRequirements) ([]Object, error) {
+		return t.renderFunction(in, i, resources), nil
+	})
+}
+
+// renderClass is what all templates do alike: check the spec, render the object store, and
+// each container function in the template's own way.
+func renderClass(in Input, template, odgmImage string, production bool, function func(Input, int, corev1.ResourceRequirements) ([]Object, error)) (*Rendered, error) {
 	resources, err := validate(in)
 	if err != nil {
 		return nil, err
 	}
-	in.Environment.Pods = podsOf(in, t.resilient)
-	out := &Rendered{
-		Template:  t.name,
-		Endpoints: Endpoints(in.Name, in.Namespace, in.Spec.Functions),
-	}
+	in.Environment.Pods = podsOf(in, production)
+	out := &Rendered{Template: template, Endpoints: Endpoints(in.Name, in.Namespace, in.Spec.Functions)}
 	if in.ODGMEnabled() {
-		if err := renderODGM(in, t.odgmImage, out); err != nil {
+		if err := renderODGM(in, odgmImage, out); err != nil {
 			return nil, err
 		}
 	}
@@ -68,7 +73,11 @@ func (t *deploymentTemplate) Render(in Input) (*Rendered, error) {
 		if in.Spec.Functions[i].IsWASM() {
 			continue
 		}
-		out.Objects = append(out.Objects, t.renderFunction(in, i, resources[i])...)
+		objects, err := function(in, i, resources[i])
+		if err != nil {
+			return nil, err
+		}
+		out.Objects = append(out.Objects, objects...)
 	}
 	if err := out.seal(); err != nil {
 		return nil, err

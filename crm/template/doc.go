@@ -4,8 +4,9 @@
 // # Flow
 //
 // A Registry holds the templates. Select picks one: by the name or alias that
-// the spec asks for, else by the highest score in the Environment. Render
-// validates the spec and returns a Rendered: typed server-side-apply
+// the spec asks for, else the one that rendered this spec before, else by the
+// highest score in the Environment. Render
+// validates the spec and returns a Rendered: server-side-apply
 // configurations in a fixed order, the endpoints of the functions, and
 // warnings. The controller applies the objects; this package does no I/O.
 //

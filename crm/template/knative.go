@@ -3,12 +3,15 @@ package template
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
+	utiljson "k8s.io/apimachinery/pkg/util/json"
+	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
 	"k8s.io/utils/ptr"
 	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -50,47 +53,32 @@ func (*knativeTemplate) Score(env Environment, nfr *v1alpha1.NfrRequirements) (i
 func (*knativeTemplate) Needs() string { return "Knative Serving (serving.knative.dev/v1)" }
 
 // Render implements Template.
-func (t *knativeTemplate) Render(in Input) (*Rendered, error) {
-	resources, err := validate(in)
+func (*knativeTemplate) Render(in Input) (*Rendered, error) {
+	out, err := renderClass(in, KnativeName, odgmImage, true, knativeService)
 	if err != nil {
 		return nil, err
 	}
-	in.Environment.Pods = podsOf(in, true)
-	out := &Rendered{Template: KnativeName, Endpoints: Endpoints(in.Name, in.Namespace, in.Spec.Functions)}
-	if in.ODGMEnabled() {
-		if err := renderODGM(in, odgmImage, out); err != nil {
-			return nil, err
-		}
-	}
-	for i := range in.Spec.Functions {
-		if in.Spec.Functions[i].IsWASM() {
-			continue
-		}
-		object, err := knativeService(in, i, resources[i])
-		if err != nil {
-			return nil, err
-		}
-		out.Objects = append(out.Objects, object)
-	}
-	if err := out.seal(); err != nil {
-		return nil, err
+	if podsOf(in, true).NetworkPolicy == NetworkNamespace {
+		out.Warnings = append(out.Warnings, "network_policy does not hold for functions that run with Knative: their calls come from its own namespace")
 	}
 	return out, nil
 }
 
 // knativeService is the Knative Service of function i.
-func knativeService(in Input, i int, resources corev1.ResourceRequirements) (Object, error) {
+func knativeService(in Input, i int, resources corev1.ResourceRequirements) ([]Object, error) {
 	fn := &in.Spec.Functions[i]
 	c := newChild(in, FunctionName(in.Name, i, len(in.Spec.Functions)), ComponentFunction, i)
 	// Knative selects pods by labels of its own, so this one is free to say which
 	// function it is, also when the class has only one.
 	c.labels[LabelApp] = childName(in.Name, fmt.Sprintf("-fn-%d", i))
 	port, http2 := functionPort(fn.ProvisionConfig)
+	labels := maps.Clone(c.labels)
+	labels[labelVisibility] = clusterLocal
 	service := &servingv1.Service{
 		TypeMeta: metav1.TypeMeta{APIVersion: servingv1.SchemeGroupVersion.String(), Kind: KnativeServiceGVK.Kind},
 		ObjectMeta: metav1.ObjectMeta{
 			Name: c.name, Namespace: in.Namespace, Annotations: c.annotations,
-			Labels: with(c.labels, labelVisibility, clusterLocal),
+			Labels: labels,
 		},
 	}
 	service.Annotations["prometheus.io/scrape"] = "true"
@@ -107,25 +95,51 @@ func knativeService(in Input, i int, resources corev1.ResourceRequirements) (Obj
 	if n := fn.ProvisionConfig.MaxConcurrency; n > 0 {
 		revision.Spec.ContainerConcurrency = ptr.To(int64(n))
 	}
-	container := corev1.Container{
-		Name: "function", Image: fn.ProvisionConfig.ContainerImage, Resources: resources,
-		Ports: []corev1.ContainerPort{{Name: portNameHTTP1, ContainerPort: port, Protocol: corev1.ProtocolTCP}},
-	}
+	portName := portNameHTTP1
 	if http2 {
-		container.Ports[0].Name = portNameH2C
+		portName = portNameH2C
 	}
-	for _, v := range functionEnv(in, fn) {
-		container.Env = append(container.Env, corev1.EnvVar{Name: v.name, Value: v.value})
+	container := corev1ac.Container().
+		WithName("function").
+		WithImage(fn.ProvisionConfig.ContainerImage).
+		WithPorts(containerPort(portName, port)).
+		WithEnv(envConfigurations(functionEnv(in, fn))...)
+	if requirements := resourceConfiguration(resources); requirements != nil {
+		container.WithResources(requirements)
 	}
-	revision.Spec.PodSpec = c.pods.knative(container)
+	var err error
+	if revision.Spec.PodSpec, err = knativePod(&c.pods, container); err != nil {
+		return nil, fmt.Errorf("encode the pod of Knative Service %s: %w", c.name, err)
+	}
 	configuration, err := sparse(service)
 	if err != nil {
-		return Object{}, fmt.Errorf("encode Knative Service %s: %w", c.name, err)
+		return nil, fmt.Errorf("encode Knative Service %s: %w", c.name, err)
 	}
-	return Object{
+	return []Object{{
 		GVK: KnativeServiceGVK, Name: c.name, Component: c.component, Function: c.function,
 		Configuration: client.ApplyConfigurationFromUnstructured(configuration),
-	}, nil
+	}}, nil
+}
+
+// knativePod is a pod with the options. What Knative takes in a container only, unless a
+// feature of it is switched on, goes there; what it does not take at all is left in, so
+// that its refusal tells of it.
+func knativePod(o *PodOptions, container *corev1ac.ContainerApplyConfiguration) (corev1.PodSpec, error) {
+	spec := corev1ac.PodSpec()
+	o.apply(spec, container)
+	var pod corev1.PodSpec
+	text, err := json.Marshal(spec.WithContainers(container))
+	if err != nil {
+		return pod, err
+	}
+	if err := json.Unmarshal(text, &pod); err != nil {
+		return pod, err
+	}
+	if of, in := pod.SecurityContext, pod.Containers[0].SecurityContext; of != nil && in != nil {
+		in.SeccompProfile, in.RunAsNonRoot = of.SeccompProfile, of.RunAsNonRoot
+		pod.SecurityContext = nil
+	}
+	return pod, nil
 }
 
 // knativeScale are the bounds of Knative's autoscaler, nil if there are none. A
@@ -144,16 +158,6 @@ func knativeScale(p *v1alpha1.ProvisionConfig) map[string]string {
 	return out
 }
 
-// with is a copy of labels with one more.
-func with(labels map[string]string, key, value string) map[string]string {
-	out := make(map[string]string, len(labels)+1)
-	for k, v := range labels {
-		out[k] = v
-	}
-	out[key] = value
-	return out
-}
-
 // sparse is the object without the members that are empty: who applies an empty member
 // claims it.
 func sparse(object any) (*unstructured.Unstructured, error) {
@@ -162,7 +166,7 @@ func sparse(object any) (*unstructured.Unstructured, error) {
 		return nil, err
 	}
 	out := &unstructured.Unstructured{Object: map[string]any{}}
-	if err := json.Unmarshal(text, &out.Object); err != nil {
+	if err := utiljson.Unmarshal(text, &out.Object); err != nil {
 		return nil, err
 	}
 	prune(out.Object)

@@ -9,7 +9,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
-	"k8s.io/utils/ptr"
 )
 
 // PodSecurity is how much the containers of a cluster are confined.
@@ -104,36 +103,6 @@ func (o *PodOptions) Validate() error {
 		name += " " + f.key
 	}
 	return fmt.Errorf("%s %q: %s", name, f.value, f.why)
-}
-
-// knative is a pod of a Knative Service with the options. What Knative takes in a
-// container only, unless its features are switched on, goes there. Node selectors,
-// tolerations and priority classes need such a feature in any case; without it Knative
-// refuses the Service and says so.
-func (o *PodOptions) knative(container corev1.Container) corev1.PodSpec {
-	pod := corev1.PodSpec{
-		ServiceAccountName: o.ServiceAccount, NodeSelector: o.NodeSelector, Tolerations: o.Tolerations, PriorityClassName: o.PriorityClass,
-	}
-	if o.noToken {
-		pod.AutomountServiceAccountToken = ptr.To(false)
-	}
-	for _, name := range o.PullSecrets {
-		pod.ImagePullSecrets = append(pod.ImagePullSecrets, corev1.LocalObjectReference{Name: name})
-	}
-	container.Resources = o.filled(container.Resources)
-	container.ImagePullPolicy = corev1.PullPolicy(o.PullPolicy)
-	if o.confined() {
-		container.SecurityContext = &corev1.SecurityContext{
-			AllowPrivilegeEscalation: ptr.To(false),
-			SeccompProfile:           &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
-		}
-	}
-	if o.Security == SecurityRestricted {
-		container.SecurityContext.RunAsNonRoot = ptr.To(true)
-		container.SecurityContext.Capabilities = &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}}
-	}
-	pod.Containers = []corev1.Container{container}
-	return pod
 }
 
 // apply puts the options into a pod and its container. Whatever is rendered with pods

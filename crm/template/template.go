@@ -147,7 +147,7 @@ type Object struct {
 	// Replicas says who decides how many pods a Deployment of a function has; nil
 	// for all other objects, and for the object store.
 	Replicas *Replicas
-	// Configuration is complete and typed, ready for server-side apply.
+	// Configuration is complete, ready for server-side apply.
 	Configuration runtime.ApplyConfiguration
 	// Hash is the hex SHA-256 of the configuration's JSON.
 	Hash string
