@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/status"
@@ -38,8 +39,9 @@ func (e *PreviewError) Refused() bool { return e.refused }
 // not answer at all.
 const previewTimeout = 5 * time.Second
 
-// Preview asks the manager of a cluster what the unit would do there. It changes nothing, and works on every node. The connection is opened for it: who leads
-// has others, which are for what has to be done. Errors are *PreviewError.
+// Preview asks the manager of a cluster what the unit would do there. It changes
+// nothing, and works on every node. The connection is opened for it: who leads has
+// others, which are for what has to be done. Errors are *PreviewError.
 func (m *Manager) Preview(ctx context.Context, cluster, address string, unit *oaaspb.DeploymentUnit) (*oaaspb.UnitPreview, error) {
 	conn, err := m.opts.Dial(cluster, address)
 	if err != nil {
@@ -48,6 +50,7 @@ func (m *Manager) Preview(ctx context.Context, cluster, address string, unit *oa
 	defer func() { _ = conn.Close() }() // nothing is in flight any more
 	ctx, cancel := context.WithTimeout(ctx, min(previewTimeout, m.opts.CallTimeout))
 	defer cancel()
+	reached := connected(ctx, conn)
 	out, err := oaaspb.NewAgentServiceClient(conn).PreviewUnit(ctx, &oaaspb.PreviewUnitRequest{DeploymentUnit: unit})
 	if err == nil {
 		return out, nil
@@ -56,11 +59,30 @@ func (m *Manager) Preview(ctx context.Context, cluster, address string, unit *oa
 		return nil, &PreviewError{code: PreviewUnsupported, message: "the environment's manager knows no previews"}
 	}
 	w, _ := explain(err)
-	if w.GetCode() == WaitUnavailable && conn.GetState() != connectivity.Ready {
+	if w.GetCode() == WaitUnavailable && !reached {
 		w.Code = WaitUnreachable
 	}
 	if why, untrusted := untrustedBecause(err); untrusted {
 		w.Message = why
 	}
 	return nil, &PreviewError{code: w.GetCode(), message: w.GetMessage(), refused: w.GetPermanent()}
+}
+
+// connected reports whether the connection comes about before the context ends. What a
+// call says afterwards cannot tell: a manager's own Unavailable and that of a connection
+// that never was look alike, and the state of a connection follows its first answers.
+func connected(ctx context.Context, conn *grpc.ClientConn) bool {
+	conn.Connect()
+	for {
+		switch state := conn.GetState(); state {
+		case connectivity.Ready:
+			return true
+		case connectivity.TransientFailure, connectivity.Shutdown:
+			return false
+		default:
+			if !conn.WaitForStateChange(ctx, state) {
+				return false
+			}
+		}
+	}
 }
