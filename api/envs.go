@@ -20,6 +20,10 @@ type clusterInfo struct {
 	Labels            map[string]string `json:"labels,omitempty"`
 	Capabilities      []string          `json:"capabilities,omitempty"`
 	KubernetesVersion string            `json:"kubernetes_version,omitempty"`
+	// KnativeVersion is absent when it has no Knative.
+	KnativeVersion string `json:"knative_version,omitempty"`
+	// NodeZones are the zones of its ready nodes.
+	NodeZones []string `json:"node_zones,omitempty"`
 	// Resources of its nodes together; absent when it does not report them.
 	Resources *clusterResources `json:"resources,omitempty"`
 	// Policy is what operators said; absent when they said nothing.
@@ -71,7 +75,7 @@ func (s *Server) newClusterInfo(c *pmpb.Cluster) clusterInfo {
 	out := clusterInfo{
 		Name: c.GetName(), Health: s.healthOf(c), Source: sourceName(c.GetSource()), Address: c.GetAddress(), Namespace: c.GetNamespace(),
 		Region: c.GetRegion(), Zone: c.GetZone(), Labels: c.GetLabels(), Capabilities: c.GetCapabilities(),
-		KubernetesVersion: c.GetKubernetesVersion(),
+		KubernetesVersion: c.GetKubernetesVersion(), KnativeVersion: c.GetKnativeVersion(), NodeZones: c.GetNodeZones(),
 	}
 	if r := c.GetResources(); r != nil {
 		out.Resources = &clusterResources{

@@ -112,6 +112,7 @@ func (f *fleet) verify(ctx context.Context, c discovery.Candidate) (*oaaspb.Clus
 	if info.GetName() != c.Name {
 		return nil, fmt.Errorf("%w: it was announced as %q and says it is %q", errOtherCluster, c.Name, info.GetName())
 	}
+	forget(info, f.m.opts.Registry.State().Snapshot().FeatureLevel())
 	return info, nil
 }
 

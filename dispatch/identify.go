@@ -65,10 +65,21 @@ func describe(row *pmpb.Cluster, info *oaaspb.ClusterInfo) error {
 	row.Labels, row.Capabilities = maps.Clone(info.GetLabels()), info.GetCapabilities()
 	row.NodeCount, row.ReadyNodes, row.Availability = info.GetNodeCount(), info.GetReadyNodes(), representable(info.Availability)
 	row.Resources = resourcesOf(row.GetResources(), info.GetResources())
+	row.NodeZones, row.KnativeVersion = info.GetNodeZones(), info.GetKnativeVersion()
 	if at := info.GetObservedAt(); at != nil && before != *describedPart(row) {
 		row.LastSeen = &timestamppb.Timestamp{Seconds: at.GetSeconds(), Nanos: at.GetNanos()}
 	}
 	return nil
+}
+
+// forget drops what there are servers that would not keep it.
+func forget(info *oaaspb.ClusterInfo, level uint32) {
+	if level < fsm.PlannerFrom {
+		info.Resources = nil
+	}
+	if level < fsm.PodsFrom {
+		info.NodeZones, info.KnativeVersion = nil, ""
+	}
 }
 
 // resourcesOf is what a cluster says of its room, but what is free stays as it is known
@@ -148,9 +159,7 @@ func (l *lane) describeOnce(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if l.opts.Registry.State().Snapshot().FeatureLevel() < fsm.PlannerFrom {
-		info.Resources = nil // there are servers that do not keep them
-	}
+	forget(info, l.opts.Registry.State().Snapshot().FeatureLevel())
 	return l.opts.Registry.PutCluster(ctx, l.term, l.name, func(row *pmpb.Cluster) error {
 		if row.GetAddress() != l.address {
 			return fmt.Errorf("cluster %s moved to %s", l.name, row.GetAddress())

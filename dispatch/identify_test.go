@@ -6,7 +6,9 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/testing/protocmp"
 
+	"oaas.io/control-plane/fsm"
 	"oaas.io/control-plane/proto/oaaspb"
 	"oaas.io/control-plane/proto/pmpb"
 )
@@ -57,5 +59,34 @@ func TestResourcesAreFollowedInSteps(t *testing.T) {
 	}
 	if err := describe(row, &oaaspb.ClusterInfo{Name: "oaas-1"}); err != nil || row.GetResources() != nil {
 		t.Errorf("a manager that says nothing leaves %v: %v", row.GetResources(), err)
+	}
+}
+
+// Servers of an earlier build would drop what they do not know of a row, and their state
+// would differ.
+func TestWhatOlderServersDoNotKeepIsNotStored(t *testing.T) {
+	total := uint64(1)
+	says := func() *oaaspb.ClusterInfo {
+		return &oaaspb.ClusterInfo{
+			Name: "oaas-1", NodeZones: []string{"eu-1a", "eu-1b"}, KnativeVersion: "1.20.0",
+			Resources: &oaaspb.ClusterResources{AllocatableMillicores: &total},
+		}
+	}
+	for level, want := range map[uint32]*pmpb.Cluster{
+		fsm.PlannerFrom - 1: {Name: "oaas-1"},
+		fsm.PlannerFrom:     {Name: "oaas-1", Resources: &pmpb.NodeResources{AllocatableMillicores: &total}},
+		fsm.PodsFrom: {
+			Name: "oaas-1", NodeZones: []string{"eu-1a", "eu-1b"}, KnativeVersion: "1.20.0",
+			Resources: &pmpb.NodeResources{AllocatableMillicores: &total},
+		},
+	} {
+		row, info := &pmpb.Cluster{Name: "oaas-1"}, says()
+		forget(info, level)
+		if err := describe(row, info); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, row, protocmp.Transform()); diff != "" {
+			t.Errorf("level %d: -want +got:\n%s", level, diff)
+		}
 	}
 }

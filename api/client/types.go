@@ -145,6 +145,10 @@ type Env struct {
 	Labels            map[string]string `json:"labels,omitempty"`
 	Capabilities      []string          `json:"capabilities,omitempty"`
 	KubernetesVersion string            `json:"kubernetes_version,omitempty"`
+	// KnativeVersion is empty when it has no Knative.
+	KnativeVersion string `json:"knative_version,omitempty"`
+	// NodeZones are the zones of its ready nodes.
+	NodeZones []string `json:"node_zones,omitempty"`
 	// Resources of its nodes together; nil when it does not report them.
 	Resources *EnvResources `json:"resources,omitempty"`
 	// Policy is what operators said; nil when they said nothing.

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 
+	"golang.org/x/sync/errgroup"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -62,8 +64,12 @@ func (r *reconciler) setFinalizer(ctx context.Context, p *pass, present bool) er
 	return nil
 }
 
+// appliesAtOnce bounds how many children of one class runtime are applied at a time.
+// They do not depend on each other, and one of hundreds of functions has as many.
+const appliesAtOnce = 8
+
 // applyAll applies every child that is not as rendered. One that fails does not
-// keep the others back.
+// keep the others back, unless the failure says nothing about the child.
 func (r *reconciler) applyAll(ctx context.Context, p *pass) error {
 	if p.rendered == nil {
 		return nil
@@ -74,22 +80,38 @@ func (r *reconciler) applyAll(ctx context.Context, p *pass) error {
 	if p.rendered == nil {
 		return nil
 	}
+	answers := make([]client.Object, len(p.rendered.Objects))
+	var group errgroup.Group // a sibling that is on its way is not cut short
+	var away atomic.Bool
+	group.SetLimit(appliesAtOnce)
 	for i := range p.rendered.Objects {
 		intent := &p.rendered.Objects[i]
 		id := childID{gvk: intent.GVK, name: intent.Name}
-		existing, err := r.applier.apply(ctx, p.object, intent, p.children[id].object)
-		if err != nil {
-			if passing(ctx, err) {
+		existing := p.children[id].object
+		group.Go(func() error {
+			if away.Load() {
+				return nil
+			}
+			answer, err := r.applier.apply(ctx, p.object, intent, existing)
+			if err != nil && passing(ctx, err) {
+				away.Store(true)
 				return err
 			}
-			r.log.Debug("child not applied", "class_runtime", p.object.Name, "child", id.String(), "error", err)
-			continue
-		}
-		if existing != nil {
-			p.children[id] = child{id: id, object: existing}
+			if err != nil {
+				r.log.Debug("child not applied", "class_runtime", p.object.Name, "child", id.String(), "error", err)
+			}
+			answers[i] = answer
+			return nil
+		})
+	}
+	err := group.Wait()
+	for i, answer := range answers {
+		if answer != nil {
+			id := childID{gvk: p.rendered.Objects[i].GVK, name: p.rendered.Objects[i].Name}
+			p.children[id] = child{id: id, object: answer}
 		}
 	}
-	return nil
+	return err
 }
 
 // passing reports whether a failure says nothing about the child: the API server

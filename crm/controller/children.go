@@ -110,18 +110,32 @@ type child struct {
 	object client.Object
 }
 
+// childReader reads the objects of one kind. An indexed one is a cache that finds them
+// by indexOwner; any other is asked by label.
+type childReader struct {
+	client.Reader
+	indexed bool
+}
+
+// of selects what carries the owner label of a class runtime.
+func (c childReader) of(owner types.NamespacedName) client.ListOption {
+	if c.indexed {
+		return ownedBy(owner.Name)
+	}
+	return client.MatchingLabels{template.LabelOwner: template.OwnerLabel(owner.Name)}
+}
+
 // listChildren lists everything that carries the owner label of a class runtime, by the
 // reader for each kind. A kind without a reader has no objects.
-func listChildren(ctx context.Context, readerOf func(childKind) client.Reader, owner types.NamespacedName) ([]child, error) {
+func listChildren(ctx context.Context, readerOf func(childKind) childReader, owner types.NamespacedName) ([]child, error) {
 	var children []child
 	for _, kind := range childKinds {
 		reader := readerOf(kind)
-		if reader == nil {
+		if reader.Reader == nil {
 			continue
 		}
 		list := kind.newList()
-		err := reader.List(ctx, list, client.InNamespace(owner.Namespace),
-			client.MatchingLabels{template.LabelOwner: template.OwnerLabel(owner.Name)})
+		err := reader.List(ctx, list, client.InNamespace(owner.Namespace), reader.of(owner))
 		if meta.IsNoMatchError(err) || kind.optional && apierrors.IsNotFound(err) {
 			continue // a kind whose definition is gone has no objects
 		}

@@ -160,9 +160,8 @@ func Setup(ctx context.Context, mgr manager.Manager, opts Options) error {
 	if r.knative, err = newKnative(mgr, opts); err != nil {
 		return err
 	}
-	err = mgr.GetFieldIndexer().IndexField(ctx, &autoscalingv2.HorizontalPodAutoscaler{}, indexScaleTarget, scaleTargetOf)
-	if err != nil {
-		return fmt.Errorf("index autoscalers by what they scale: %w", err)
+	if err := indexAll(ctx, mgr.GetFieldIndexer()); err != nil {
+		return err
 	}
 	warm := true // a standby keeps its caches and queue ready for the takeover
 	err = builder.ControllerManagedBy(mgr).

@@ -254,11 +254,11 @@ func (k *knative) sync(ctx context.Context, followed cache.Cache) error {
 }
 
 // cached is the reader of a kind of children while their owner lives.
-func (r *reconciler) cached(kind childKind) client.Reader {
+func (r *reconciler) cached(kind childKind) childReader {
 	if kind.optional {
-		return r.knative.cached()
+		return childReader{Reader: r.knative.cached()}
 	}
-	return r.client
+	return childReader{Reader: r.client, indexed: true}
 }
 
 // onKnative reports whether the functions run as Knative Services.

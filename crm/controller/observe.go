@@ -55,8 +55,7 @@ func (r *reconciler) look(ctx context.Context, object *v1alpha1.ClassRuntime) (*
 		return nil, err
 	}
 	pods := &corev1.PodList{}
-	err := r.client.List(ctx, pods, client.InNamespace(object.Namespace), client.UnsafeDisableDeepCopy,
-		client.MatchingLabels{template.LabelOwner: template.OwnerLabel(object.Name)})
+	err := r.client.List(ctx, pods, client.InNamespace(object.Namespace), client.UnsafeDisableDeepCopy, ownedBy(object.Name))
 	if err != nil {
 		return nil, fmt.Errorf("list pods: %w", err)
 	}
@@ -78,10 +77,10 @@ func (r *reconciler) lookAtChildren(ctx context.Context, p *pass) error {
 	if len(p.children) > 0 || p.object.DeletionTimestamp.IsZero() {
 		return nil
 	}
-	return r.lookAtChildrenBy(ctx, p, func(childKind) client.Reader { return r.live })
+	return r.lookAtChildrenBy(ctx, p, func(childKind) childReader { return childReader{Reader: r.live} })
 }
 
-func (r *reconciler) lookAtChildrenBy(ctx context.Context, p *pass, readerOf func(childKind) client.Reader) error {
+func (r *reconciler) lookAtChildrenBy(ctx context.Context, p *pass, readerOf func(childKind) childReader) error {
 	list, err := listChildren(ctx, readerOf, client.ObjectKeyFromObject(p.object))
 	if err != nil {
 		return err
@@ -126,7 +125,7 @@ func (r *reconciler) refreshed(ctx context.Context, owner *v1alpha1.ClassRuntime
 // every pod of the namespace twice.
 func (r *reconciler) lookAtRouters(ctx context.Context, p *pass) error {
 	list := &corev1.ServiceList{}
-	err := r.client.List(ctx, list, client.InNamespace(p.object.Namespace), client.MatchingLabels(routerLabels), client.UnsafeDisableDeepCopy)
+	err := r.client.List(ctx, list, client.InNamespace(p.object.Namespace), client.MatchingFields{indexRouter: isOne}, client.UnsafeDisableDeepCopy)
 	if err != nil {
 		return fmt.Errorf("list routers: %w", err)
 	}

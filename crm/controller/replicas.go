@@ -30,8 +30,6 @@ const (
 
 	// autoscalerManager is the field manager of Kubernetes' own autoscaler.
 	autoscalerManager = "kube-controller-manager"
-	// indexScaleTarget finds autoscalers by what they scale.
-	indexScaleTarget = "scaleTarget"
 )
 
 // scaleTarget is the value of indexScaleTarget.

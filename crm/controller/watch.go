@@ -297,8 +297,7 @@ func requestFor(namespace, name string) reconcile.Request {
 // isRouter passes the Services by which routers are found, and among their
 // changes those that matter: ports, and becoming or ceasing to be one.
 func isRouter() predicate.Predicate {
-	selector := labels.SelectorFromSet(routerLabels)
-	router := func(object client.Object) bool { return selector.Matches(labels.Set(object.GetLabels())) }
+	router := func(object client.Object) bool { return routerOf(object) != nil }
 	return predicate.Funcs{
 		CreateFunc:  func(e event.CreateEvent) bool { return router(e.Object) },
 		DeleteFunc:  func(e event.DeleteEvent) bool { return router(e.Object) },

@@ -132,10 +132,11 @@ func (e *evaluation) recordApplication() {
 	if d := e.o.Delivery; d != nil {
 		record.Epoch, record.Fence, record.ContentHash = d.Epoch, d.Fence, d.ContentHash
 	}
-	e.status.Applied = record
-	if !e.recorded {
-		e.tell(false, v1alpha1.ReasonApplySuccessful, "All objects are applied")
+	if !e.recorded && e.status.Applied != nil {
+		// Of a new class only the end is news.
+		e.tell(false, v1alpha1.ReasonApplySuccessful, "All objects of the new version are applied")
 	}
+	e.status.Applied = record
 }
 
 func (e *evaluation) phase(ready bool) v1alpha1.Phase {

@@ -526,7 +526,8 @@ func TestEvents(t *testing.T) {
 		previous v1alpha1.ClassRuntimeStatus
 		want     string
 	}{
-		"applied":     {world(starting), v1alpha1.ClassRuntimeStatus{}, "ApplySuccessful"},
+		"created":     {world(starting), v1alpha1.ClassRuntimeStatus{}, ""},
+		"changed":     {newer(world(starting)), applied(time.Second), "ApplySuccessful"},
 		"ready":       {world(), applied(time.Second), "Ready"},
 		"steady":      {world(), settled(time.Hour), ""},
 		"lost":        {world(starting), settled(time.Hour), "!NotReady"},
@@ -550,6 +551,12 @@ func TestEvents(t *testing.T) {
 			t.Errorf("%s: %s, want %s", name, text, tc.want)
 		}
 	}
+}
+
+// newer is the world of the next generation.
+func newer(o lifecycle.Observed) lifecycle.Observed {
+	o.Generation++
+	return o
 }
 
 // degraded is the status of a class that is degraded for lost pods.

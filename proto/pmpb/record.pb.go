@@ -1211,9 +1211,13 @@ type Cluster struct {
 	// not known, so that the time of observation counts from here.
 	ObservedSince *timestamppb.Timestamp `protobuf:"bytes,24,opt,name=observed_since,json=observedSince,proto3" json:"observed_since,omitempty"`
 	// What its nodes have; absent when the cluster does not tell.
-	Resources     *NodeResources `protobuf:"bytes,25,opt,name=resources,proto3" json:"resources,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Resources *NodeResources `protobuf:"bytes,25,opt,name=resources,proto3" json:"resources,omitempty"`
+	// The zones of the nodes that are ready.
+	NodeZones []string `protobuf:"bytes,26,rep,name=node_zones,json=nodeZones,proto3" json:"node_zones,omitempty"`
+	// Empty when the cluster has no Knative.
+	KnativeVersion string `protobuf:"bytes,27,opt,name=knative_version,json=knativeVersion,proto3" json:"knative_version,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Cluster) Reset() {
@@ -1419,6 +1423,20 @@ func (x *Cluster) GetResources() *NodeResources {
 		return x.Resources
 	}
 	return nil
+}
+
+func (x *Cluster) GetNodeZones() []string {
+	if x != nil {
+		return x.NodeZones
+	}
+	return nil
+}
+
+func (x *Cluster) GetKnativeVersion() string {
+	if x != nil {
+		return x.KnativeVersion
+	}
+	return ""
 }
 
 // ClusterPolicy is what operators say about a cluster.
@@ -2711,7 +2729,7 @@ const file_oaas_pm_v1_record_proto_rawDesc = "" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x120\n" +
 	"\x05since\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x1c\n" +
-	"\tpermanent\x18\x04 \x01(\bR\tpermanent\"\xcf\b\n" +
+	"\tpermanent\x18\x04 \x01(\bR\tpermanent\"\x97\t\n" +
 	"\aCluster\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
 	"\x03uid\x18\x02 \x01(\tR\x03uid\x12\x18\n" +
@@ -2741,7 +2759,10 @@ const file_oaas_pm_v1_record_proto_rawDesc = "" +
 	"\aoutages\x18\x16 \x03(\v2\x12.oaas.pm.v1.OutageR\aoutages\x120\n" +
 	"\x06totals\x18\x17 \x01(\v2\x18.oaas.pm.v1.OutageTotalsR\x06totals\x12A\n" +
 	"\x0eobserved_since\x18\x18 \x01(\v2\x1a.google.protobuf.TimestampR\robservedSince\x127\n" +
-	"\tresources\x18\x19 \x01(\v2\x19.oaas.pm.v1.NodeResourcesR\tresources\x1a9\n" +
+	"\tresources\x18\x19 \x01(\v2\x19.oaas.pm.v1.NodeResourcesR\tresources\x12\x1d\n" +
+	"\n" +
+	"node_zones\x18\x1a \x03(\tR\tnodeZones\x12'\n" +
+	"\x0fknative_version\x18\x1b \x01(\tR\x0eknativeVersion\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\x0f\n" +

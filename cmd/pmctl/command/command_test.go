@@ -129,7 +129,7 @@ func (s *session) stock() {
 	s.t.Helper()
 	s.srv.load(s.t, shop)
 	s.srv.envs = `[{"name":"oaas-1","health":{"cluster_name":"oaas-1","status":"Healthy","crm_version":"1.0.0","last_seen":"2026-03-05T19:59:55Z","node_count":3,"ready_nodes":3,"availability":0.999},"policy":{"cordoned":true,"cordon_reason":"new disks"},"availability":{"used":0.9995,"source":"declared","declared":0.9995,"reported":0.999,"measured":{"lower":0.9991,"mean":0.9997,"outages":0,"days":6.9,"mttr_seconds":1800,"planned_outages":0,"since":"2026-02-27T00:00:00Z"}},` +
-		`"source":"gossip","address":"10.0.0.1:8088","region":"eu","zone":"eu-1a","labels":{"tier":"gold"},"capabilities":["knative"],"kubernetes_version":"v1.37.2","resources":{"allocatable_cpu_millis":24000,"allocatable_memory_bytes":103079215104,"free_cpu_millis":21500}},` +
+		`"source":"gossip","address":"10.0.0.1:8088","region":"eu","zone":"eu-1a","labels":{"tier":"gold"},"capabilities":["knative"],"kubernetes_version":"v1.37.2","knative_version":"1.20.0","node_zones":["eu-1a","eu-1b"],"resources":{"allocatable_cpu_millis":24000,"allocatable_memory_bytes":103079215104,"free_cpu_millis":21500}},` +
 		`{"name":"oaas-2","health":{"cluster_name":"oaas-2","status":"Unhealthy","crm_version":null,"last_seen":"1970-01-01T00:00:00Z","node_count":null,"ready_nodes":null,"availability":null,"message":"connection refused","since":"2026-03-05T19:57:00Z"}}]`
 	s.srv.members = `[{"server_id":"pm-0","raft_address":"pm-0:7401","grpc_address":"pm-0:7402","http_address":"pm-0:8080","version":"1.2.3","leader":false,"voter":true},` +
 		`{"server_id":"pm-1","raft_address":"pm-1:7401","grpc_address":"pm-1:7402","http_address":"pm-1:8080","version":"1.2.3","leader":true,"voter":true}]`
