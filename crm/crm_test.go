@@ -37,7 +37,7 @@ func TestMain(m *testing.M) {
 }
 
 // patience bounds every wait of these tests.
-const patience = 40 * time.Second
+const patience = 2 * time.Minute
 
 // running is a whole manager with a client of its gRPC port.
 type running struct {
