@@ -321,8 +321,14 @@ type claim struct{ path, text string }
 // an autoscaler left behind are nobody's any more: where one scales the Deployment,
 // they are no part of what is applied.
 func (c claim) negotiable() bool {
-	return c.path == ".spec.replicas" && !strings.Contains(c.text, `"`+ScaleManager+`"`) &&
-		!strings.Contains(c.text, `"`+autoscalerManager+`" with subresource "scale"`)
+	return c.path == ".spec.replicas" && !strings.Contains(c.text, `"`+ScaleManager+`"`) && !c.autoscalers()
+}
+
+// autoscalers reports whether an autoscaler wrote the field.
+func (c claim) autoscalers() bool {
+	return slices.ContainsFunc(autoscalerManagers, func(name string) bool {
+		return strings.Contains(c.text, `"`+name+`" with subresource "scale"`)
+	})
 }
 
 // orphaned reports whether the replicas in conflict were decided by an autoscaler that is
@@ -336,7 +342,7 @@ func orphaned(conflict error) bool {
 		if strings.Contains(c.text, `"`+ScaleManager+`"`) {
 			return false // kept before; now the spec asks for another number
 		}
-		left = left || strings.Contains(c.text, `"`+autoscalerManager+`" with subresource "scale"`)
+		left = left || c.autoscalers()
 	}
 	return left
 }

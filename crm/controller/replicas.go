@@ -28,9 +28,14 @@ const (
 	// is gone. Its value is the lower bound that was in force then.
 	AnnotationKept = "oaas.io/replicas-kept-since"
 
-	// autoscalerManager is the field manager of Kubernetes' own autoscaler.
+	// autoscalerManager is the field manager of Kubernetes' own autoscaler where it is a
+	// program of its own.
 	autoscalerManager = "kube-controller-manager"
 )
+
+// autoscalerManagers are the names that the autoscaler goes by: that of its program, which
+// in K3s and MicroK8s is one for the whole control plane.
+var autoscalerManagers = []string{autoscalerManager, "k3s", "kubelite"}
 
 // scaleTarget is the value of indexScaleTarget.
 func scaleTarget(kind, name string) string { return kind + "/" + name }
