@@ -13,8 +13,12 @@ import (
 )
 
 // recreate takes the parameters of rolling updates away with the strategy. A null in an
-// apply takes nothing away, so it has to be a patch.
-const recreate = `{"spec":{"strategy":{"type":"Recreate","rollingUpdate":null}}}`
+// apply takes nothing away, so it has to be a patch. It is about this one object: what
+// somebody else made under its name meanwhile is not touched.
+func recreate(d *appsv1.Deployment) client.Patch {
+	return client.RawPatch(types.MergePatchType, fmt.Appendf(nil,
+		`{"metadata":{"uid":%q},"spec":{"strategy":{"type":"Recreate","rollingUpdate":null}}}`, d.UID))
+}
 
 // endRolling prepares a Deployment whose old pod is to be gone before the new one comes
 // and that still rolls, as the object stores of oaas-rs do. The API server gave it
@@ -37,8 +41,7 @@ func (a *applier) endRolling(ctx context.Context, intent *template.Object, exist
 		configuration.Spec, tried.Configuration = &spec, &configuration
 		return &tried, nil
 	}
-	patch := client.RawPatch(types.MergePatchType, []byte(recreate))
-	if err := a.client.Patch(ctx, rolling.DeepCopy(), patch, client.FieldOwner(FieldManager)); err != nil {
+	if err := a.client.Patch(ctx, rolling.DeepCopy(), recreate(rolling), client.FieldOwner(FieldManager)); err != nil {
 		return nil, &ApplyError{
 			Child: childID{gvk: intent.GVK, name: intent.Name}, Err: fmt.Errorf("end its rolling updates: %w", err),
 		}

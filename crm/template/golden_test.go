@@ -204,6 +204,11 @@ func goldenCases() map[string]template.Input {
 			in.Environment.Knative, in.UID = true, ""
 			in.Environment.Pods = template.PodOptions{ServiceAccount: "functions", PullSecrets: []string{"registry"}, Security: template.SecurityRestricted}
 		}),
+		"knative-network": input(v1alpha1.ClassRuntimeSpec{
+			PackageClassKey: "example.Record", SelectedTemplate: "kn", Functions: []v1alpha1.FunctionSpec{echo("echo")},
+		}, func(in *template.Input) {
+			in.Environment.Knative, in.Environment.Pods.NetworkPolicy = true, template.NetworkNamespace
+		}),
 		"knative-nothing": input(v1alpha1.ClassRuntimeSpec{Addons: []string{}, SelectedTemplate: "knative"}, func(in *template.Input) { in.Environment.Knative = true }),
 		"delivered":       input(delivered),
 		"long-name": input(record(), func(in *template.Input) {
