@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"oaas.io/control-plane/fsm"
-	"oaas.io/control-plane/proto/oaaspb"
 	"oaas.io/control-plane/proto/pmpb"
 )
 
@@ -25,23 +24,19 @@ const (
 	lost
 )
 
-// inventory is what a cluster is known to have, by unit id. A manager that knows
-// no deliveries gives entries without one.
-type inventory map[string]*oaaspb.ClassRuntimeSummary
-
 // wanted decides what to do about a unit, given the cluster's complete inventory.
 func wanted(u *pmpb.Unit, have inventory) action {
 	if u.GetTombstone() {
 		return remove
 	}
-	summary, present := have[u.GetId()]
+	held, present := have[u.GetId()]
 	switch {
-	case present && carries(summary.GetDelivery(), u):
+	case present && held.carries(u):
 		if fsm.Acknowledged(u) {
 			return nothing
 		}
 		return acknowledge
-	case present && summary.GetDelivery() == nil && fsm.Acknowledged(u):
+	case present && !held.fenced && fsm.Acknowledged(u):
 		// A manager without deliveries: its acknowledgement is all there is.
 		return nothing
 	case !present && fsm.Acknowledged(u):
@@ -51,18 +46,14 @@ func wanted(u *pmpb.Unit, have inventory) action {
 	}
 }
 
-// carries reports that a runtime holds exactly the unit's desired content under
-// the unit's fence.
-func carries(d *oaaspb.Delivery, u *pmpb.Unit) bool {
-	return d != nil && d.GetEpoch() == u.GetEpoch() && d.GetFence() == u.GetFence() && d.GetContentHash() == u.GetContentHash()
-}
-
 // attempt remembers the calls that were made about one wish for a unit.
 type attempt struct {
 	// epoch and fence name the wish; a new wish starts afresh.
 	epoch, fence uint64
-	failures     int
-	inFlight     bool
+	// failures counts calls that failed in a row, asked the removals that were
+	// accepted.
+	failures, asked int
+	inFlight        bool
 	// overtaken is true when the unit was reported as removed while the call was
 	// in flight: what the call confirms may be gone again.
 	overtaken bool
@@ -70,6 +61,11 @@ type attempt struct {
 	refused bool
 	// notBefore is when the next call may start.
 	notBefore time.Time
+	// delivered counts how often the cluster confirmed this wish lately, and
+	// redeliver is when it may be sent again all the same.
+	delivered   int
+	confirmedAt time.Time
+	redeliver   time.Time
 }
 
 // about reports that the attempt was made for the unit's present wish.
@@ -77,10 +73,39 @@ func (a *attempt) about(u *pmpb.Unit) bool {
 	return a != nil && a.epoch == u.GetEpoch() && a.fence == u.GetFence()
 }
 
+// earliest is when the next call about the wish may start.
+func (a *attempt) earliest() time.Time {
+	if a.redeliver.After(a.notBefore) {
+		return a.redeliver
+	}
+	return a.notBefore
+}
+
+// steady is how long a confirmation has to hold before what went before is forgotten.
+const steady = 10 * time.Minute
+
+// confirm notes that the cluster has confirmed the wish. A cluster that confirms
+// and then has it no longer is sent it again at once; one that keeps doing so waits
+// longer each time.
+func (a *attempt) confirm(now time.Time, least, most time.Duration) {
+	if now.Sub(a.confirmedAt) > steady {
+		a.delivered = 0
+	}
+	a.failures, a.confirmedAt = 0, now
+	a.delivered++
+	if a.delivered > 1 {
+		a.redeliver = now.Add(backoff(a.delivered-1, least, most))
+	}
+}
+
 // step is one unit and what to do about it now.
 type step struct {
 	unit *pmpb.Unit
 	do   action
+	// repair is true when the call was made before or makes good a loss.
+	repair bool
+	// probe is true when the call tries whether the cluster answers at all.
+	probe bool
 }
 
 // backoff is the pause after the given number of failures in a row: exponential

@@ -25,7 +25,7 @@ func acked(u *pmpb.Unit) {
 func buried(u *pmpb.Unit) { u.Tombstone = true }
 
 func reported(d *oaaspb.Delivery) inventory {
-	return inventory{"u-1": {DeploymentUnitId: "u-1", Delivery: d}}
+	return inventory{"u-1": holdingOf(d)}
 }
 
 func TestWanted(t *testing.T) {

@@ -36,8 +36,7 @@ const (
 
 // outcome is how a call about a unit ended.
 type outcome struct {
-	unit *pmpb.Unit
-	do   action
+	step
 	// applied is the delivery that the stored runtime now carries.
 	applied *oaaspb.Delivery
 	// gone is true when the cluster confirmed that the unit does not exist.
@@ -50,9 +49,17 @@ type outcome struct {
 	soon bool
 }
 
+// answered reports that the cluster said anything at all. A manager whose API server
+// is away and a connection that breaks look alike, and mean the same: the next call
+// will fare no better.
+func (o *outcome) answered() bool {
+	code := o.waiting.GetCode()
+	return code != WaitUnavailable && code != WaitTimeout
+}
+
 // call performs one step. It never returns an error: failures are part of the outcome.
 func call(ctx context.Context, conn grpc.ClientConnInterface, s step, controlPlane string) outcome {
-	out := outcome{unit: s.unit, do: s.do}
+	out := outcome{step: s}
 	client := oaaspb.NewDeploymentServiceClient(conn)
 	delivery := deliveryOf(s.unit, controlPlane)
 	// The correlation id ties the cluster's log lines and the runtime's annotation to the change.
@@ -89,7 +96,7 @@ func call(ctx context.Context, conn grpc.ClientConnInterface, s step, controlPla
 	if a := resp.GetApplied(); a != nil {
 		out.applied = a
 	}
-	if !carries(out.applied, s.unit) {
+	if !holdingOf(out.applied).carries(s.unit) {
 		// Sending it again at once would get the same answer.
 		out.waiting = &pmpb.Waiting{Code: WaitFenced, Message: fmt.Sprintf("the cluster answers that it has the change %d of epoch %d instead of %d of %d, or another content",
 			out.applied.GetFence(), out.applied.GetEpoch(), s.unit.GetFence(), s.unit.GetEpoch())}

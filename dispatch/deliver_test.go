@@ -37,7 +37,7 @@ func TestConfirmationOfSomethingElse(t *testing.T) {
 		"a later change":           {&oaaspb.Delivery{Epoch: 1, Fence: 8, ContentHash: "wanted"}, WaitFenced},
 		"another epoch":            {&oaaspb.Delivery{Epoch: 2, Fence: 7, ContentHash: "wanted"}, WaitFenced},
 	} {
-		out := call(t.Context(), answering{&oaaspb.DeployResponse{Applied: c.applied}}, step{u, deploy}, "cp")
+		out := call(t.Context(), answering{&oaaspb.DeployResponse{Applied: c.applied}}, step{unit: u, do: deploy}, "cp")
 		if got := out.waiting.GetCode(); got != c.want {
 			t.Errorf("%s: %q, want %q", name, got, c.want)
 		}
@@ -48,7 +48,7 @@ func TestConfirmationOfSomethingElse(t *testing.T) {
 // may be sent in its place.
 func TestContentThatCannotBeDecoded(t *testing.T) {
 	u := unit(7, "wanted", func(u *pmpb.Unit) { u.Desired = []byte{0xff} })
-	out := call(t.Context(), answering{&oaaspb.DeployResponse{}}, step{u, deploy}, "cp")
+	out := call(t.Context(), answering{&oaaspb.DeployResponse{}}, step{unit: u, do: deploy}, "cp")
 	if out.waiting.GetCode() != WaitFailed || !out.waiting.GetPermanent() || out.applied != nil {
 		t.Errorf("waits for %v and has applied %v, want a permanent %s", out.waiting, out.applied, WaitFailed)
 	}

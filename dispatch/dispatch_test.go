@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -367,7 +368,8 @@ func TestManagerWithoutStreamIsPolled(t *testing.T) {
 }
 
 func TestImpostorIsNotRegistered(t *testing.T) {
-	w := newWorld(t)
+	metrics := prometheus.NewRegistry()
+	w := newWorld(t, func(o *dispatch.Options) { o.Metrics = metrics })
 	m := newManager("oaas-1")
 	addr, _ := m.serve(t, "127.0.0.1:0", false)
 	w.found.set(gossiped("oaas-1", addr))
@@ -380,7 +382,10 @@ func TestImpostorIsNotRegistered(t *testing.T) {
 	third := newManager("oaas-3")
 	addr4, _ := third.serve(t, "127.0.0.1:0", false)
 	w.found.set(gossiped("oaas-1", addr2), gossiped("oaas-2", addr3), gossiped("oaas-3", addr4))
-	w.awaitHealthy("oaas-3") // the list was worked off
+	w.awaitHealthy("oaas-3")
+	waitFor(t, "both are rejected", func() bool {
+		return metric(t, metrics, "oaas_pm_dispatch_candidates_rejected_total", "identity") >= 2
+	})
 	snap := w.store.State().Snapshot()
 	if got := snap.Cluster("oaas-1").GetAddress(); got != addr {
 		t.Errorf("oaas-1 moved to an impostor at %s", got)

@@ -15,10 +15,35 @@
 //
 // A lane has a session: one stream on which the cluster's manager sends its full
 // inventory and then every change. Managers that know no such stream (oaas-rs)
-// are polled. The lane itself is a single goroutine around pure functions
-// (decide.go): from units, inventory, earlier attempts and the time they make
-// the calls to start now and the time to look again. Calls run in workers, so a
-// slow call delays neither another unit nor another cluster.
+// are polled. The lane itself is a single goroutine around parts that know neither
+// clock nor channel: the worklist (from units, inventory, earlier attempts and the
+// time, the calls to start now and the time to look again), the breaker, and the
+// backlog of what was learned. Calls run in workers, so a slow call delays neither
+// another unit nor another cluster.
+//
+// # Order and room
+//
+// What somebody has changed goes out before what is sent again, and leaves that a
+// share (queue.go). At most MaxInFlight calls are under way to a cluster, and to all
+// clusters together at most one each and MaxInFlightTotal more. A call has a deadline;
+// what fails is tried again with growing pauses, what is refused only much later. After
+// some calls in a row that a cluster did not answer its breaker opens, and only probes
+// go out until one is answered.
+//
+// # Clusters that misbehave
+//
+// A manager may hang, lie, flood, or send garbage. It is to harm itself only:
+//
+//   - What it says costs memory only for units that are its own, and of those only
+//     what decides (inventory.go). A stream that does not keep to the protocol is
+//     ended, and nothing is concluded from it.
+//   - It is listened to at a bounded rate (intake.go). What it may make the log take
+//     is bounded by a token bucket (backlog.go), in number and in bytes; users' wishes
+//     bring tokens of their own. Of every unit only the newest is kept. The reporter
+//     takes small batches from all lanes in turn.
+//   - What the state keeps of it is bounded: by report, by text, and all together.
+//   - A unit that it confirms and then denies is sent again more and more rarely.
+//   - What it causes in the log files is bounded; lines that are left out are counted.
 //
 // # Invariants
 //
@@ -26,11 +51,12 @@
 //     the inventories, and sends nothing to a cluster whose reported hash and
 //     fence equal the desired ones.
 //   - Nothing is decided from an incomplete inventory: a unit is absent only
-//     after the cluster said that the inventory is complete.
+//     after the cluster said that the inventory is complete, and how many it has.
 //   - A tombstone is confirmed only by the cluster's own "not found" to a delete
 //     that carried the tombstone's fence, so the cluster has recorded the
 //     tombstone before the control plane forgets it.
 //   - Every command of these loops carries the term in which the loop was
 //     started; a deposed leader's late command has no effect.
 //   - Only transitions are committed, never heartbeats.
+//   - No lane waits for another: not for its calls, nor for its reports.
 package dispatch

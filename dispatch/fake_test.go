@@ -47,15 +47,20 @@ func newManager(name string) *manager {
 // and how to stop it.
 func (m *manager) serve(t *testing.T, addr string, legacy bool) (string, func()) {
 	t.Helper()
-	ln, err := net.Listen("tcp", addr)
-	if err != nil {
-		t.Fatal(err)
-	}
 	s := grpc.NewServer()
 	oaaspb.RegisterDeploymentServiceServer(s, m)
 	oaaspb.RegisterCrmInfoServiceServer(s, m)
 	if !legacy {
 		oaaspb.RegisterAgentServiceServer(s, m)
+	}
+	return serveGRPC(t, addr, s)
+}
+
+func serveGRPC(t *testing.T, addr string, s *grpc.Server) (string, func()) {
+	t.Helper()
+	ln, err := net.Listen("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
 	}
 	var done sync.WaitGroup
 	done.Go(func() { _ = s.Serve(ln) })

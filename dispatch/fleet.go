@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"oaas.io/control-plane/discovery"
@@ -14,18 +15,29 @@ import (
 
 // fleet turns candidates into registered clusters. A statically configured
 // cluster is registered at once, since the operator vouches for it; what gossip
-// proposes is registered after its manager said that it is that cluster.
+// proposes is registered after its manager said that it is that cluster. Names are
+// asked independently of each other, so that one that does not answer delays none.
 type fleet struct {
 	m    *Manager
 	term uint64
+
+	asking sync.WaitGroup
+	mu     sync.Mutex
+	// busy are the names that are being asked about.
+	busy map[string]bool
 }
 
-// verifyInterval is how often candidates that are not registered yet are asked
-// again. Registered ones cost nothing.
-const verifyInterval = 2 * time.Second
+const (
+	// verifyInterval is how often candidates that are not registered yet are asked
+	// again. Registered ones cost nothing.
+	verifyInterval = 2 * time.Second
+	// maxAsking bounds the names that are asked about at a time.
+	maxAsking = 256
+)
 
 // run registers until ctx ends.
 func (f *fleet) run(ctx context.Context) {
+	defer f.asking.Wait()
 	tick := time.NewTicker(verifyInterval)
 	defer tick.Stop()
 	for {
@@ -39,24 +51,45 @@ func (f *fleet) run(ctx context.Context) {
 	}
 }
 
-// pass looks at every candidate once. Several candidates of one name are tried in order until one answers: a manager
-// that moved is announced under its new address before its old one is forgotten.
+// pass looks at every candidate once, and asks about those that are news.
 func (f *fleet) pass(ctx context.Context) {
 	for _, group := range byName(f.m.opts.Candidates.Candidates()) {
-		if f.settled(group) {
+		if f.settled(group) || !f.begin(group[0].Name) {
 			continue
 		}
-		for _, c := range group {
-			err := f.register(ctx, c)
-			if ctx.Err() != nil {
-				return
-			}
-			if err == nil {
-				break
-			}
-			f.m.metrics.rejected.WithLabelValues(rejection(err)).Inc()
-			f.m.opts.Logger.Warn("cluster not registered", "cluster", c.Name, "address", c.Address, "error", err)
+		f.asking.Go(func() {
+			defer f.end(group[0].Name)
+			f.settle(ctx, group)
+		})
+	}
+}
+
+func (f *fleet) begin(name string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.busy[name] || len(f.busy) >= maxAsking {
+		return false
+	}
+	f.busy[name] = true
+	return true
+}
+
+func (f *fleet) end(name string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.busy, name)
+}
+
+// settle tries the candidates of one name in order until one answers: a manager that
+// moved is announced under its new address before its old one is forgotten.
+func (f *fleet) settle(ctx context.Context, group []discovery.Candidate) {
+	for _, c := range group {
+		err := f.register(ctx, c)
+		if err == nil || ctx.Err() != nil {
+			return
 		}
+		f.m.metrics.rejected.WithLabelValues(rejection(err)).Inc()
+		f.m.opts.Logger.Warn("cluster not registered", "cluster", c.Name, "address", c.Address, "error", clip(err.Error()))
 	}
 }
 

@@ -49,6 +49,10 @@ func (h *health) verdict(now time.Time, patience time.Duration) (pmpb.ClusterHea
 		if why, untrusted := untrustedBecause(h.cause); untrusted {
 			return pmpb.ClusterHealth_CLUSTER_HEALTH_UNREACHABLE, why
 		}
+		var breach *protocolError
+		if errors.As(h.cause, &breach) {
+			return pmpb.ClusterHealth_CLUSTER_HEALTH_UNREACHABLE, breach.Error()
+		}
 		return pmpb.ClusterHealth_CLUSTER_HEALTH_UNREACHABLE, "the manager does not answer: " + clip(status.Convert(h.cause).Message())
 	default:
 		return pmpb.ClusterHealth_CLUSTER_HEALTH_UNSPECIFIED, ""
@@ -72,6 +76,9 @@ func (l *lane) judge(ctx context.Context, snap *fsm.Snapshot, now time.Time) {
 	unobserved := keeping && verdict == pmpb.ClusterHealth_CLUSTER_HEALTH_HEALTHY && row.GetObservedSince() == nil
 	if row.GetHealth() == verdict && !news && !unobserved {
 		return
+	}
+	if ok, _ := l.writes.pass(); !ok {
+		return // one that keeps changing is told of as it is when there is a token again
 	}
 	err := l.opts.Registry.PutCluster(ctx, l.term, l.name, func(row *pmpb.Cluster) error {
 		if row.GetAddress() != l.address {

@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"slices"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"oaas.io/control-plane/fsm"
@@ -41,6 +43,9 @@ func identify(ctx context.Context, conn grpc.ClientConnInterface) (*oaaspb.Clust
 	return &oaaspb.ClusterInfo{ApiServerReady: check.GetStatus() == oaaspb.HealthCheckResponse_SERVING}, nil
 }
 
+// errTooOften: a description changed again before it may be written again.
+var errTooOften = errors.New("the cluster's description changes too often")
+
 // errOtherCluster: the manager behind an address is not the one that it was.
 var errOtherCluster = errors.New("the address belongs to another cluster")
 
@@ -53,19 +58,19 @@ func describe(row *pmpb.Cluster, info *oaaspb.ClusterInfo) error {
 	}
 	before := *describedPart(row)
 	if info.GetUid() != "" {
-		row.Uid = info.GetUid()
+		row.Uid = clipName(info.GetUid())
 	}
-	row.CrmVersion, row.KubernetesVersion, row.Namespace = info.GetCrmVersion(), info.GetKubernetesVersion(), info.GetNamespace()
+	row.CrmVersion, row.KubernetesVersion, row.Namespace = clipName(info.GetCrmVersion()), clipName(info.GetKubernetesVersion()), clipName(info.GetNamespace())
 	if info.GetRegion() != "" {
-		row.Region = info.GetRegion()
+		row.Region = clipName(info.GetRegion())
 	}
 	if info.GetZone() != "" {
-		row.Zone = info.GetZone()
+		row.Zone = clipName(info.GetZone())
 	}
-	row.Labels, row.Capabilities = maps.Clone(info.GetLabels()), info.GetCapabilities()
+	row.Labels, row.Capabilities = labelsOf(info.GetLabels()), namesOf(info.GetCapabilities())
 	row.NodeCount, row.ReadyNodes, row.Availability = info.GetNodeCount(), info.GetReadyNodes(), representable(info.Availability)
 	row.Resources = resourcesOf(row.GetResources(), info.GetResources())
-	row.NodeZones, row.KnativeVersion = info.GetNodeZones(), info.GetKnativeVersion()
+	row.NodeZones, row.KnativeVersion = namesOf(info.GetNodeZones()), clipName(info.GetKnativeVersion())
 	if at := info.GetObservedAt(); at != nil && before != *describedPart(row) {
 		row.LastSeen = &timestamppb.Timestamp{Seconds: at.GetSeconds(), Nanos: at.GetNanos()}
 	}
@@ -80,6 +85,34 @@ func forget(info *oaaspb.ClusterInfo, level uint32) {
 	if level < fsm.PodsFrom {
 		info.NodeZones, info.KnativeVersion = nil, ""
 	}
+}
+
+// maxDescribed is how many labels, capabilities and zones of a cluster are kept each.
+const maxDescribed = 64
+
+// labelsOf keeps so many labels that the row stays small: the first by name, so that
+// the same ones are kept each time.
+func labelsOf(says map[string]string) map[string]string {
+	if len(says) == 0 {
+		return nil
+	}
+	out := map[string]string{}
+	for _, key := range slices.Sorted(maps.Keys(says)) {
+		if len(out) == maxDescribed {
+			break
+		}
+		if len(key) <= 2*maxName { // a prefix and a name, as Kubernetes allows
+			out[key] = clipName(says[key])
+		}
+	}
+	return out
+}
+
+func namesOf(says []string) (out []string) {
+	for _, c := range says[:min(len(says), maxDescribed)] {
+		out = append(out, clipName(c))
+	}
+	return out
 }
 
 // resourcesOf is what a cluster says of its room, but what is free stays as it is known
@@ -164,6 +197,13 @@ func (l *lane) describeOnce(ctx context.Context) error {
 		if row.GetAddress() != l.address {
 			return fmt.Errorf("cluster %s moved to %s", l.name, row.GetAddress())
 		}
-		return describe(row, info)
+		before := proto.CloneOf(row)
+		if err := describe(row, info); err != nil || proto.Equal(before, row) {
+			return err
+		}
+		if ok, _ := l.writes.pass(); !ok {
+			return errTooOften
+		}
+		return nil
 	})
 }

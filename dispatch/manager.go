@@ -32,15 +32,15 @@ func New(opts Options) (*Manager, error) {
 // Run works as the leader of term until ctx ends. When it returns, all of its
 // goroutines have ended. It may be run again for a later term.
 func (m *Manager) Run(ctx context.Context, term uint64) error {
-	defer m.metrics.reset()
 	var loops sync.WaitGroup
 	defer loops.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	rep := newReporter(m, term)
+	places := make(chan struct{}, m.opts.MaxInFlightTotal)
 	loops.Go(func() { rep.run(ctx) })
-	loops.Go(func() { (&fleet{m: m, term: term}).run(ctx) })
-	return m.supervise(ctx, term, rep)
+	loops.Go(func() { (&fleet{m: m, term: term, busy: map[string]bool{}}).run(ctx) })
+	return m.supervise(ctx, term, rep, places)
 }
 
 // running is a lane that was started.
@@ -59,7 +59,7 @@ func (r *running) end() {
 
 // supervise keeps exactly one lane per registered cluster, and a new one when a
 // cluster's address changes.
-func (m *Manager) supervise(ctx context.Context, term uint64, rep *reporter) error {
+func (m *Manager) supervise(ctx context.Context, term uint64, rep *reporter, places chan struct{}) error {
 	lanes := map[string]*running{}
 	defer func() {
 		for _, r := range lanes {
@@ -83,7 +83,7 @@ func (m *Manager) supervise(ctx context.Context, term uint64, rep *reporter) err
 			if lanes[name] != nil {
 				continue
 			}
-			r, err := m.launch(ctx, term, c, rep)
+			r, err := m.launch(ctx, term, c, rep, places)
 			if err != nil {
 				m.opts.Logger.Error("cluster cannot be dialled", "cluster", name, "address", c.GetAddress(), "error", err)
 				continue
@@ -98,14 +98,14 @@ func (m *Manager) supervise(ctx context.Context, term uint64, rep *reporter) err
 	}
 }
 
-func (m *Manager) launch(ctx context.Context, term uint64, c *pmpb.Cluster, rep *reporter) (*running, error) {
+func (m *Manager) launch(ctx context.Context, term uint64, c *pmpb.Cluster, rep *reporter, places chan struct{}) (*running, error) {
 	conn, err := m.opts.Dial(c.GetName(), c.GetAddress())
 	if err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	r := &running{address: c.GetAddress(), conn: conn, stop: cancel, done: make(chan struct{})}
-	l := newLane(m, term, c.GetName(), c.GetAddress(), conn, func(u *pmpb.UnitUpdate) { rep.add(ctx, u) })
+	l := newLane(m, term, c.GetName(), c.GetAddress(), conn, rep, places)
 	go func() {
 		defer close(r.done)
 		l.run(ctx)

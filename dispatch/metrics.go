@@ -8,10 +8,16 @@ import (
 )
 
 type metrics struct {
-	pending  *prometheus.GaugeVec
-	calls    *prometheus.HistogramVec
-	updates  prometheus.Counter
-	rejected *prometheus.CounterVec
+	pending   *prometheus.GaugeVec
+	calls     *prometheus.HistogramVec
+	inFlight  prometheus.Gauge
+	breaker   *prometheus.GaugeVec
+	opened    *prometheus.CounterVec
+	throttled *prometheus.CounterVec
+	unknown   *prometheus.GaugeVec
+	sessions  *prometheus.CounterVec
+	updates   prometheus.Counter
+	rejected  *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer) (*metrics, error) {
@@ -23,6 +29,24 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 			Name: "oaas_pm_dispatch_call_duration_seconds", Help: "Duration of Deploy and Delete calls to clusters.",
 			Buckets: prometheus.ExponentialBuckets(0.001, 2.5, 12),
 		}, []string{"cluster", "call", "result"}),
+		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "oaas_pm_dispatch_calls_in_flight", Help: "Deploy and Delete calls to all clusters that are under way.",
+		}),
+		breaker: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "oaas_pm_dispatch_breaker_state", Help: "Circuit breaker of calls to a cluster: 0 closed, 1 half-open, 2 open. Set on the leader only.",
+		}, []string{"cluster"}),
+		opened: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "oaas_pm_dispatch_breaker_opened_total", Help: "Times that the circuit breaker of a cluster opened.",
+		}, []string{"cluster"}),
+		throttled: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "oaas_pm_dispatch_throttled_total", Help: "Times that a cluster was not listened to for a while because it reports too much.",
+		}, []string{"cluster"}),
+		unknown: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "oaas_pm_dispatch_unknown_runtimes", Help: "Runtimes in a cluster's last inventory that the control plane does not know. Set on the leader only.",
+		}, []string{"cluster"}),
+		sessions: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "oaas_pm_dispatch_sessions_ended_total", Help: "Sessions with clusters that ended, by reason.",
+		}, []string{"cluster", "reason"}),
 		updates: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "oaas_pm_dispatch_unit_updates_total", Help: "Unit updates that were committed.",
 		}),
@@ -31,7 +55,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		}, []string{"reason"}),
 	}
 	var errs []error
-	for _, c := range []prometheus.Collector{m.pending, m.calls, m.updates, m.rejected} {
+	for _, c := range []prometheus.Collector{m.pending, m.calls, m.inFlight, m.breaker, m.opened, m.throttled, m.unknown, m.sessions, m.updates, m.rejected} {
 		errs = append(errs, reg.Register(c))
 	}
 	return m, errors.Join(errs...)
@@ -48,5 +72,27 @@ func (m *metrics) observe(cluster string, o outcome, took time.Duration) {
 	m.calls.WithLabelValues(cluster, name, result).Observe(took.Seconds())
 }
 
-// reset forgets the gauges, which are only true while this node leads.
-func (m *metrics) reset() { m.pending.Reset() }
+// ended counts a session.
+func (m *metrics) ended(cluster string, cause error) {
+	var breach *protocolError
+	reason := "broken"
+	switch {
+	case errors.As(cause, &breach):
+		reason = "protocol"
+	case errors.Is(cause, errSilent):
+		reason = "silent"
+	case errors.Is(cause, errEndless):
+		reason = "endless"
+	case errors.Is(cause, errOtherCluster):
+		reason = "identity"
+	}
+	m.sessions.WithLabelValues(cluster, reason).Inc()
+}
+
+// forget forgets the gauges of a cluster, which are only true while this node leads
+// and looks after it.
+func (m *metrics) forget(cluster string) {
+	for _, g := range []*prometheus.GaugeVec{m.pending, m.breaker, m.unknown} {
+		g.DeleteLabelValues(cluster)
+	}
+}

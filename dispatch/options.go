@@ -49,6 +49,15 @@ type Options struct {
 	CallTimeout time.Duration
 	// MaxInFlight bounds the concurrent calls to one cluster. Default 8.
 	MaxInFlight int
+	// MaxInFlightTotal bounds the concurrent calls to all clusters together, beyond
+	// the one that each may have in any case. Default 256.
+	MaxInFlightTotal int
+	// BreakerFailures is after how many calls in a row that a cluster did not answer
+	// only probes are sent to it. Default 5.
+	BreakerFailures int
+	// ProbeMin and ProbeMax bound the growing pauses between those. Defaults 500 ms
+	// and 15 s.
+	ProbeMin, ProbeMax time.Duration
 	// RetryRefused is how long a unit that the cluster refused for good waits
 	// before it is tried again, unless its wish changes earlier. Default 5 min.
 	RetryRefused time.Duration
@@ -58,6 +67,9 @@ type Options struct {
 	// SilenceLimit ends a stream that brought nothing, not even a heartbeat, for
 	// so long. Default 15 s.
 	SilenceLimit time.Duration
+	// InventoryLimit ends a stream whose inventory is not complete after so long.
+	// Default 2 min.
+	InventoryLimit time.Duration
 	// PollInterval is how often a manager without a stream is asked. Default 2 s.
 	PollInterval time.Duration
 	// UnreachableAfter is how long a session may be down before the cluster is
@@ -70,9 +82,9 @@ type Options struct {
 	BatchWindow time.Duration
 	// BatchSize bounds the updates in one command. Default 256.
 	BatchSize int
-	// BatchBytes ends a batch once it has so many bytes. Together with the last
-	// update, which has at most maxReport, it must fit into one command. Default
-	// 192 KiB.
+	// BatchBytes ends a batch once it has so many bytes. Together with what a cluster
+	// hands over at a time, batchBytes and one update, it must fit into one command.
+	// Default 192 KiB.
 	BatchBytes int
 }
 
@@ -87,6 +99,10 @@ func (o *Options) Validate() error {
 		return errors.New("dispatch: Dial is required")
 	case o.RetryMin > 0 && o.RetryMax > 0 && o.RetryMin > o.RetryMax:
 		return fmt.Errorf("dispatch: RetryMin %s is above RetryMax %s", o.RetryMin, o.RetryMax)
+	case o.ProbeMin > 0 && o.ProbeMax > 0 && o.ProbeMin > o.ProbeMax:
+		return fmt.Errorf("dispatch: ProbeMin %s is above ProbeMax %s", o.ProbeMin, o.ProbeMax)
+	case o.MaxInFlight < 0 || o.MaxInFlightTotal < 0 || o.BreakerFailures < 0:
+		return errors.New("dispatch: MaxInFlight, MaxInFlightTotal and BreakerFailures must not be negative")
 	}
 	return nil
 }
@@ -109,7 +125,10 @@ func (o *Options) setDefaults() {
 		{&o.RetryRefused, 5 * time.Minute},
 		{&o.RetryMin, 200 * time.Millisecond},
 		{&o.RetryMax, 15 * time.Second},
+		{&o.ProbeMin, 500 * time.Millisecond},
+		{&o.ProbeMax, 15 * time.Second},
 		{&o.SilenceLimit, 15 * time.Second},
+		{&o.InventoryLimit, 2 * time.Minute},
 		{&o.PollInterval, 2 * time.Second},
 		{&o.UnreachableAfter, 5 * time.Second},
 		{&o.InfoInterval, 30 * time.Second},
@@ -119,13 +138,18 @@ func (o *Options) setDefaults() {
 			*d.field = d.value
 		}
 	}
-	if o.MaxInFlight == 0 {
-		o.MaxInFlight = 8
-	}
-	if o.BatchSize == 0 {
-		o.BatchSize = 256
-	}
-	if o.BatchBytes == 0 {
-		o.BatchBytes = 192 << 10
+	for _, d := range []struct {
+		field *int
+		value int
+	}{
+		{&o.MaxInFlight, 8},
+		{&o.MaxInFlightTotal, 256},
+		{&o.BreakerFailures, 5},
+		{&o.BatchSize, 256},
+		{&o.BatchBytes, 192 << 10},
+	} {
+		if *d.field == 0 {
+			*d.field = d.value
+		}
 	}
 }

@@ -15,7 +15,15 @@ type queue struct {
 	// else is a leftover.
 	places map[string]place
 	last   uint64
+	// waiting counts the valid entries in each line.
+	waiting [placeLater + 1]int
+	// passed counts the new wishes that went before a repair that waits.
+	passed int
 }
+
+// passes is how many new wishes may go before a repair that waits: users come
+// first, but no flood of wishes keeps a repair away for good.
+const passes = 16
 
 type placeKind int
 
@@ -43,9 +51,7 @@ func (q *queue) put(id string, fresh bool) {
 	if have, ok := q.places[id]; ok && have.kind == kind {
 		return
 	}
-	q.last++
-	q.places[id] = place{entry: q.last, kind: kind}
-	line.push(entry{id: id, number: q.last})
+	line.push(entry{id: id, number: q.take(id, place{kind: kind})})
 }
 
 // putAt lets a unit start at a later time.
@@ -53,31 +59,64 @@ func (q *queue) putAt(id string, at time.Time) {
 	if have, ok := q.places[id]; ok && have.kind == placeLater && have.at.Equal(at) {
 		return
 	}
-	q.last++
-	q.places[id] = place{entry: q.last, kind: placeLater, at: at}
-	heap.Push(&q.later, entry{id: id, number: q.last, at: at})
+	heap.Push(&q.later, entry{id: id, number: q.take(id, place{kind: placeLater, at: at}), at: at})
 }
 
-func (q *queue) remove(id string) { delete(q.places, id) }
+// take gives a unit a new place, in place of the one that it has.
+func (q *queue) take(id string, p place) (number uint64) {
+	q.remove(id)
+	q.last++
+	p.entry = q.last
+	q.places[id] = p
+	q.waiting[p.kind]++
+	return q.last
+}
 
-// pop gives the next unit that may start now.
-func (q *queue) pop() (string, bool) {
-	for _, line := range []*fifo{&q.fresh, &q.repair} {
-		for e, ok := line.pop(); ok; e, ok = line.pop() {
-			if q.valid(e) {
-				delete(q.places, e.id)
-				return e.id, true
-			}
+func (q *queue) remove(id string) {
+	if have, ok := q.places[id]; ok {
+		q.waiting[have.kind]--
+		delete(q.places, id)
+	}
+}
+
+// ready counts the units that may start now, with room for so many repairs.
+func (q *queue) ready(repairs int) int {
+	return q.waiting[placeFresh] + min(q.waiting[placeRepair], max(repairs, 0))
+}
+
+// pop gives the next unit that may start now, and whether it is a repair. It gives
+// none of those unless repairs may start.
+func (q *queue) pop(repairs bool) (id string, repair, ok bool) {
+	repairs = repairs && q.waiting[placeRepair] > 0
+	if repairs && (q.waiting[placeFresh] == 0 || q.passed >= passes) {
+		q.passed = 0
+		return q.first(&q.repair), true, true
+	}
+	if q.waiting[placeFresh] == 0 {
+		return "", false, false
+	}
+	if repairs {
+		q.passed++
+	}
+	return q.first(&q.fresh), false, true
+}
+
+// first takes the first valid entry out of a line that has one.
+func (q *queue) first(line *fifo) string {
+	for e, ok := line.pop(); ok; e, ok = line.pop() {
+		if q.valid(e) {
+			q.remove(e.id)
+			return e.id
 		}
 	}
-	return "", false
+	return ""
 }
 
 // popDue gives the next unit whose time has come.
 func (q *queue) popDue(now time.Time) (string, bool) {
 	for q.trim() && !q.later[0].at.After(now) {
 		e := heap.Pop(&q.later).(entry)
-		delete(q.places, e.id)
+		q.remove(e.id)
 		return e.id, true
 	}
 	return "", false

@@ -11,25 +11,18 @@ import (
 )
 
 // reporter commits what the lanes learned, in batches, so that a thousand
-// runtimes that become ready together cost a handful of log entries.
+// runtimes that become ready together cost a handful of log entries. The lanes
+// stand in line at its channel and each hands over a small batch when it is its
+// turn: one that has much to tell delays the others by no more than that.
 type reporter struct {
 	opts    *Options
 	term    uint64
 	metrics *metrics
-	in      chan *pmpb.UnitUpdate
+	in      chan []*pmpb.UnitUpdate
 }
 
 func newReporter(m *Manager, term uint64) *reporter {
-	return &reporter{opts: &m.opts, term: term, metrics: m.metrics, in: make(chan *pmpb.UnitUpdate, 4*m.opts.BatchSize)}
-}
-
-// add queues an update. It blocks while the queue is full, which slows the lanes
-// down to the speed of the log, and gives up when ctx ends.
-func (r *reporter) add(ctx context.Context, u *pmpb.UnitUpdate) {
-	select {
-	case r.in <- u:
-	case <-ctx.Done():
-	}
+	return &reporter{opts: &m.opts, term: term, metrics: m.metrics, in: make(chan []*pmpb.UnitUpdate)}
 }
 
 // run commits until ctx ends.
@@ -44,8 +37,8 @@ func (r *reporter) run(ctx context.Context) {
 
 // commit stores a batch, or reports false when ctx ended first. What failed is
 // repeated: the updates are facts, and the state machine ignores those that are
-// no longer about the unit's wish. What is refused for good is halved until the
-// update that is at fault stands alone; that one is given up, because all
+// no longer about the unit's wish. What is refused for what it is, is halved until
+// the update that is at fault stands alone; that one is given up, because all
 // clusters' reports wait behind it.
 func (r *reporter) commit(ctx context.Context, batch []*pmpb.UnitUpdate) bool {
 	for failures := 1; ; failures++ {
@@ -57,8 +50,8 @@ func (r *reporter) commit(ctx context.Context, batch []*pmpb.UnitUpdate) bool {
 		if ctx.Err() != nil {
 			return false
 		}
-		switch code := registry.CodeOf(err); {
-		case code != registry.TooLarge && code != registry.InvalidArgument:
+		switch {
+		case !refused(err, failures):
 		case len(batch) > 1:
 			half := len(batch) / 2
 			return r.commit(ctx, batch[:half]) && r.commit(ctx, batch[half:])
@@ -73,27 +66,49 @@ func (r *reporter) commit(ctx context.Context, batch []*pmpb.UnitUpdate) bool {
 	}
 }
 
-// gather waits for one update and takes what else comes within the window.
+// patience is how often an internal error is taken for one that passes.
+const patience = 3
+
+// refused reports that a batch will not be taken however often it is proposed. An
+// internal error that stays is one of those, such as a text that cannot be encoded.
+func refused(err error, failures int) bool {
+	switch registry.CodeOf(err) {
+	case registry.TooLarge, registry.InvalidArgument:
+		return true
+	case registry.Internal:
+		return failures >= patience
+	default:
+		return false
+	}
+}
+
+// gather waits for one batch and takes what else comes within the window.
 func (r *reporter) gather(ctx context.Context) ([]*pmpb.UnitUpdate, bool) {
-	var batch []*pmpb.UnitUpdate
+	var all []*pmpb.UnitUpdate
+	size := 0
+	take := func(batch []*pmpb.UnitUpdate) {
+		all = append(all, batch...)
+		for _, u := range batch {
+			size += proto.Size(u)
+		}
+	}
 	select {
 	case <-ctx.Done():
 		return nil, false
-	case u := <-r.in:
-		batch = append(batch, u)
+	case batch := <-r.in:
+		take(batch)
 	}
 	window := time.NewTimer(r.opts.BatchWindow)
 	defer window.Stop()
-	for size := proto.Size(batch[0]); len(batch) < r.opts.BatchSize && size < r.opts.BatchBytes; {
+	for len(all) < r.opts.BatchSize && size < r.opts.BatchBytes {
 		select {
 		case <-ctx.Done():
 			return nil, false
-		case u := <-r.in:
-			batch = append(batch, u)
-			size += proto.Size(u)
+		case batch := <-r.in:
+			take(batch)
 		case <-window.C:
-			return batch, true
+			return all, true
 		}
 	}
-	return batch, true
+	return all, true
 }

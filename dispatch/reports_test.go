@@ -31,12 +31,15 @@ func limited(w *world) {
 }
 
 // deployMany makes n deployments in one cluster and gives their unit ids.
-func (w *world) deployMany(n int, env string) []string {
+func (w *world) deployMany(n int, env string) []string { return w.deployAs("shop.Cart", n, env) }
+
+// deployAs is deployMany with keys that begin as given.
+func (w *world) deployAs(key string, n int, env string) []string {
 	w.t.Helper()
 	var ids []string
 	for i := range n {
 		out, _, err := w.registry.Deploy(context.Background(), registry.RequestInfo{}, &model.OClassDeployment{
-			Key: fmt.Sprintf("shop.Cart-%d", i), PackageName: "shop", ClassKey: "Cart", TargetEnvs: []string{env},
+			Key: fmt.Sprintf("%s-%d", key, i), PackageName: "shop", ClassKey: "Cart", TargetEnvs: []string{env},
 		})
 		if err != nil {
 			w.t.Fatal(err)

@@ -8,6 +8,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/status"
 
 	"oaas.io/control-plane/proto/oaaspb"
@@ -23,24 +24,40 @@ type report struct {
 	begin, complete bool
 	// alive says that the manager answered, and whether its API server does.
 	alive *bool
-	// down says why the session ended.
-	down error
 }
 
-// errSilent ends a stream that brought nothing for too long.
-var errSilent = errors.New("no message from the cluster's manager, not even a heartbeat")
+var (
+	// errSilent ends a stream that brought nothing for too long.
+	errSilent = errors.New("no message from the cluster's manager, not even a heartbeat")
+	// errEndless ends a stream whose inventory does not end.
+	errEndless = errors.New("the inventory of the cluster's manager does not end")
+)
 
 // follower keeps one manager's reports coming until ctx ends, reconnecting with
-// backoff. emit blocks while the lane is busy, which slows the stream down; it
-// returns false when the lane is gone.
+// backoff. It waits while the lane does not take reports, which slows the stream
+// down.
 type follower struct {
 	conn         *grpc.ClientConn
 	controlPlane func() string
 	// verify asks who answers at the address. A stranger gets no session.
-	verify func(context.Context) error
-	opts   *Options
-	emit   func(report) bool
+	verify  func(context.Context) error
+	opts    *Options
+	reports chan<- report
+	downs   chan<- error
 }
+
+// emit hands a report to the lane, or returns false when ctx ended first.
+func (s *follower) emit(ctx context.Context, r report) bool {
+	select {
+	case s.reports <- r:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// reconnectPause is the longest pause between two attempts at a session.
+const reconnectPause = 2 * time.Second
 
 func (s *follower) run(ctx context.Context) {
 	failures := 0
@@ -56,46 +73,72 @@ func (s *follower) run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		if !s.emit(report{down: err}) {
+		select {
+		case s.downs <- err:
+		case <-ctx.Done():
 			return
 		}
 		if s.opts.Now().Sub(started) > s.opts.SilenceLimit {
 			failures = 0
 		}
 		failures++
-		if !sleep(ctx, backoff(failures, s.opts.RetryMin, min(s.opts.RetryMax, 2*time.Second))) {
+		s.rest(ctx, backoff(failures, s.opts.RetryMin, min(s.opts.RetryMax, reconnectPause)))
+	}
+}
+
+// rest pauses for d, but not longer than until there is a connection where there was
+// none: what was away for an hour is to be served at once.
+func (s *follower) rest(ctx context.Context, d time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
+	if s.conn.GetState() == connectivity.Ready {
+		<-ctx.Done()
+		return
+	}
+	for state := s.conn.GetState(); state != connectivity.Ready; state = s.conn.GetState() {
+		s.conn.Connect()
+		if !s.conn.WaitForStateChange(ctx, state) {
 			return
 		}
 	}
 }
 
-// stream follows WatchRuntimes until it fails.
+// stream follows WatchRuntimes until it fails. Only the manager's silence is held
+// against it, not the time that the lane takes to digest.
 func (s *follower) stream(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	silence := time.AfterFunc(s.opts.SilenceLimit, func() { cancel(errSilent) })
 	defer silence.Stop()
+	endless := time.AfterFunc(s.opts.InventoryLimit, func() { cancel(errEndless) })
+	defer endless.Stop()
 	events, err := oaaspb.NewAgentServiceClient(s.conn).WatchRuntimes(ctx, &oaaspb.WatchRuntimesRequest{ControlPlaneId: s.controlPlane()})
 	if err != nil {
 		return err
 	}
-	first := true
-	for {
+	var order framing
+	for first := true; ; first = false {
 		event, err := events.Recv()
 		if err != nil {
-			if errors.Is(context.Cause(ctx), errSilent) {
-				return errSilent
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
 			}
 			return err
 		}
+		silence.Stop()
+		if err := order.next(event); err != nil {
+			return err
+		}
+		if order.complete {
+			endless.Stop()
+		}
+		if first && !s.emit(ctx, report{begin: true}) {
+			return context.Cause(ctx)
+		}
+		if r, ok := reportOf(event); ok && !s.emit(ctx, r) {
+			return context.Cause(ctx)
+		}
 		silence.Reset(s.opts.SilenceLimit)
-		if first && !s.emit(report{begin: true}) {
-			return ctx.Err()
-		}
-		first = false
-		if r, ok := reportOf(event); ok && !s.emit(r) {
-			return ctx.Err()
-		}
 	}
 }
 
@@ -121,22 +164,20 @@ func (s *follower) poll(ctx context.Context) error {
 	for {
 		// Before the question: what a call confirms while the answer is on its way is
 		// not in it, and is not to be taken for lost.
-		if !s.emit(report{begin: true}) {
+		if !s.emit(ctx, report{begin: true}) {
 			return ctx.Err()
 		}
 		items, err := s.list(ctx, client)
 		if err != nil {
 			return err
 		}
-		ready := true
-		reports := []report{{alive: &ready}}
 		for _, item := range items {
-			reports = append(reports, report{upserted: item})
-		}
-		for _, r := range append(reports, report{complete: true}) {
-			if !s.emit(r) {
+			if item.GetDeploymentUnitId() != "" && !s.emit(ctx, report{upserted: item}) {
 				return ctx.Err()
 			}
+		}
+		if !s.emit(ctx, report{complete: true}) {
+			return ctx.Err()
 		}
 		if !sleep(ctx, s.opts.PollInterval) {
 			return ctx.Err()

@@ -3,6 +3,8 @@ package dispatch
 import (
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"oaas.io/control-plane/fsm"
 	"oaas.io/control-plane/proto/pmpb"
 )
@@ -19,6 +21,8 @@ type worklist struct {
 	queue    *queue
 	// open counts the units that are not confirmed.
 	open int
+	// reported is the size of all reports in the rows.
+	reported int
 }
 
 func newWorklist() *worklist {
@@ -27,19 +31,23 @@ func newWorklist() *worklist {
 
 func unconfirmed(u *pmpb.Unit) bool { return u != nil && (u.GetTombstone() || !fsm.Acknowledged(u)) }
 
-// adopt takes a new version of a row; nil means that the row is gone.
-func (w *worklist) adopt(id string, u *pmpb.Unit) {
-	if unconfirmed(w.units[id]) {
+// adopt takes a new version of a row; nil means that the row is gone. It reports
+// whether that is a new wish.
+func (w *worklist) adopt(id string, u *pmpb.Unit) (newWish bool) {
+	old := w.units[id]
+	if unconfirmed(old) {
 		w.open--
 	}
 	if unconfirmed(u) {
 		w.open++
 	}
-	if u != nil {
-		w.units[id] = u
-		return
+	w.reported += proto.Size(u.GetRuntime()) - proto.Size(old.GetRuntime())
+	if u == nil {
+		delete(w.units, id)
+		return false
 	}
-	delete(w.units, id)
+	w.units[id] = u
+	return old.GetFence() != u.GetFence() || old.GetEpoch() != u.GetEpoch()
 }
 
 // look decides anew what is to be done about a unit, and queues it if that is a
@@ -63,27 +71,48 @@ func (w *worklist) look(id string, now time.Time) action {
 		// One call about a unit at a time, whatever wish it is about: a manager that
 		// knows no fences would keep what happens to arrive last.
 		w.queue.remove(id)
-	case a.about(u) && now.Before(a.notBefore):
-		w.queue.putAt(id, a.notBefore)
+	case a.about(u) && now.Before(a.earliest()):
+		w.queue.putAt(id, a.earliest())
 	default:
-		w.queue.put(id, u.GetAck() == nil)
+		w.queue.put(id, fresh(u, a))
 	}
 	return do
 }
 
-// take gives at most room calls that are to start now, new wishes first, and the
-// time of the next one that waits (zero: only when something changes).
-func (w *worklist) take(room int, now time.Time) (steps []step, next time.Time) {
+// fresh reports that a unit waits because somebody wants something else, and not
+// because an earlier call failed or the cluster lost what it had.
+func fresh(u *pmpb.Unit, a *attempt) bool {
+	switch {
+	case a.about(u):
+		return false
+	case u.GetTombstone():
+		return true
+	default:
+		w := u.GetWaiting()
+		return !fsm.Acknowledged(u) && w.GetCode() != fsm.WaitingLost && !w.GetPermanent()
+	}
+}
+
+// due lets those start whose time has come.
+func (w *worklist) due(now time.Time) {
 	for id, ok := w.queue.popDue(now); ok; id, ok = w.queue.popDue(now) {
 		w.look(id, now)
 	}
+}
+
+// take gives at most room calls that are to start now, new wishes first, of which
+// at most so many are repairs.
+func (w *worklist) take(room, repairs int) (steps []step) {
 	for len(steps) < room {
-		id, ok := w.queue.pop()
+		id, repair, ok := w.queue.pop(repairs > 0)
 		if !ok {
 			break
 		}
+		if repair {
+			repairs--
+		}
 		u := w.units[id]
-		steps = append(steps, step{u, wanted(u, w.have)})
+		steps = append(steps, step{unit: u, do: wanted(u, w.have), repair: repair})
 	}
-	return steps, w.queue.next()
+	return steps
 }

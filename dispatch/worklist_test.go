@@ -6,10 +6,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/proto"
 	"pgregory.net/rapid"
 
-	"oaas.io/control-plane/proto/oaaspb"
+	"oaas.io/control-plane/fsm"
 	"oaas.io/control-plane/proto/pmpb"
 )
 
@@ -60,7 +61,7 @@ func (w *world) carryOut(s step) {
 		w.adopt(id, nil)
 		return
 	}
-	w.have[id] = &oaaspb.ClassRuntimeSummary{DeploymentUnitId: id, Delivery: deliveryOf(s.unit, "")}
+	w.have[id] = holdingOf(deliveryOf(s.unit, ""))
 	w.set(id, acked)
 }
 
@@ -106,9 +107,7 @@ func TestConvergence(t *testing.T) {
 			u.Id = fmt.Sprintf("u-%d", i)
 			u.Tombstone = rapid.Bool().Draw(t, "tombstone")
 			if rapid.Bool().Draw(t, "there") {
-				w.have[u.Id] = &oaaspb.ClassRuntimeSummary{DeploymentUnitId: u.Id, Delivery: &oaaspb.Delivery{
-					Epoch: 1, Fence: rapid.Uint64Range(0, u.Fence).Draw(t, "fence"), ContentHash: "h",
-				}}
+				w.have[u.Id] = holding{fenced: true, epoch: 1, fence: rapid.Uint64Range(0, u.Fence).Draw(t, "fence"), hash: "h"}
 			}
 			if rapid.Bool().Draw(t, "acked") {
 				acked(u)
@@ -125,10 +124,21 @@ func TestConvergence(t *testing.T) {
 				w.disturb()
 			}
 			room := rapid.IntRange(1, 3).Draw(t, "room")
-			steps, next := w.take(room, w.now)
+			repairs := rapid.IntRange(1, room).Draw(t, "room for repairs")
+			w.due(w.now)
+			steps := w.take(room, repairs)
 			if len(steps) > room {
 				t.Fatalf("%d calls with room for %d", len(steps), room)
 			}
+			for _, s := range steps {
+				if s.repair {
+					repairs--
+				}
+			}
+			if repairs < 0 {
+				t.Fatalf("%d repairs too many in %v", -repairs, steps)
+			}
+			next := w.queue.next()
 			for _, s := range steps {
 				w.carryOut(s)
 			}
@@ -138,7 +148,7 @@ func TestConvergence(t *testing.T) {
 			w.now = w.now.Add(time.Second)
 		}
 		for _, u := range w.units {
-			if u.GetTombstone() || !carries(w.have[u.GetId()].GetDelivery(), u) {
+			if u.GetTombstone() || !w.have[u.GetId()].carries(u) {
 				t.Fatalf("left over: %v", u)
 			}
 		}
@@ -157,12 +167,12 @@ func TestOneCallPerUnitInTheWorklist(t *testing.T) {
 	w.look("u-1", now)
 	w.adopt("u-1", unit(6, "i"))
 	w.look("u-1", now)
-	if steps, next := w.take(8, now); len(steps) != 0 || !next.IsZero() {
-		t.Fatalf("a second call while one is in flight: %v, %v", steps, next)
+	if steps := w.take(8, 8); len(steps) != 0 || !w.queue.next().IsZero() {
+		t.Fatalf("a second call while one is in flight: %v, %v", steps, w.queue.next())
 	}
 	w.attempts["u-1"].inFlight = false
 	w.look("u-1", now)
-	if steps, _ := w.take(8, now); len(steps) != 1 || steps[0].unit.GetFence() != 6 {
+	if steps := w.take(8, 8); len(steps) != 1 || steps[0].unit.GetFence() != 6 {
 		t.Fatalf("after the first call: %v", steps)
 	}
 }
@@ -185,7 +195,8 @@ func TestQueue(t *testing.T) {
 			}
 			return best
 		}
-		for i := range rapid.IntRange(1, 60).Draw(t, "steps") {
+		passed := 0
+		for i := range rapid.IntRange(1, 120).Draw(t, "steps") {
 			id := rapid.SampledFrom([]string{"a", "b", "c", "d"}).Draw(t, "id")
 			switch rapid.IntRange(0, 4).Draw(t, "step") {
 			case 0, 1:
@@ -207,13 +218,30 @@ func TestQueue(t *testing.T) {
 				delete(model, id)
 			case 4:
 				want := first(func(a, b waiting) bool { return a.kind < b.kind || a.kind == b.kind && a.since < b.since }, func(w waiting) bool { return w.kind != placeLater })
-				got, _ := q.pop()
-				if got != want {
-					t.Fatalf("pop gives %q, want %q of %v", got, want, model)
+				repairs := rapid.Bool().Draw(t, "repairs may start")
+				repair := first(func(a, b waiting) bool { return a.since < b.since }, func(w waiting) bool { return w.kind == placeRepair })
+				switch {
+				case !repairs && model[want].kind == placeRepair:
+					want = ""
+				case repairs && repair != "" && (want == repair || passed >= passes):
+					want, passed = repair, 0
+				case repairs && repair != "":
+					passed++
+				}
+				got, isRepair, ok := q.pop(repairs)
+				if got != want || ok != (want != "") || isRepair != (ok && model[got].kind == placeRepair) {
+					t.Fatalf("pop gives %q, %v, want %q of %v", got, isRepair, want, model)
 				}
 				delete(model, got)
 			}
 			earliest := first(func(a, b waiting) bool { return a.at.Before(b.at) }, func(w waiting) bool { return w.kind == placeLater })
+			ready := map[placeKind]int{}
+			for _, w := range model {
+				ready[w.kind]++
+			}
+			if got, want := q.ready(1), ready[placeFresh]+min(ready[placeRepair], 1); got != want {
+				t.Fatalf("%d may start, want %d of %v", got, want, model)
+			}
 			if want := model[earliest].at; !q.next().Equal(want) {
 				t.Fatalf("next is %v, want %v", q.next(), want)
 			}
@@ -234,4 +262,74 @@ func TestQueue(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestUsersComeFirst: what somebody has changed is sent before what is sent again.
+func TestUsersComeFirst(t *testing.T) {
+	now := time.Unix(0, 0)
+	w := newWorklist()
+	w.have = inventory{}
+	give := func(id string, edit ...func(*pmpb.Unit)) {
+		u := unit(5, "h", edit...)
+		u.Id = id
+		w.adopt(id, u)
+		w.look(id, now)
+	}
+	failed := func(id string) { w.attempts[id] = &attempt{epoch: 1, fence: 5, failures: 1} }
+	outdated := func(u *pmpb.Unit) { u.Ack = &pmpb.Ack{Epoch: 1, Fence: 4, ContentHash: "g"} }
+	waiting := func(code string) func(*pmpb.Unit) {
+		return func(u *pmpb.Unit) { u.Waiting = &pmpb.Waiting{Code: code, Permanent: code == WaitRefused} }
+	}
+	failed("again")
+	give("again")
+	give("lost", waiting(fsm.WaitingLost))
+	give("refused", waiting(WaitRefused)) // by an earlier leader's word
+	w.have["mismatch"] = holding{fenced: true, epoch: 1, fence: 9}
+	give("mismatch", acked)
+	give("new")
+	give("changed", outdated)
+	give("removed", acked, buried)
+	give("changed while the cluster was away", outdated, waiting(WaitUnreachable))
+	var order []string
+	for steps := w.take(4, 1); len(steps) > 0; steps = w.take(4, 1) {
+		for _, s := range steps {
+			order = append(order, s.unit.GetId())
+		}
+	}
+	want := []string{"new", "changed", "removed", "changed while the cluster was away", "again", "lost", "refused", "mismatch"}
+	if diff := cmp.Diff(want, order); diff != "" {
+		t.Errorf("order (-want +got):\n%s", diff)
+	}
+}
+
+// TestRedelivery: a wish that the cluster confirms and loses is sent again at once, and
+// then with pauses that grow; a new wish, and a confirmation that held, start afresh.
+func TestRedelivery(t *testing.T) {
+	const least, most = time.Second, time.Minute
+	now := time.Unix(1000, 0)
+	a := &attempt{epoch: 1, fence: 5}
+	var last time.Duration
+	for i := range 12 {
+		a.confirm(now, least, most)
+		pause := max(a.earliest().Sub(now), 0)
+		switch {
+		case i == 0 && pause != 0:
+			t.Errorf("the first loss waits %s", pause)
+		case i > 0 && (pause < min(least<<(i-1), most)/2 || pause > most):
+			t.Errorf("loss %d waits %s", i, pause)
+		}
+		last = pause
+		now = now.Add(pause)
+	}
+	if last < most/2 {
+		t.Errorf("in the end %s", last)
+	}
+	now = now.Add(steady + time.Second)
+	if a.confirm(now, least, most); a.earliest().After(now) {
+		t.Errorf("after a confirmation that held it waits %s", a.earliest().Sub(now))
+	}
+	a.notBefore = now.Add(time.Hour)
+	if !a.earliest().Equal(a.notBefore) {
+		t.Error("the pause after a failure is not kept")
+	}
 }
