@@ -1,11 +1,10 @@
-package controller
+package controller_test
 
 import (
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/prometheus/client_golang/prometheus"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -14,6 +13,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"oaas.io/control-plane/crm/api/v1alpha1"
+	"oaas.io/control-plane/crm/controller"
+	"oaas.io/control-plane/crm/controller/controllertest"
 	"oaas.io/control-plane/crm/template"
 	"oaas.io/control-plane/deploy/local"
 	"oaas.io/control-plane/deploy/local/localtest"
@@ -22,14 +23,14 @@ import (
 func TestClassBecomesAvailableAndRests(t *testing.T) {
 	t.Parallel()
 	w := start(t)
-	w.create(w.classOf("record-1", "echo:1", "echo:1"))
-	object := w.settled("record-1", v1alpha1.PhaseAvailable)
+	w.Create(w.ClassOf("record-1", "echo:1", "echo:1"))
+	object := w.Settled("record-1", v1alpha1.PhaseAvailable)
 
 	for _, name := range []string{"record-1-fn-0", "record-1-fn-1"} {
-		if ref := metav1.GetControllerOf(w.deployment(name)); ref == nil || ref.UID != object.UID {
+		if ref := metav1.GetControllerOf(w.Deployment(name)); ref == nil || ref.UID != object.UID {
 			t.Errorf("deployment %s is controlled by %v", name, ref)
 		}
-		if !w.get(&corev1.Service{}, name) {
+		if !w.Get(&corev1.Service{}, name) {
 			t.Errorf("service %s is missing", name)
 		}
 	}
@@ -41,14 +42,14 @@ func TestClassBecomesAvailableAndRests(t *testing.T) {
 			t.Errorf("function %+v is not ready", f)
 		}
 	}
-	if len(object.Finalizers) != 1 || object.Finalizers[0] != Finalizer {
+	if len(object.Finalizers) != 1 || object.Finalizers[0] != controller.Finalizer {
 		t.Errorf("finalizers %v", object.Finalizers)
 	}
 
 	// Nothing is written while nothing changes, not even when asked to look.
 	last, same := "", 0
-	w.eventually("the status rests", func() bool {
-		version := w.class("record-1").ResourceVersion
+	w.Eventually("the status rests", func() bool {
+		version := w.Class("record-1").ResourceVersion
 		if version != last {
 			last, same = version, 0
 		}
@@ -56,31 +57,31 @@ func TestClassBecomesAvailableAndRests(t *testing.T) {
 		return same == 20
 	})
 	applies := w.counter("oaas_crm_child_applies_total")
-	statuses, resting := w.counter("oaas_crm_status_writes_total"), w.class("record-1")
+	statuses, resting := w.counter("oaas_crm_status_writes_total"), w.Class("record-1")
 	services := w.serviceVersions()
 	change(w, &appsv1.Deployment{}, "record-1-fn-0", func(d *appsv1.Deployment) {
 		d.Labels["example.com/note"] = "of-somebody-else" // not ours, and wakes the controller
 	})
-	w.eventually("the controller looked again", func() bool { return w.counter("oaas_crm_child_applies_total") > applies })
+	w.Eventually("the controller looked again", func() bool { return w.counter("oaas_crm_child_applies_total") > applies })
 	if got := w.counter("oaas_crm_status_writes_total"); got != statuses {
 		t.Errorf("%v status writes, were %v", got, statuses)
 	}
-	if diff := cmp.Diff(resting, w.class("record-1")); diff != "" {
+	if diff := cmp.Diff(resting, w.Class("record-1")); diff != "" {
 		t.Errorf("the class moved: %s", diff)
 	}
 	if got := w.serviceVersions(); got != services {
 		t.Errorf("services moved from %s to %s", services, got)
 	}
-	if w.deployment("record-1-fn-0").Labels["example.com/note"] == "" {
+	if w.Deployment("record-1-fn-0").Labels["example.com/note"] == "" {
 		t.Error("the label of somebody else was removed")
 	}
 }
 
 func (w *world) serviceVersions() string {
-	w.t.Helper()
+	w.T.Helper()
 	list := &corev1.ServiceList{}
-	if err := w.client.List(w.ctx(), list, client.InNamespace(w.namespace)); err != nil {
-		w.t.Fatal(err)
+	if err := w.Client.List(w.Context(), list, client.InNamespace(w.Namespace)); err != nil {
+		w.T.Fatal(err)
 	}
 	versions := []string{}
 	for _, s := range list.Items {
@@ -92,62 +93,62 @@ func (w *world) serviceVersions() string {
 func TestUpdateRollsAndPrunes(t *testing.T) {
 	t.Parallel()
 	w := start(t)
-	w.create(w.classOf("record-1", "echo:1", "echo:1"))
-	w.settled("record-1", v1alpha1.PhaseAvailable)
+	w.Create(w.ClassOf("record-1", "echo:1", "echo:1"))
+	w.Settled("record-1", v1alpha1.PhaseAvailable)
 	change(w, &v1alpha1.ClassRuntime{}, "record-1", func(c *v1alpha1.ClassRuntime) {
 		c.Spec.Functions = c.Spec.Functions[:1]
 		c.Spec.Functions[0].ProvisionConfig.ContainerImage = "echo:2"
 	})
-	w.settled("record-1", v1alpha1.PhaseAvailable)
-	if image := w.deployment("record-1").Spec.Template.Spec.Containers[0].Image; image != "echo:2" {
+	w.Settled("record-1", v1alpha1.PhaseAvailable)
+	if image := w.Deployment("record-1").Spec.Template.Spec.Containers[0].Image; image != "echo:2" {
 		t.Errorf("image %s", image)
 	}
-	w.eventually("what is no longer rendered is gone", func() bool {
-		return !w.get(&appsv1.Deployment{}, "record-1-fn-0") && !w.get(&corev1.Service{}, "record-1-fn-1") &&
-			len(w.class("record-1").Status.ResourceRefs) == 2
+	w.Eventually("what is no longer rendered is gone", func() bool {
+		return !w.Get(&appsv1.Deployment{}, "record-1-fn-0") && !w.Get(&corev1.Service{}, "record-1-fn-1") &&
+			len(w.Class("record-1").Status.ResourceRefs) == 2
 	})
 }
 
 func TestDriftIsRepaired(t *testing.T) {
 	t.Parallel()
 	w := start(t)
-	w.create(w.classOf("record-1", "echo:1"))
-	w.settled("record-1", v1alpha1.PhaseAvailable)
+	w.Create(w.ClassOf("record-1", "echo:1"))
+	w.Settled("record-1", v1alpha1.PhaseAvailable)
 
 	t.Run("a deleted child comes back", func(t *testing.T) {
-		before := w.deployment("record-1").UID
-		if err := w.client.Delete(w.ctx(), w.deployment("record-1")); err != nil {
+		before := w.Deployment("record-1").UID
+		if err := w.Client.Delete(w.Context(), w.Deployment("record-1")); err != nil {
 			t.Fatal(err)
 		}
-		w.eventually("another deployment", func() bool {
+		w.Eventually("another deployment", func() bool {
 			d := &appsv1.Deployment{}
-			return w.get(d, "record-1") && d.UID != before
+			return w.Get(d, "record-1") && d.UID != before
 		})
-		w.settled("record-1", v1alpha1.PhaseAvailable)
+		w.Settled("record-1", v1alpha1.PhaseAvailable)
 	})
 	t.Run("an edited field is set again", func(*testing.T) {
 		change(w, &appsv1.Deployment{}, "record-1", func(d *appsv1.Deployment) {
 			d.Spec.Template.Spec.Containers[0].Image = "edited:1"
 		})
-		w.eventually("our image", func() bool {
-			return w.deployment("record-1").Spec.Template.Spec.Containers[0].Image == "echo:1"
+		w.Eventually("our image", func() bool {
+			return w.Deployment("record-1").Spec.Template.Spec.Containers[0].Image == "echo:1"
 		})
 		change(w, &corev1.Service{}, "record-1", func(s *corev1.Service) {
 			s.Spec.Ports[0].TargetPort = intstr.FromInt32(9)
 		})
-		w.eventually("our port", func() bool {
+		w.Eventually("our port", func() bool {
 			s := &corev1.Service{}
-			return w.get(s, "record-1") && s.Spec.Ports[0].TargetPort.IntValue() != 9
+			return w.Get(s, "record-1") && s.Spec.Ports[0].TargetPort.IntValue() != 9
 		})
-		w.settled("record-1", v1alpha1.PhaseAvailable)
+		w.Settled("record-1", v1alpha1.PhaseAvailable)
 	})
 	t.Run("replicas that somebody else sets are reported", func(t *testing.T) {
 		change(w, &appsv1.Deployment{}, "record-1", func(d *appsv1.Deployment) { d.Spec.Replicas = ptr.To(int32(2)) })
-		object := w.degraded("record-1", v1alpha1.ReasonFieldConflict)
+		object := w.Degraded("record-1", v1alpha1.ReasonFieldConflict)
 		if !strings.Contains(object.Status.Message, ".spec.replicas") {
 			t.Errorf("message %q", object.Status.Message)
 		}
-		if got := *w.deployment("record-1").Spec.Replicas; got != 2 {
+		if got := *w.Deployment("record-1").Spec.Replicas; got != 2 {
 			t.Errorf("replicas %d were taken away", got)
 		}
 	})
@@ -156,20 +157,20 @@ func TestDriftIsRepaired(t *testing.T) {
 func TestForeignObjectIsLeftAlone(t *testing.T) {
 	t.Parallel()
 	w := start(t)
-	w.create(&corev1.Service{
-		ObjectMeta: metav1.ObjectMeta{Name: "record-1", Namespace: w.namespace},
+	w.Create(&corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Name: "record-1", Namespace: w.Namespace},
 		Spec:       corev1.ServiceSpec{Selector: map[string]string{"app": "mine"}, Ports: []corev1.ServicePort{{Port: 80}}},
 	})
-	w.create(w.classOf("record-1", "echo:1"))
-	w.degraded("record-1", v1alpha1.ReasonNameTaken)
+	w.Create(w.ClassOf("record-1", "echo:1"))
+	w.Degraded("record-1", v1alpha1.ReasonNameTaken)
 	service := &corev1.Service{}
-	if !w.get(service, "record-1") || service.Spec.Selector["app"] != "mine" || len(service.OwnerReferences) != 0 {
+	if !w.Get(service, "record-1") || service.Spec.Selector["app"] != "mine" || len(service.OwnerReferences) != 0 {
 		t.Errorf("service %+v", service)
 	}
-	if err := w.client.Delete(w.ctx(), service); err != nil {
+	if err := w.Client.Delete(w.Context(), service); err != nil {
 		t.Fatal(err)
 	}
-	w.settled("record-1", v1alpha1.PhaseAvailable)
+	w.Settled("record-1", v1alpha1.PhaseAvailable)
 }
 
 func TestFaultsDegradeAndHeal(t *testing.T) {
@@ -184,12 +185,12 @@ func TestFaultsDegradeAndHeal(t *testing.T) {
 		"probe": {"echo:1", "not-ready", v1alpha1.ReasonProbeFailed},
 	} {
 		t.Run(name, func(t *testing.T) {
-			object := w.classOf(name, tc.image)
+			object := w.ClassOf(name, tc.image)
 			if tc.behavior != "" {
 				object.Spec.Functions[0].Config = map[string]string{"SIM_BEHAVIOR": tc.behavior}
 			}
-			w.create(object)
-			got := w.degraded(name, tc.reason)
+			w.Create(object)
+			got := w.Degraded(name, tc.reason)
 			if got.Status.Phase != v1alpha1.PhaseDegraded || !strings.Contains(got.Status.Message, "Record.f0") {
 				t.Errorf("phase %s message %q", got.Status.Phase, got.Status.Message)
 			}
@@ -197,8 +198,8 @@ func TestFaultsDegradeAndHeal(t *testing.T) {
 				c.Spec.Functions[0].ProvisionConfig.ContainerImage = "echo:2"
 				c.Spec.Functions[0].Config = nil
 			})
-			w.settled(name, v1alpha1.PhaseAvailable)
-			w.eventually("one event tells the fault", func() bool { return w.eventCount(name, tc.reason) == 1 })
+			w.Settled(name, v1alpha1.PhaseAvailable)
+			w.Eventually("one event tells the fault", func() bool { return w.EventCount(name, tc.reason) == 1 })
 		})
 	}
 }
@@ -206,54 +207,54 @@ func TestFaultsDegradeAndHeal(t *testing.T) {
 func TestInvalidSpecSaysWhat(t *testing.T) {
 	t.Parallel()
 	w := start(t)
-	w.create(w.classOf("record-1", ""))
-	object := w.degraded("record-1", v1alpha1.ReasonInvalidSpec)
+	w.Create(w.ClassOf("record-1", ""))
+	object := w.Degraded("record-1", v1alpha1.ReasonInvalidSpec)
 	if !strings.Contains(object.Status.Message, "container_image") {
 		t.Errorf("message %q", object.Status.Message)
 	}
-	w.create(w.classOf("empty"))
-	w.settled("empty", v1alpha1.PhaseAvailable)
+	w.Create(w.ClassOf("empty"))
+	w.Settled("empty", v1alpha1.PhaseAvailable)
 }
 
 func TestDeletionWaitsForTheChildren(t *testing.T) {
 	t.Parallel()
 	w := start(t)
-	w.create(w.classOf("record-1", "echo:1"))
-	w.settled("record-1", v1alpha1.PhaseAvailable)
+	w.Create(w.ClassOf("record-1", "echo:1"))
+	w.Settled("record-1", v1alpha1.PhaseAvailable)
 	change(w, &corev1.Service{}, "record-1", func(s *corev1.Service) { s.Finalizers = []string{"example.com/hold"} })
-	if err := w.client.Delete(w.ctx(), w.class("record-1")); err != nil {
+	if err := w.Client.Delete(w.Context(), w.Class("record-1")); err != nil {
 		t.Fatal(err)
 	}
-	w.eventually("the deployment is gone", func() bool { return !w.get(&appsv1.Deployment{}, "record-1") })
-	object := w.settled("record-1", v1alpha1.PhaseDeleting)
+	w.Eventually("the deployment is gone", func() bool { return !w.Get(&appsv1.Deployment{}, "record-1") })
+	object := w.Settled("record-1", v1alpha1.PhaseDeleting)
 	if len(object.Finalizers) != 1 || !strings.Contains(object.Status.Message, "record-1") {
 		t.Errorf("finalizers %v message %q", object.Finalizers, object.Status.Message)
 	}
 	change(w, &corev1.Service{}, "record-1", func(s *corev1.Service) { s.Finalizers = nil })
-	w.eventually("nothing is left", func() bool {
+	w.Eventually("nothing is left", func() bool {
 		pods := &corev1.PodList{}
-		if err := w.client.List(w.ctx(), pods, client.InNamespace(w.namespace)); err != nil {
+		if err := w.Client.List(w.Context(), pods, client.InNamespace(w.Namespace)); err != nil {
 			t.Fatal(err)
 		}
-		return !w.get(&v1alpha1.ClassRuntime{}, "record-1") && !w.get(&corev1.Service{}, "record-1") && len(pods.Items) == 0
+		return !w.Get(&v1alpha1.ClassRuntime{}, "record-1") && !w.Get(&corev1.Service{}, "record-1") && len(pods.Items) == 0
 	})
 }
 
 func TestRouterIsDiscovered(t *testing.T) {
 	t.Parallel()
 	w := start(t)
-	w.create(w.classOf("record-1", "echo:1"))
-	w.settled("record-1", v1alpha1.PhaseAvailable)
-	w.create(&corev1.Service{
-		ObjectMeta: metav1.ObjectMeta{Name: "zenoh", Namespace: w.namespace, Labels: routerLabels},
+	w.Create(w.ClassOf("record-1", "echo:1"))
+	w.Settled("record-1", v1alpha1.PhaseAvailable)
+	w.Create(&corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Name: "zenoh", Namespace: w.Namespace, Labels: map[string]string{"app": "router", "platform": "oaas"}},
 		Spec: corev1.ServiceSpec{Selector: map[string]string{"app": "router"}, Ports: []corev1.ServicePort{
 			{Name: "other", Port: 1}, {Name: "zenoh", Port: 7447},
 		}},
 	})
-	w.eventually("the router is in the status and in the pods", func() bool {
-		routers := w.class("record-1").Status.Routers
+	w.Eventually("the router is in the status and in the pods", func() bool {
+		routers := w.Class("record-1").Status.Routers
 		found := false
-		for _, env := range w.deployment("record-1").Spec.Template.Spec.Containers[0].Env {
+		for _, env := range w.Deployment("record-1").Spec.Template.Spec.Containers[0].Env {
 			found = found || env.Value == "tcp/zenoh:7447"
 		}
 		return found && len(routers) == 1 && routers[0] == v1alpha1.RouterStatus{Service: "zenoh", Port: 7447}
@@ -265,14 +266,14 @@ func TestAbandonedChildIsAdopted(t *testing.T) {
 	t.Parallel()
 	w := start(t)
 	labels := map[string]string{"app": "record-1", template.LabelOwner: "record-1"}
-	w.create(&corev1.Service{
-		ObjectMeta: metav1.ObjectMeta{Name: "record-1", Namespace: w.namespace, Labels: labels},
+	w.Create(&corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Name: "record-1", Namespace: w.Namespace, Labels: labels},
 		Spec:       corev1.ServiceSpec{Selector: labels, Ports: []corev1.ServicePort{{Port: 80, TargetPort: intstr.FromInt32(9)}}},
 	})
-	w.create(w.classOf("record-1", "echo:1"))
-	object := w.settled("record-1", v1alpha1.PhaseAvailable)
+	w.Create(w.ClassOf("record-1", "echo:1"))
+	object := w.Settled("record-1", v1alpha1.PhaseAvailable)
 	service := &corev1.Service{}
-	if !w.get(service, "record-1") || !controlledBy(service, object) {
+	if !w.Get(service, "record-1") || !metav1.IsControlledBy(service, object) {
 		t.Errorf("service %+v", service.OwnerReferences)
 	}
 }
@@ -282,27 +283,26 @@ func TestAbandonedChildIsAdopted(t *testing.T) {
 func TestAPIServerOutageHeals(t *testing.T) {
 	t.Parallel()
 	c := localtest.Own(t, local.Options{Name: "outage"})
-	install(t, c)
-	w := &world{t: t, namespace: localtest.Namespace(t, c), registry: prometheus.NewRegistry()}
-	w.run(c.RESTConfig())
-	w.create(w.classOf("record-1", "echo:1"))
-	w.settled("record-1", v1alpha1.PhaseAvailable)
+	controllertest.Install(t, c)
+	w := &world{controllertest.StartIn(t, c.RESTConfig(), localtest.Namespace(t, c))}
+	w.Create(w.ClassOf("record-1", "echo:1"))
+	w.Settled("record-1", v1alpha1.PhaseAvailable)
 	if err := c.KillAPIServer(); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.RestartAPIServer(w.ctx()); err != nil {
+	if err := c.RestartAPIServer(w.Context()); err != nil {
 		t.Fatal(err)
 	}
-	w.eventually("a change is stored", func() bool {
+	w.Eventually("a change is stored", func() bool {
 		object := &v1alpha1.ClassRuntime{}
-		if err := w.client.Get(w.ctx(), client.ObjectKey{Namespace: w.namespace, Name: "record-1"}, object); err != nil {
+		if err := w.Client.Get(w.Context(), client.ObjectKey{Namespace: w.Namespace, Name: "record-1"}, object); err != nil {
 			return false
 		}
 		object.Spec.Functions[0].ProvisionConfig.ContainerImage = "echo:2"
-		return w.client.Update(w.ctx(), object) == nil
+		return w.Client.Update(w.Context(), object) == nil
 	})
-	w.settled("record-1", v1alpha1.PhaseAvailable)
-	if image := w.deployment("record-1").Spec.Template.Spec.Containers[0].Image; image != "echo:2" {
+	w.Settled("record-1", v1alpha1.PhaseAvailable)
+	if image := w.Deployment("record-1").Spec.Template.Spec.Containers[0].Image; image != "echo:2" {
 		t.Errorf("image %s", image)
 	}
 }

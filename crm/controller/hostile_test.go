@@ -1,17 +1,18 @@
-package controller
+package controller_test
 
 import (
 	"fmt"
 	"strings"
 	"testing"
 
-	"github.com/prometheus/client_golang/prometheus"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"oaas.io/control-plane/crm/api/v1alpha1"
+	"oaas.io/control-plane/crm/controller"
+	"oaas.io/control-plane/crm/controller/controllertest"
 	"oaas.io/control-plane/deploy/local/gate"
 	"oaas.io/control-plane/deploy/local/localtest"
 )
@@ -21,20 +22,20 @@ import (
 func TestForeignServiceWithoutConflictIsLeftAlone(t *testing.T) {
 	t.Parallel()
 	w := start(t)
-	theirs := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: "record-1", Namespace: w.namespace}}
+	theirs := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: "record-1", Namespace: w.Namespace}}
 	theirs.Spec.Ports = []corev1.ServicePort{{Name: "theirs", Port: 9000}}
-	w.create(theirs)
-	w.create(w.classOf("record-1", "echo:1"))
-	w.degraded("record-1", v1alpha1.ReasonNameTaken)
+	w.Create(theirs)
+	w.Create(w.ClassOf("record-1", "echo:1"))
+	w.Degraded("record-1", v1alpha1.ReasonNameTaken)
 	now := &corev1.Service{}
-	if !w.get(now, "record-1") || now.ResourceVersion != theirs.ResourceVersion {
+	if !w.Get(now, "record-1") || now.ResourceVersion != theirs.ResourceVersion {
 		t.Errorf("the Service was changed: %+v", now)
 	}
-	if err := w.client.Delete(w.ctx(), w.class("record-1")); err != nil {
+	if err := w.Client.Delete(w.Context(), w.Class("record-1")); err != nil {
 		t.Fatal(err)
 	}
-	w.eventually("the class is gone", func() bool { return !w.get(&v1alpha1.ClassRuntime{}, "record-1") })
-	if !w.get(now, "record-1") || now.DeletionTimestamp != nil {
+	w.Eventually("the class is gone", func() bool { return !w.Get(&v1alpha1.ClassRuntime{}, "record-1") })
+	if !w.Get(now, "record-1") || now.DeletionTimestamp != nil {
 		t.Error("the Service of somebody else was deleted with the class")
 	}
 }
@@ -44,16 +45,16 @@ func TestForeignServiceWithoutConflictIsLeftAlone(t *testing.T) {
 func TestControlledForeignDeploymentIsNamed(t *testing.T) {
 	t.Parallel()
 	w := start(t)
-	owner := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "owner", Namespace: w.namespace}}
-	w.create(owner)
+	owner := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "owner", Namespace: w.Namespace}}
+	w.Create(owner)
 	yes := true
-	theirs := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: "record-1", Namespace: w.namespace, OwnerReferences: []metav1.OwnerReference{{
+	theirs := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: "record-1", Namespace: w.Namespace, OwnerReferences: []metav1.OwnerReference{{
 		APIVersion: "v1", Kind: "ConfigMap", Name: owner.Name, UID: owner.UID, Controller: &yes,
 	}}}}
 	theirs.Spec.Ports = []corev1.ServicePort{{Name: "theirs", Port: 9000}}
-	w.create(theirs)
-	w.create(w.classOf("record-1", "echo:1"))
-	object := w.degraded("record-1", v1alpha1.ReasonNameTaken)
+	w.Create(theirs)
+	w.Create(w.ClassOf("record-1", "echo:1"))
+	object := w.Degraded("record-1", v1alpha1.ReasonNameTaken)
 	if !strings.Contains(object.Status.Message, "ConfigMap owner") {
 		t.Errorf("message %q", object.Status.Message)
 	}
@@ -64,15 +65,15 @@ func TestControlledForeignDeploymentIsNamed(t *testing.T) {
 func TestChildTooLargeIsReported(t *testing.T) {
 	t.Parallel()
 	w := start(t)
-	object := w.classOf("record-1", "echo:1")
+	object := w.ClassOf("record-1", "echo:1")
 	object.Spec.Addons = []string{"odgm"}
 	// The object store is told the options once per collection.
 	object.Spec.OdgmConfig = &v1alpha1.OdgmConfig{Options: map[string]string{"text": strings.Repeat("x", 50<<10)}}
 	for i := range 40 {
 		object.Spec.OdgmConfig.Collections = append(object.Spec.OdgmConfig.Collections, fmt.Sprintf("c%d", i))
 	}
-	w.create(object)
-	got := w.degraded("record-1", v1alpha1.ReasonApplyRejected)
+	w.Create(object)
+	got := w.Degraded("record-1", v1alpha1.ReasonApplyRejected)
 	if !strings.Contains(got.Status.Message, "record-1-odgm") {
 		t.Errorf("message %q", got.Status.Message)
 	}
@@ -83,8 +84,8 @@ func TestChildTooLargeIsReported(t *testing.T) {
 func TestForeignStatusIsCorrected(t *testing.T) {
 	t.Parallel()
 	w := start(t)
-	w.create(w.classOf("record-1", "echo:1"))
-	w.settled("record-1", v1alpha1.PhaseAvailable)
+	w.Create(w.ClassOf("record-1", "echo:1"))
+	w.Settled("record-1", v1alpha1.PhaseAvailable)
 	change := func(object *v1alpha1.ClassRuntime) {
 		object.Status.Phase = v1alpha1.PhaseDegraded
 		for i := range object.Status.Conditions {
@@ -93,13 +94,13 @@ func TestForeignStatusIsCorrected(t *testing.T) {
 			}
 		}
 	}
-	w.eventually("somebody else writes the status", func() bool {
-		object := w.class("record-1")
+	w.Eventually("somebody else writes the status", func() bool {
+		object := w.Class("record-1")
 		change(object)
-		return w.client.Status().Update(w.ctx(), object) == nil
+		return w.Client.Status().Update(w.Context(), object) == nil
 	})
-	w.eventually("the truth is written again", func() bool {
-		status := w.class("record-1").Status
+	w.Eventually("the truth is written again", func() bool {
+		status := w.Class("record-1").Status
 		return status.Phase == v1alpha1.PhaseAvailable && v1alpha1.IsConditionTrue(status.Conditions, v1alpha1.ConditionAvailable)
 	})
 }
@@ -108,14 +109,14 @@ func TestForeignStatusIsCorrected(t *testing.T) {
 func TestChildWithoutLabelIsTakenBack(t *testing.T) {
 	t.Parallel()
 	w := start(t)
-	w.create(w.classOf("record-1", "echo:1"))
-	object := w.settled("record-1", v1alpha1.PhaseAvailable)
+	w.Create(w.ClassOf("record-1", "echo:1"))
+	object := w.Settled("record-1", v1alpha1.PhaseAvailable)
 	change(w, &appsv1.Deployment{}, "record-1", func(d *appsv1.Deployment) { delete(d.Labels, "oaas.io/owner") })
-	w.eventually("the label is back", func() bool {
-		d := w.deployment("record-1")
-		return d.Labels["oaas.io/owner"] == "record-1" && controlledBy(d, object)
+	w.Eventually("the label is back", func() bool {
+		d := w.Deployment("record-1")
+		return d.Labels["oaas.io/owner"] == "record-1" && metav1.IsControlledBy(d, object)
 	})
-	w.settled("record-1", v1alpha1.PhaseAvailable)
+	w.Settled("record-1", v1alpha1.PhaseAvailable)
 }
 
 // The object store goes when the class no longer wants it, and a child that is
@@ -123,29 +124,29 @@ func TestChildWithoutLabelIsTakenBack(t *testing.T) {
 func TestObjectStoreSwitchedOffAndStuckChild(t *testing.T) {
 	t.Parallel()
 	w := start(t)
-	object := w.classOf("record-1", "echo:1")
+	object := w.ClassOf("record-1", "echo:1")
 	object.Spec.Addons = []string{"odgm"}
-	w.create(object)
-	w.settled("record-1", v1alpha1.PhaseAvailable)
-	if !w.get(&appsv1.Deployment{}, "record-1-odgm") {
+	w.Create(object)
+	w.Settled("record-1", v1alpha1.PhaseAvailable)
+	if !w.Get(&appsv1.Deployment{}, "record-1-odgm") {
 		t.Fatal("no object store")
 	}
 	change(w, &v1alpha1.ClassRuntime{}, "record-1", func(c *v1alpha1.ClassRuntime) { c.Spec.Addons = []string{"none"} })
-	w.eventually("the object store is gone", func() bool {
-		return !w.get(&appsv1.Deployment{}, "record-1-odgm") && !w.get(&corev1.Service{}, "record-1-odgm-svc")
+	w.Eventually("the object store is gone", func() bool {
+		return !w.Get(&appsv1.Deployment{}, "record-1-odgm") && !w.Get(&corev1.Service{}, "record-1-odgm-svc")
 	})
 	change(w, &appsv1.Deployment{}, "record-1", func(d *appsv1.Deployment) { d.Finalizers = append(d.Finalizers, "example.com/hold") })
-	if err := w.client.Delete(w.ctx(), w.class("record-1")); err != nil {
+	if err := w.Client.Delete(w.Context(), w.Class("record-1")); err != nil {
 		t.Fatal(err)
 	}
-	w.eventually("the class says what it waits for", func() bool {
-		c := w.class("record-1")
+	w.Eventually("the class says what it waits for", func() bool {
+		c := w.Class("record-1")
 		return c.Status.Phase == v1alpha1.PhaseDeleting && strings.Contains(c.Status.Message, "Deployment record-1")
 	})
 	change(w, &appsv1.Deployment{}, "record-1", func(d *appsv1.Deployment) { d.Finalizers = nil })
-	w.eventually("the class is gone", func() bool { return !w.get(&v1alpha1.ClassRuntime{}, "record-1") })
+	w.Eventually("the class is gone", func() bool { return !w.Get(&v1alpha1.ClassRuntime{}, "record-1") })
 	left := &corev1.ServiceList{}
-	if err := w.client.List(w.ctx(), left, client.InNamespace(w.namespace)); err != nil || len(left.Items) != 0 {
+	if err := w.Client.List(w.Context(), left, client.InNamespace(w.Namespace)); err != nil || len(left.Items) != 0 {
 		t.Errorf("left: %v (%v)", left.Items, err)
 	}
 }
@@ -154,7 +155,7 @@ func TestObjectStoreSwitchedOffAndStuckChild(t *testing.T) {
 // else is taken (the tests above).
 func TestNewChildrenAreNotLookedUp(t *testing.T) {
 	t.Parallel()
-	c := cluster(t)
+	c := controllertest.Cluster(t)
 	counted, err := gate.Start(c.RESTConfig())
 	if err != nil {
 		t.Fatal(err)
@@ -164,10 +165,9 @@ func TestNewChildrenAreNotLookedUp(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	w := &world{t: t, namespace: localtest.Namespace(t, c), registry: prometheus.NewRegistry()}
-	w.run(counted.RESTConfig())
-	w.create(w.classOf("record-1", "echo:1", "echo:2"))
-	w.settled("record-1", v1alpha1.PhaseAvailable)
+	w := &world{controllertest.StartIn(t, counted.RESTConfig(), localtest.Namespace(t, c))}
+	w.Create(w.ClassOf("record-1", "echo:1", "echo:2"))
+	w.Settled("record-1", v1alpha1.PhaseAvailable)
 	by := counted.Counts().ByRequest
 	if by["apply deployments"] != 2 || by["apply services"] != 2 || by["get deployments"] != 0 || by["get services"] != 0 {
 		t.Errorf("requests: %v", by)
@@ -177,25 +177,24 @@ func TestNewChildrenAreNotLookedUp(t *testing.T) {
 // What was changed while nobody led is not kept waiting by the many that rest.
 func TestChangesComeFirstAfterTakeover(t *testing.T) {
 	t.Parallel()
-	c := cluster(t)
+	c := controllertest.Cluster(t)
 	namespace := localtest.Namespace(t, c)
 	const count = 20
 	last := fmt.Sprintf("record-%02d", count-1)
 	t.Run("before", func(t *testing.T) {
-		w := &world{t: t, namespace: namespace, registry: prometheus.NewRegistry()}
-		w.run(c.RESTConfig())
+		w := &world{controllertest.StartIn(t, c.RESTConfig(), namespace)}
 		for i := range count {
-			w.create(w.classOf(fmt.Sprintf("record-%02d", i), "echo:1"))
+			w.Create(w.ClassOf(fmt.Sprintf("record-%02d", i), "echo:1"))
 		}
 		for i := range count {
-			w.settled(fmt.Sprintf("record-%02d", i), v1alpha1.PhaseAvailable)
+			w.Settled(fmt.Sprintf("record-%02d", i), v1alpha1.PhaseAvailable)
 		}
 	})
-	direct, err := client.New(c.RESTConfig(), client.Options{Scheme: newScheme(t)})
+	direct, err := client.New(c.RESTConfig(), client.Options{Scheme: controllertest.Scheme(t)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	changed := &world{t: t, namespace: namespace, client: direct}
+	changed := &world{&controllertest.World{T: t, Namespace: namespace, Client: direct}}
 	change(changed, &v1alpha1.ClassRuntime{}, last, func(o *v1alpha1.ClassRuntime) {
 		o.Spec.Functions[0].ProvisionConfig.ContainerImage = "echo:2"
 	})
@@ -208,10 +207,9 @@ func TestChangesComeFirstAfterTakeover(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	w := &world{t: t, namespace: namespace, registry: prometheus.NewRegistry()}
-	w.run(counted.RESTConfig(), func(o *Options) { o.Concurrency = 1 })
-	w.settled(last, v1alpha1.PhaseAvailable)
-	w.eventually("the others are looked at too", func() bool { return counted.Counts().ByRequest["apply deployments"] >= count })
+	w := &world{controllertest.StartIn(t, counted.RESTConfig(), namespace, func(o *controller.Options) { o.Concurrency = 1 })}
+	w.Settled(last, v1alpha1.PhaseAvailable)
+	w.Eventually("the others are looked at too", func() bool { return counted.Counts().ByRequest["apply deployments"] >= count })
 	for _, line := range counted.Recent() {
 		if strings.Contains(line, "apply deployments") {
 			if !strings.Contains(line, last) {

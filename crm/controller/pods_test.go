@@ -1,4 +1,4 @@
-package controller
+package controller_test
 
 import (
 	"testing"
@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"oaas.io/control-plane/crm/api/v1alpha1"
+	"oaas.io/control-plane/crm/controller"
 	"oaas.io/control-plane/crm/template"
 )
 
@@ -21,36 +22,36 @@ import (
 // it comes back when it is edited or deleted, and goes with the last but one pod.
 func TestReplicatedFunctionHasABudget(t *testing.T) {
 	t.Parallel()
-	w := start(t, func(o *Options) { o.Environment.Profile = "full" })
-	object := w.classOf("record-1", "echo:1")
+	w := start(t, func(o *controller.Options) { o.Environment.Profile = "full" })
+	object := w.ClassOf("record-1", "echo:1")
 	object.Spec.SelectedTemplate = "k8s_deployment"
 	object.Spec.Functions[0].ProvisionConfig.MinScale = ptr.To(uint32(3))
-	w.create(object)
-	w.settled("record-1", v1alpha1.PhaseAvailable)
+	w.Create(object)
+	w.Settled("record-1", v1alpha1.PhaseAvailable)
 	budget := &policyv1.PodDisruptionBudget{}
-	w.eventually("the budget counts the pods", func() bool {
-		return w.get(budget, "record-1") && budget.Status.DisruptionsAllowed == 1 && budget.Status.ExpectedPods == 3
+	w.Eventually("the budget counts the pods", func() bool {
+		return w.Get(budget, "record-1") && budget.Status.DisruptionsAllowed == 1 && budget.Status.ExpectedPods == 3
 	})
-	if n := len(w.deployment("record-1").Spec.Template.Spec.TopologySpreadConstraints); n != 2 {
+	if n := len(w.Deployment("record-1").Spec.Template.Spec.TopologySpreadConstraints); n != 2 {
 		t.Errorf("%d spread constraints", n)
 	}
 
 	change(w, budget, "record-1", func(b *policyv1.PodDisruptionBudget) { b.Spec.MaxUnavailable = ptr.To(intstr.FromInt32(3)) })
-	w.eventually("our budget", func() bool { return w.get(budget, "record-1") && budget.Spec.MaxUnavailable.IntValue() == 1 })
+	w.Eventually("our budget", func() bool { return w.Get(budget, "record-1") && budget.Spec.MaxUnavailable.IntValue() == 1 })
 	before := budget.UID
-	if err := w.client.Delete(w.ctx(), budget); err != nil {
+	if err := w.Client.Delete(w.Context(), budget); err != nil {
 		t.Fatal(err)
 	}
-	w.eventually("another budget", func() bool {
+	w.Eventually("another budget", func() bool {
 		again := &policyv1.PodDisruptionBudget{}
-		return w.get(again, "record-1") && again.UID != before
+		return w.Get(again, "record-1") && again.UID != before
 	})
 
 	change(w, &v1alpha1.ClassRuntime{}, "record-1", func(o *v1alpha1.ClassRuntime) {
 		o.Spec.Functions[0].ProvisionConfig.MinScale = ptr.To(uint32(1))
 	})
-	w.eventually("no budget for a single pod", func() bool { return !w.get(&policyv1.PodDisruptionBudget{}, "record-1") })
-	w.settled("record-1", v1alpha1.PhaseAvailable)
+	w.Eventually("no budget for a single pod", func() bool { return !w.Get(&policyv1.PodDisruptionBudget{}, "record-1") })
+	w.Settled("record-1", v1alpha1.PhaseAvailable)
 }
 
 // A namespace that enforces the strictest standard takes the pods of a manager that is
@@ -70,28 +71,28 @@ func TestPodsOfARestrictedNamespace(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := start(t, func(o *Options) {
+			w := start(t, func(o *controller.Options) {
 				o.Environment.Profile = "full"
 				o.Environment.Pods = template.PodOptions{Security: c.manager, NodeSelector: map[string]string{"kubernetes.io/os": "linux"}}
 			})
 			namespace := &corev1.Namespace{}
-			if err := w.client.Get(w.ctx(), client.ObjectKey{Name: w.namespace}, namespace); err != nil {
+			if err := w.Client.Get(w.Context(), client.ObjectKey{Name: w.Namespace}, namespace); err != nil {
 				t.Fatal(err)
 			}
 			namespace.Labels["pod-security.kubernetes.io/enforce"] = "restricted"
-			if err := w.client.Update(w.ctx(), namespace); err != nil {
+			if err := w.Client.Update(w.Context(), namespace); err != nil {
 				t.Fatal(err)
 			}
-			object := w.classOf("record-1", "echo:1")
+			object := w.ClassOf("record-1", "echo:1")
 			if c.class != "" {
 				object.Spec.Pods = &v1alpha1.PodSettings{Security: c.class}
 			}
-			w.create(object)
+			w.Create(object)
 			if !c.refused {
-				w.settled("record-1", v1alpha1.PhaseAvailable)
+				w.Settled("record-1", v1alpha1.PhaseAvailable)
 				return
 			}
-			w.degraded("record-1", v1alpha1.ReasonPodsRejected)
+			w.Degraded("record-1", v1alpha1.ReasonPodsRejected)
 		})
 	}
 }
@@ -100,49 +101,49 @@ func TestPodsOfARestrictedNamespace(t *testing.T) {
 // or deleted, and has none when it is switched off.
 func TestNetworkPolicyComesAndGoes(t *testing.T) {
 	t.Parallel()
-	w := start(t, func(o *Options) { o.Environment.Pods.NetworkFrom = []string{"gateways"} })
-	object := w.classOf("record-1", "echo:1")
+	w := start(t, func(o *controller.Options) { o.Environment.Pods.NetworkFrom = []string{"gateways"} })
+	object := w.ClassOf("record-1", "echo:1")
 	object.Spec.Addons = nil // with the object store
-	w.create(object)
-	w.settled("record-1", v1alpha1.PhaseAvailable)
+	w.Create(object)
+	w.Settled("record-1", v1alpha1.PhaseAvailable)
 	policy := &networkingv1.NetworkPolicy{}
-	if w.get(policy, "record-1") {
+	if w.Get(policy, "record-1") {
 		t.Error("a policy that nobody asked for")
 	}
 
 	change(w, &v1alpha1.ClassRuntime{}, "record-1", func(o *v1alpha1.ClassRuntime) {
 		o.Spec.Pods = &v1alpha1.PodSettings{NetworkPolicy: "namespace"}
 	})
-	w.settled("record-1", v1alpha1.PhaseAvailable)
+	w.Settled("record-1", v1alpha1.PhaseAvailable)
 	for name, ports := range map[string]int{"record-1": 1, "record-1-odgm": 2} {
-		if !w.get(policy, name) || len(policy.Spec.Ingress) != 1 || len(policy.Spec.Ingress[0].Ports) != ports || len(policy.Spec.Ingress[0].From) != 2 {
+		if !w.Get(policy, name) || len(policy.Spec.Ingress) != 1 || len(policy.Spec.Ingress[0].Ports) != ports || len(policy.Spec.Ingress[0].From) != 2 {
 			t.Errorf("policy of %s: %+v", name, policy.Spec)
 		}
 	}
 	change(w, policy, "record-1", func(p *networkingv1.NetworkPolicy) { p.Spec.Ingress = nil })
-	w.eventually("our policy", func() bool { return w.get(policy, "record-1") && len(policy.Spec.Ingress) == 1 })
+	w.Eventually("our policy", func() bool { return w.Get(policy, "record-1") && len(policy.Spec.Ingress) == 1 })
 	before := policy.UID
-	if err := w.client.Delete(w.ctx(), policy); err != nil {
+	if err := w.Client.Delete(w.Context(), policy); err != nil {
 		t.Fatal(err)
 	}
-	w.eventually("another policy", func() bool {
+	w.Eventually("another policy", func() bool {
 		again := &networkingv1.NetworkPolicy{}
-		return w.get(again, "record-1") && again.UID != before
+		return w.Get(again, "record-1") && again.UID != before
 	})
 
 	change(w, &v1alpha1.ClassRuntime{}, "record-1", func(o *v1alpha1.ClassRuntime) { o.Spec.Pods = nil })
-	w.eventually("no policies", func() bool {
-		return !w.get(&networkingv1.NetworkPolicy{}, "record-1") && !w.get(&networkingv1.NetworkPolicy{}, "record-1-odgm")
+	w.Eventually("no policies", func() bool {
+		return !w.Get(&networkingv1.NetworkPolicy{}, "record-1") && !w.Get(&networkingv1.NetworkPolicy{}, "record-1-odgm")
 	})
-	w.settled("record-1", v1alpha1.PhaseAvailable)
+	w.Settled("record-1", v1alpha1.PhaseAvailable)
 }
 
 // rollingStore is an object store as oaas-rs left it.
 func (w *world) rollingStore() *appsv1.Deployment {
-	w.t.Helper()
+	w.T.Helper()
 	labels := map[string]string{"app": "record-1-odgm", "oaas.io/owner": "record-1", "oaas.io/class": "example.Record"}
 	store := &appsv1.Deployment{
-		ObjectMeta: metav1.ObjectMeta{Name: "record-1-odgm", Namespace: w.namespace, Labels: labels},
+		ObjectMeta: metav1.ObjectMeta{Name: "record-1-odgm", Namespace: w.Namespace, Labels: labels},
 		Spec: appsv1.DeploymentSpec{
 			Selector: &metav1.LabelSelector{MatchLabels: labels},
 			Template: corev1.PodTemplateSpec{
@@ -151,9 +152,9 @@ func (w *world) rollingStore() *appsv1.Deployment {
 			},
 		},
 	}
-	w.create(store)
+	w.Create(store)
 	if store.Spec.Strategy.RollingUpdate == nil {
-		w.t.Fatal("the API server gives no parameters any more, and the test shows nothing")
+		w.T.Fatal("the API server gives no parameters any more, and the test shows nothing")
 	}
 	return store
 }
@@ -164,11 +165,11 @@ func TestObjectStoreIsNeverThereTwice(t *testing.T) {
 	t.Parallel()
 	w := start(t)
 	old := w.rollingStore()
-	object := w.classOf("record-1", "echo:1")
+	object := w.ClassOf("record-1", "echo:1")
 	object.Spec.Addons = nil
-	w.create(object)
-	w.settled("record-1", v1alpha1.PhaseAvailable)
-	taken := w.deployment("record-1-odgm")
+	w.Create(object)
+	w.Settled("record-1", v1alpha1.PhaseAvailable)
+	taken := w.Deployment("record-1-odgm")
 	if taken.UID != old.UID || taken.Spec.Strategy.Type != appsv1.RecreateDeploymentStrategyType {
 		t.Errorf("the same object: %v, strategy %+v", taken.UID == old.UID, taken.Spec.Strategy)
 	}
@@ -176,10 +177,10 @@ func TestObjectStoreIsNeverThereTwice(t *testing.T) {
 	change(w, &appsv1.Deployment{}, "record-1-odgm", func(d *appsv1.Deployment) {
 		d.Spec.Strategy = appsv1.DeploymentStrategy{Type: appsv1.RollingUpdateDeploymentStrategyType}
 	})
-	w.eventually("our strategy", func() bool {
-		return w.deployment("record-1-odgm").Spec.Strategy.Type == appsv1.RecreateDeploymentStrategyType
+	w.Eventually("our strategy", func() bool {
+		return w.Deployment("record-1-odgm").Spec.Strategy.Type == appsv1.RecreateDeploymentStrategyType
 	})
-	w.settled("record-1", v1alpha1.PhaseAvailable)
+	w.Settled("record-1", v1alpha1.PhaseAvailable)
 
 	// A change of its configuration is a change of its pod.
 	before := w.storePods()
@@ -189,21 +190,21 @@ func TestObjectStoreIsNeverThereTwice(t *testing.T) {
 	change(w, &v1alpha1.ClassRuntime{}, "record-1", func(o *v1alpha1.ClassRuntime) {
 		o.Spec.OdgmConfig = &v1alpha1.OdgmConfig{NodeID: ptr.To(v1alpha1.NodeID(7))}
 	})
-	w.eventually("another pod, and never two", func() bool {
+	w.Eventually("another pod, and never two", func() bool {
 		now := w.storePods()
 		if len(now) > 1 {
 			t.Fatalf("%d pods of one node", len(now))
 		}
 		return len(now) == 1 && now[0].UID != before[0].UID
 	})
-	w.settled("record-1", v1alpha1.PhaseAvailable)
+	w.Settled("record-1", v1alpha1.PhaseAvailable)
 }
 
 func (w *world) storePods() []corev1.Pod {
-	w.t.Helper()
+	w.T.Helper()
 	list := &corev1.PodList{}
-	if err := w.client.List(w.ctx(), list, client.InNamespace(w.namespace), client.MatchingLabels{"app": "record-1-odgm"}); err != nil {
-		w.t.Fatal(err)
+	if err := w.Client.List(w.Context(), list, client.InNamespace(w.Namespace), client.MatchingLabels{"app": "record-1-odgm"}); err != nil {
+		w.T.Fatal(err)
 	}
 	return list.Items
 }
@@ -213,19 +214,19 @@ func TestPreviewOfAnObjectStoreThatRolls(t *testing.T) {
 	t.Parallel()
 	w := start(t)
 	w.rollingStore()
-	previewer, err := NewPreviewer(w.cached, w.client, Options{
-		Namespace: w.namespace, Environment: template.Environment{Profile: "dev"}, Logger: hclog.NewNullLogger(),
+	previewer, err := controller.NewPreviewer(w.Cached, w.Client, controller.Options{
+		Namespace: w.Namespace, Environment: template.Environment{Profile: "dev"}, Logger: hclog.NewNullLogger(),
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	object := w.classOf("record-1", "echo:1")
+	object := w.ClassOf("record-1", "echo:1")
 	object.Spec.Addons = nil
-	w.eventually("the cache knows the object store", func() bool {
+	w.Eventually("the cache knows the object store", func() bool {
 		list := &appsv1.DeploymentList{}
-		return w.cached.List(w.ctx(), list, client.InNamespace(w.namespace)) == nil && len(list.Items) == 1
+		return w.Cached.List(w.Context(), list, client.InNamespace(w.Namespace)) == nil && len(list.Items) == 1
 	})
-	preview, err := previewer.Preview(w.ctx(), object)
+	preview, err := previewer.Preview(w.Context(), object)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -233,7 +234,7 @@ func TestPreviewOfAnObjectStoreThatRolls(t *testing.T) {
 	for _, c := range preview.Children {
 		if c.Kind == "Deployment" && c.Name == "record-1-odgm" {
 			found = true
-			if c.Change != ChangeUpdate || c.Fault != nil {
+			if c.Change != controller.ChangeUpdate || c.Fault != nil {
 				t.Errorf("%s: %+v", c.Change, c.Fault)
 			}
 		}
@@ -241,7 +242,7 @@ func TestPreviewOfAnObjectStoreThatRolls(t *testing.T) {
 	if !found {
 		t.Errorf("no object store among %+v", preview.Children)
 	}
-	if w.deployment("record-1-odgm").Spec.Strategy.RollingUpdate == nil {
+	if w.Deployment("record-1-odgm").Spec.Strategy.RollingUpdate == nil {
 		t.Error("the preview changed the strategy")
 	}
 }

@@ -1,4 +1,4 @@
-package controller
+package controller_test
 
 import (
 	"context"
@@ -16,11 +16,13 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"oaas.io/control-plane/crm/api/v1alpha1"
+	"oaas.io/control-plane/crm/controller"
+	"oaas.io/control-plane/crm/controller/controllertest"
 )
 
 // reasonCase brings one fault about and takes it away again.
 type reasonCase struct {
-	options func(*Options)
+	options func(*controller.Options)
 	// prepare is done before the class is made.
 	prepare func(*world)
 	// spec of the class.
@@ -43,7 +45,7 @@ func behave(behavior string) func(*v1alpha1.ClassRuntime) {
 
 // edit changes the spec of the class.
 func edit(spec func(*v1alpha1.ClassRuntime)) func(*world) {
-	return func(w *world) { w.t.Helper(); change(w, &v1alpha1.ClassRuntime{}, reasonClass, spec) }
+	return func(w *world) { w.T.Helper(); change(w, &v1alpha1.ClassRuntime{}, reasonClass, spec) }
 }
 
 func image(name string) func(*v1alpha1.ClassRuntime) {
@@ -56,7 +58,7 @@ func cpu(request string) func(*v1alpha1.ClassRuntime) {
 
 // reasonCases has a row for every reason that degrades, but for those of elsewhere.
 func reasonCases() map[v1alpha1.Reason]reasonCase {
-	patient := func(o *Options) { o.Lifecycle.ProbeGrace = time.Hour }
+	patient := func(o *controller.Options) { o.Lifecycle.ProbeGrace = time.Hour }
 	return map[v1alpha1.Reason]reasonCase{
 		v1alpha1.ReasonInvalidSpec:          {spec: cpu("lots"), heal: edit(cpu("10m")), says: "cpu_request"},
 		v1alpha1.ReasonApplyRejected:        {prepare: deny(metav1.StatusReasonInvalid), heal: allow, says: "not on my watch"},
@@ -73,21 +75,21 @@ func reasonCases() map[v1alpha1.Reason]reasonCase {
 		v1alpha1.ReasonContainerConfigError: {options: patient, spec: behave("not-ready"), prepare: (*world).spoilPods, heal: edit(behave("healthy")), says: "cannot be started"},
 		v1alpha1.ReasonProbeFailed:          {spec: behave("not-ready"), heal: edit(behave("healthy")), says: "does not answer its probe"},
 		v1alpha1.ReasonProgressDeadlineExceeded: {
-			options: func(o *Options) { patient(o); o.ProgressDeadline = 2 * time.Second },
+			options: func(o *controller.Options) { patient(o); o.ProgressDeadline = 2 * time.Second },
 			spec:    behave("not-ready"), heal: edit(behave("healthy")), says: "not ready in time",
 		},
 		v1alpha1.ReasonReplicasUnavailable: {options: patient, after: (*world).losePods, heal: edit(image("echo:2")), says: "0 of 1 replicas available"},
 		v1alpha1.ReasonDeletionBlocked: {
-			options: func(o *Options) { o.Lifecycle.DeletionDeadline = time.Second },
+			options: func(o *controller.Options) { o.Lifecycle.DeletionDeadline = time.Second },
 			after:   (*world).deleteHeld, says: "example.com/held",
 		},
 	}
 }
 
-// elsewhere are the tests of the other reasons that degrade.
-var elsewhere = map[v1alpha1.Reason]func(*testing.T){
-	v1alpha1.ReasonKnativeFailed:        TestKnative,
-	v1alpha1.ReasonNamespaceTerminating: TestNamespaceThatGoes,
+// elsewhere names the tests of the other reasons that degrade.
+var elsewhere = map[v1alpha1.Reason]string{
+	v1alpha1.ReasonKnativeFailed:        "knativetest.TestKnative",
+	v1alpha1.ReasonNamespaceTerminating: "TestNamespaceThatGoes and TestFaultOfANamespaceThatGoes",
 }
 
 func TestReasons(t *testing.T) {
@@ -108,7 +110,7 @@ func TestReasons(t *testing.T) {
 }
 
 func (c reasonCase) run(t *testing.T, doc v1alpha1.ReasonDoc) {
-	var options []func(*Options)
+	var options []func(*controller.Options)
 	if c.options != nil {
 		options = append(options, c.options)
 	}
@@ -116,34 +118,34 @@ func (c reasonCase) run(t *testing.T, doc v1alpha1.ReasonDoc) {
 	if c.prepare != nil {
 		c.prepare(w)
 	}
-	object := w.classOf(reasonClass, "echo:1")
+	object := w.ClassOf(reasonClass, "echo:1")
 	if c.spec != nil {
 		c.spec(object)
 	}
-	w.create(object)
+	w.Create(object)
 	if c.after != nil {
-		w.settled(reasonClass, v1alpha1.PhaseAvailable)
+		w.Settled(reasonClass, v1alpha1.PhaseAvailable)
 		c.after(w)
 	}
-	object = w.degraded(reasonClass, doc.Reason)
+	object = w.Degraded(reasonClass, doc.Reason)
 	if !strings.Contains(object.Status.Message, c.says) || c.heal != nil && !strings.HasSuffix(object.Status.Message, doc.Recovery) {
 		t.Errorf("message %q, want %q and the recovery in it", object.Status.Message, c.says)
 	}
-	w.eventually("an event tells of it", func() bool { return w.eventCount(reasonClass, doc.Reason) > 0 })
+	w.Eventually("an event tells of it", func() bool { return w.EventCount(reasonClass, doc.Reason) > 0 })
 	if c.heal != nil {
 		c.heal(w)
-		w.settled(reasonClass, v1alpha1.PhaseAvailable)
+		w.Settled(reasonClass, v1alpha1.PhaseAvailable)
 		return
 	}
 	w.releaseHeld()
-	w.eventually("the class is gone", func() bool { return !w.get(&v1alpha1.ClassRuntime{}, reasonClass) })
+	w.Eventually("the class is gone", func() bool { return !w.Get(&v1alpha1.ClassRuntime{}, reasonClass) })
 }
 
 // deny has the API server refuse the Deployments of the namespace, for a reason.
 func deny(reason metav1.StatusReason) func(*world) {
 	return func(w *world) {
-		w.t.Helper()
-		name := "deny-" + w.namespace
+		w.T.Helper()
+		name := "deny-" + w.Namespace
 		policy := &admissionv1.ValidatingAdmissionPolicy{ObjectMeta: metav1.ObjectMeta{Name: name}}
 		policy.Spec.MatchConstraints = &admissionv1.MatchResources{ResourceRules: []admissionv1.NamedRuleWithOperations{{
 			RuleWithOperations: admissionv1.RuleWithOperations{
@@ -152,31 +154,31 @@ func deny(reason metav1.StatusReason) func(*world) {
 			},
 		}}}
 		policy.Spec.Validations = []admissionv1.Validation{{Expression: "false", Message: "not on my watch", Reason: &reason}}
-		w.create(policy)
+		w.Create(policy)
 		binding := &admissionv1.ValidatingAdmissionPolicyBinding{ObjectMeta: metav1.ObjectMeta{Name: name}}
 		binding.Spec.PolicyName = name
 		binding.Spec.ValidationActions = []admissionv1.ValidationAction{admissionv1.Deny}
 		binding.Spec.MatchResources = &admissionv1.MatchResources{NamespaceSelector: w.here()}
-		w.create(binding)
-		w.t.Cleanup(func() { w.discard(binding, policy) })
-		w.eventually("Deployments are refused", func() bool { return w.tryDeployment() != nil })
+		w.Create(binding)
+		w.T.Cleanup(func() { w.discard(binding, policy) })
+		w.Eventually("Deployments are refused", func() bool { return w.tryDeployment() != nil })
 	}
 }
 
 func allow(w *world) {
-	w.t.Helper()
-	name := "deny-" + w.namespace
+	w.T.Helper()
+	name := "deny-" + w.Namespace
 	w.discard(&admissionv1.ValidatingAdmissionPolicyBinding{ObjectMeta: metav1.ObjectMeta{Name: name}},
 		&admissionv1.ValidatingAdmissionPolicy{ObjectMeta: metav1.ObjectMeta{Name: name}})
 	// What a person has to change is retried rarely; a change of the class is looked at now.
-	w.eventually("Deployments are taken", func() bool { return w.tryDeployment() == nil })
+	w.Eventually("Deployments are taken", func() bool { return w.tryDeployment() == nil })
 	edit(image("echo:2"))(w)
 }
 
 // brokenWebhook has the API server ask a webhook that is not there.
 func (w *world) brokenWebhook() {
-	w.t.Helper()
-	hooks := &admissionv1.ValidatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{Name: "hook-" + w.namespace}}
+	w.T.Helper()
+	hooks := &admissionv1.ValidatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{Name: "hook-" + w.Namespace}}
 	none, fail := admissionv1.SideEffectClassNone, admissionv1.Fail
 	hooks.Webhooks = []admissionv1.ValidatingWebhook{{
 		Name: "hook.example.com", AdmissionReviewVersions: []string{"v1"}, SideEffects: &none, FailurePolicy: &fail,
@@ -187,92 +189,92 @@ func (w *world) brokenWebhook() {
 			Rule:       admissionv1.Rule{APIGroups: []string{"apps"}, APIVersions: []string{"v1"}, Resources: []string{"deployments"}},
 		}},
 	}}
-	w.create(hooks)
-	w.t.Cleanup(func() { w.discard(hooks) })
-	w.eventually("Deployments are refused", func() bool { return w.tryDeployment() != nil })
+	w.Create(hooks)
+	w.T.Cleanup(func() { w.discard(hooks) })
+	w.Eventually("Deployments are refused", func() bool { return w.tryDeployment() != nil })
 }
 
 func (w *world) noWebhook() {
-	w.t.Helper()
-	w.discard(&admissionv1.ValidatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{Name: "hook-" + w.namespace}})
+	w.T.Helper()
+	w.discard(&admissionv1.ValidatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{Name: "hook-" + w.Namespace}})
 }
 
 // here selects the namespace of the test.
 func (w *world) here() *metav1.LabelSelector {
-	return &metav1.LabelSelector{MatchLabels: map[string]string{corev1.LabelMetadataName: w.namespace}}
+	return &metav1.LabelSelector{MatchLabels: map[string]string{corev1.LabelMetadataName: w.Namespace}}
 }
 
 // discard deletes objects also after the test.
 func (w *world) discard(objects ...client.Object) {
-	w.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	w.T.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), controllertest.Patience)
 	defer cancel()
 	for _, object := range objects {
-		if err := client.IgnoreNotFound(w.client.Delete(ctx, object)); err != nil {
-			w.t.Error(err)
+		if err := client.IgnoreNotFound(w.Client.Delete(ctx, object)); err != nil {
+			w.T.Error(err)
 		}
 	}
 }
 
 // tryDeployment asks whether a Deployment would be taken.
 func (w *world) tryDeployment() error {
-	return client.NewDryRunClient(w.client).Create(w.ctx(), w.someDeployment())
+	return client.NewDryRunClient(w.Client).Create(w.Context(), w.someDeployment())
 }
 
 // someDeployment is one of nobody.
 func (w *world) someDeployment() *appsv1.Deployment {
 	labels := map[string]string{"app": "tried"}
-	d := &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Name: "tried", Namespace: w.namespace}}
+	d := &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Name: "tried", Namespace: w.Namespace}}
 	d.Spec.Selector, d.Spec.Template.Labels = &metav1.LabelSelector{MatchLabels: labels}, labels
 	d.Spec.Template.Spec.Containers = []corev1.Container{{Name: "main", Image: "echo:1"}}
 	return d
 }
 
 func takeName(w *world) {
-	theirs := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: reasonClass, Namespace: w.namespace}}
+	theirs := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: reasonClass, Namespace: w.Namespace}}
 	theirs.Spec.Ports = []corev1.ServicePort{{Name: "theirs", Port: 9000}}
-	w.create(theirs)
+	w.Create(theirs)
 }
 
 func freeName(w *world) {
-	w.discard(&corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: reasonClass, Namespace: w.namespace}})
+	w.discard(&corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: reasonClass, Namespace: w.Namespace}})
 }
 
 func quota(pods string) func(*world) {
 	return func(w *world) {
-		w.t.Helper()
-		q := &corev1.ResourceQuota{ObjectMeta: metav1.ObjectMeta{Name: "pods", Namespace: w.namespace}}
+		w.T.Helper()
+		q := &corev1.ResourceQuota{ObjectMeta: metav1.ObjectMeta{Name: "pods", Namespace: w.Namespace}}
 		hard := corev1.ResourceList{corev1.ResourcePods: resource.MustParse(pods)}
-		if w.get(q, "pods") {
+		if w.Get(q, "pods") {
 			change(w, q, "pods", func(q *corev1.ResourceQuota) { q.Spec.Hard = hard })
 			return
 		}
 		q.Spec.Hard = hard
-		w.create(q)
-		w.eventually("the quota counts", func() bool { return w.get(q, "pods") && len(q.Status.Hard) > 0 })
+		w.Create(q)
+		w.Eventually("the quota counts", func() bool { return w.Get(q, "pods") && len(q.Status.Hard) > 0 })
 	}
 }
 
 func enforce(level string) func(*world) {
 	return func(w *world) {
-		w.t.Helper()
-		w.eventually("label the namespace", func() bool {
+		w.T.Helper()
+		w.Eventually("label the namespace", func() bool {
 			namespace := &corev1.Namespace{}
-			if err := w.client.Get(w.ctx(), client.ObjectKey{Name: w.namespace}, namespace); err != nil {
-				w.t.Fatal(err)
+			if err := w.Client.Get(w.Context(), client.ObjectKey{Name: w.Namespace}, namespace); err != nil {
+				w.T.Fatal(err)
 			}
 			namespace.Labels["pod-security.kubernetes.io/enforce"] = level
-			return w.client.Update(w.ctx(), namespace) == nil
+			return w.Client.Update(w.Context(), namespace) == nil
 		})
 	}
 }
 
 // pod is a pod of the class, nil while there is none that runs.
 func (w *world) pod() *corev1.Pod {
-	w.t.Helper()
+	w.T.Helper()
 	list := &corev1.PodList{}
-	if err := w.client.List(w.ctx(), list, client.InNamespace(w.namespace)); err != nil {
-		w.t.Fatal(err)
+	if err := w.Client.List(w.Context(), list, client.InNamespace(w.Namespace)); err != nil {
+		w.T.Fatal(err)
 	}
 	for i := range list.Items {
 		if p := &list.Items[i]; p.DeletionTimestamp == nil && p.Status.Phase == corev1.PodRunning {
@@ -287,14 +289,14 @@ func (w *world) pod() *corev1.Pod {
 func (w *world) spoilPods() {
 	done := make(chan struct{})
 	ctx, cancel := context.WithCancel(context.Background())
-	w.t.Cleanup(func() { cancel(); <-done })
+	w.T.Cleanup(func() { cancel(); <-done })
 	go func() {
 		defer close(done)
 		ticker := time.NewTicker(50 * time.Millisecond)
 		defer ticker.Stop()
 		for {
 			list := &corev1.PodList{}
-			if err := w.client.List(ctx, list, client.InNamespace(w.namespace)); err == nil {
+			if err := w.Client.List(ctx, list, client.InNamespace(w.Namespace)); err == nil {
 				for i := range list.Items {
 					w.spoil(ctx, &list.Items[i])
 				}
@@ -315,17 +317,17 @@ func (w *world) spoil(ctx context.Context, p *corev1.Pod) {
 		return
 	}
 	p.Status.ContainerStatuses[0].State = corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: waiting, Message: `secret "db" not found`}}
-	_ = w.client.Status().Update(ctx, p) // it is looked at again
+	_ = w.Client.Status().Update(ctx, p) // it is looked at again
 }
 
 // losePods makes the pods of a class that is available cease to be ready.
 func (w *world) losePods() {
-	w.t.Helper()
+	w.T.Helper()
 	// The status tells times in whole seconds: a loss in the second of the application
 	// would not count as one.
-	applied := w.class(reasonClass).Status.Applied.AppliedAt.Time
-	w.eventually("the second is over", func() bool { return time.Since(applied) > 2*time.Second })
-	w.eventually("a pod ceases to be ready", func() bool {
+	applied := w.Class(reasonClass).Status.Applied.AppliedAt.Time
+	w.Eventually("the second is over", func() bool { return time.Since(applied) > 2*time.Second })
+	w.Eventually("a pod ceases to be ready", func() bool {
 		p := w.pod()
 		if p == nil {
 			return false
@@ -334,22 +336,22 @@ func (w *world) losePods() {
 			p.Annotations = map[string]string{}
 		}
 		p.Annotations["sim.kwok/behavior"] = "not-ready"
-		return w.client.Update(w.ctx(), p) == nil
+		return w.Client.Update(w.Context(), p) == nil
 	})
 }
 
 // deleteHeld deletes the class while a finalizer of somebody else holds a child.
 func (w *world) deleteHeld() {
-	w.t.Helper()
+	w.T.Helper()
 	service := &corev1.Service{}
 	change(w, service, reasonClass, func(s *corev1.Service) { s.Finalizers = append(s.Finalizers, "example.com/held") })
-	if err := w.client.Delete(w.ctx(), w.class(reasonClass)); err != nil {
-		w.t.Fatal(err)
+	if err := w.Client.Delete(w.Context(), w.Class(reasonClass)); err != nil {
+		w.T.Fatal(err)
 	}
 }
 
 func (w *world) releaseHeld() {
-	w.t.Helper()
+	w.T.Helper()
 	change(w, &corev1.Service{}, reasonClass, func(s *corev1.Service) { s.Finalizers = nil })
 }
 
@@ -358,23 +360,24 @@ func (w *world) releaseHeld() {
 func TestNamespaceThatGoes(t *testing.T) {
 	t.Parallel()
 	w := start(t)
-	w.create(w.classOf(reasonClass, "echo:1", "echo:2"))
-	w.settled(reasonClass, v1alpha1.PhaseAvailable)
-	held := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "held", Namespace: w.namespace, Finalizers: []string{"example.com/held"}}}
-	w.create(held)
-	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: w.namespace}}
-	if err := w.client.Delete(w.ctx(), namespace); err != nil {
+	w.Create(w.ClassOf(reasonClass, "echo:1", "echo:2"))
+	w.Settled(reasonClass, v1alpha1.PhaseAvailable)
+	held := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "held", Namespace: w.Namespace, Finalizers: []string{"example.com/held"}}}
+	w.Create(held)
+	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: w.Namespace}}
+	if err := w.Client.Delete(w.Context(), namespace); err != nil {
 		t.Fatal(err)
 	}
-	w.eventually("the classes are gone", func() bool { return !w.get(&v1alpha1.ClassRuntime{}, reasonClass) })
+	w.Eventually("the classes are gone", func() bool { return !w.Get(&v1alpha1.ClassRuntime{}, reasonClass) })
 
-	// What is written into it then is refused for that reason.
-	w.eventually("nothing is taken any more", func() bool {
-		err := w.client.Create(w.ctx(), w.someDeployment())
-		return err != nil && applyFault(&ApplyError{Err: err}, time.Now()).Reason == v1alpha1.ReasonNamespaceTerminating
+	// What is written into it then is refused for the cause that TestFaultOfANamespaceThatGoes
+	// makes a reason of.
+	w.Eventually("nothing is taken any more", func() bool {
+		err := w.Client.Create(w.Context(), w.someDeployment())
+		return apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause)
 	})
 	change(w, held, "held", func(c *corev1.ConfigMap) { c.Finalizers = nil })
-	w.eventually("the namespace is gone", func() bool {
-		return apierrors.IsNotFound(w.client.Get(w.ctx(), client.ObjectKey{Name: w.namespace}, namespace))
+	w.Eventually("the namespace is gone", func() bool {
+		return apierrors.IsNotFound(w.Client.Get(w.Context(), client.ObjectKey{Name: w.Namespace}, namespace))
 	})
 }

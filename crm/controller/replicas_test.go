@@ -1,4 +1,4 @@
-package controller
+package controller_test
 
 import (
 	"context"
@@ -15,49 +15,40 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"oaas.io/control-plane/crm/api/v1alpha1"
+	"oaas.io/control-plane/crm/controller"
+	"oaas.io/control-plane/crm/controller/controllertest"
 	"oaas.io/control-plane/crm/template"
 )
 
-func scaling(o *Options) { o.Environment.HPA = true }
+func scaling(o *controller.Options) { o.Environment.HPA = true }
 
-// scaledClass is a class of one function within bounds; 0 leaves the upper one out.
-func (w *world) scaledClass(name string, least, most uint32) *v1alpha1.ClassRuntime {
-	object := w.classOf(name, "echo:1")
-	setBounds(object, least, most)
-	return object
-}
-
-func setBounds(o *v1alpha1.ClassRuntime, least, most uint32) {
-	p := o.Spec.Functions[0].ProvisionConfig
-	p.MinScale, p.MaxScale = ptr.To(least), nil
-	if most > 0 {
-		p.MaxScale = ptr.To(most)
-	}
-}
+// autoscalerManager is the field manager of Kubernetes' own autoscaler, written out as the
+// cluster has it.
+const autoscalerManager = "kube-controller-manager"
 
 // scaleAs writes the scale subresource as a field manager does.
 func (w *world) scaleAs(manager, name string, replicas int32) {
-	w.t.Helper()
-	w.eventually("scale "+name, func() bool {
-		d := w.deployment(name)
-		scale := &autoscalingv1.Scale{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: w.namespace}, Spec: autoscalingv1.ScaleSpec{Replicas: replicas}}
-		return w.client.SubResource("scale").Update(w.ctx(), d, client.WithSubResourceBody(scale), client.FieldOwner(manager)) == nil
+	w.T.Helper()
+	w.Eventually("scale "+name, func() bool {
+		d := w.Deployment(name)
+		scale := &autoscalingv1.Scale{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: w.Namespace}, Spec: autoscalingv1.ScaleSpec{Replicas: replicas}}
+		return w.Client.SubResource("scale").Update(w.Context(), d, client.WithSubResourceBody(scale), client.FieldOwner(manager)) == nil
 	})
 }
 
 // seenReplicas follows a Deployment and returns all numbers of replicas that it was ever
 // told to have, in their order.
 func (w *world) seenReplicas(name string) func() []int32 {
-	w.t.Helper()
-	watching, err := client.NewWithWatch(cluster(w.t).RESTConfig(), client.Options{Scheme: w.client.Scheme()})
+	w.T.Helper()
+	watching, err := client.NewWithWatch(controllertest.Cluster(w.T).RESTConfig(), client.Options{Scheme: w.Client.Scheme()})
 	if err != nil {
-		w.t.Fatal(err)
+		w.T.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	events, err := watching.Watch(ctx, &appsv1.DeploymentList{}, client.InNamespace(w.namespace), client.MatchingFields{"metadata.name": name})
+	events, err := watching.Watch(ctx, &appsv1.DeploymentList{}, client.InNamespace(w.Namespace), client.MatchingFields{"metadata.name": name})
 	if err != nil {
 		cancel()
-		w.t.Fatal(err)
+		w.T.Fatal(err)
 	}
 	var mu sync.Mutex
 	var seen []int32
@@ -67,14 +58,14 @@ func (w *world) seenReplicas(name string) func() []int32 {
 		for event := range events.ResultChan() {
 			if d, ok := event.Object.(*appsv1.Deployment); ok {
 				mu.Lock()
-				if n := replicasOf(d); len(seen) == 0 || seen[len(seen)-1] != n {
+				if n := ptr.Deref(d.Spec.Replicas, 1); len(seen) == 0 || seen[len(seen)-1] != n {
 					seen = append(seen, n)
 				}
 				mu.Unlock()
 			}
 		}
 	}()
-	w.t.Cleanup(func() {
+	w.T.Cleanup(func() {
 		cancel()
 		events.Stop()
 		<-ended
@@ -87,9 +78,9 @@ func (w *world) seenReplicas(name string) func() []int32 {
 }
 
 func (w *world) autoscaler(name string) *autoscalingv2.HorizontalPodAutoscaler {
-	w.t.Helper()
+	w.T.Helper()
 	a := &autoscalingv2.HorizontalPodAutoscaler{}
-	w.eventually("autoscaler "+name, func() bool { return w.get(a, name) })
+	w.Eventually("autoscaler "+name, func() bool { return w.Get(a, name) })
 	return a
 }
 
@@ -98,46 +89,46 @@ func (w *world) autoscaler(name string) *autoscalingv2.HorizontalPodAutoscaler {
 func TestReplicasAreHandedOverAndBack(t *testing.T) {
 	t.Parallel()
 	w := start(t, scaling)
-	w.create(w.scaledClass("record-1", 4, 0))
-	w.settled("record-1", v1alpha1.PhaseAvailable)
+	w.Create(w.ScaledClass("record-1", 4, 0))
+	w.Settled("record-1", v1alpha1.PhaseAvailable)
 	seen := w.seenReplicas("record-1")
 
 	bound := func(least, most uint32) {
-		change(w, &v1alpha1.ClassRuntime{}, "record-1", func(o *v1alpha1.ClassRuntime) { setBounds(o, least, most) })
+		change(w, &v1alpha1.ClassRuntime{}, "record-1", func(o *v1alpha1.ClassRuntime) { controllertest.SetBounds(o, least, most) })
 	}
 	bound(2, 6)
 	a := w.autoscaler("record-1")
 	if *a.Spec.MinReplicas != 2 || a.Spec.MaxReplicas != 6 || *a.Spec.Metrics[0].Resource.Target.AverageUtilization != 80 {
 		t.Errorf("autoscaler %+v", a.Spec)
 	}
-	w.settled("record-1", v1alpha1.PhaseAvailable)
+	w.Settled("record-1", v1alpha1.PhaseAvailable)
 
 	w.scaleAs(autoscalerManager, "record-1", 5)
-	w.eventually("5 pods", func() bool { return w.deployment("record-1").Status.AvailableReplicas == 5 })
+	w.Eventually("5 pods", func() bool { return w.Deployment("record-1").Status.AvailableReplicas == 5 })
 	change(w, &v1alpha1.ClassRuntime{}, "record-1", func(o *v1alpha1.ClassRuntime) {
 		o.Spec.Functions[0].ProvisionConfig.ContainerImage = "echo:2"
 	})
-	w.settled("record-1", v1alpha1.PhaseAvailable)
+	w.Settled("record-1", v1alpha1.PhaseAvailable)
 
 	bound(2, 0)
-	w.eventually("no autoscaler", func() bool { return !w.get(&autoscalingv2.HorizontalPodAutoscaler{}, "record-1") })
-	w.settled("record-1", v1alpha1.PhaseAvailable)
-	w.eventually("4 replicas, then 5, and nothing else", func() bool { return slices.Equal(seen(), []int32{4, 5}) })
+	w.Eventually("no autoscaler", func() bool { return !w.Get(&autoscalingv2.HorizontalPodAutoscaler{}, "record-1") })
+	w.Settled("record-1", v1alpha1.PhaseAvailable)
+	w.Eventually("4 replicas, then 5, and nothing else", func() bool { return slices.Equal(seen(), []int32{4, 5}) })
 
 	bound(3, 0)
-	w.eventually("3 replicas, as the spec says", func() bool {
-		d := w.deployment("record-1")
-		_, noted := d.Annotations[AnnotationKept]
-		return replicasOf(d) == 3 && !noted
+	w.Eventually("3 replicas, as the spec says", func() bool {
+		d := w.Deployment("record-1")
+		_, noted := d.Annotations[controller.AnnotationKept]
+		return ptr.Deref(d.Spec.Replicas, 1) == 3 && !noted
 	})
-	w.settled("record-1", v1alpha1.PhaseAvailable)
+	w.Settled("record-1", v1alpha1.PhaseAvailable)
 	bound(2, 0)
-	w.eventually("2 replicas", func() bool { return replicasOf(w.deployment("record-1")) == 2 })
-	w.eventually("4, 5, 3 and 2 replicas", func() bool { return slices.Equal(seen(), []int32{4, 5, 3, 2}) })
+	w.Eventually("2 replicas", func() bool { return ptr.Deref(w.Deployment("record-1").Spec.Replicas, 1) == 2 })
+	w.Eventually("4, 5, 3 and 2 replicas", func() bool { return slices.Equal(seen(), []int32{4, 5, 3, 2}) })
 	// What a person scales by hand is still reported and not fought over.
-	w.settled("record-1", v1alpha1.PhaseAvailable)
+	w.Settled("record-1", v1alpha1.PhaseAvailable)
 	w.scaleAs("kubectl", "record-1", 7)
-	w.degraded("record-1", v1alpha1.ReasonFieldConflict)
+	w.Degraded("record-1", v1alpha1.ReasonFieldConflict)
 }
 
 // A class whose bounds narrow gives up what is beyond them at once, with and without an
@@ -145,30 +136,30 @@ func TestReplicasAreHandedOverAndBack(t *testing.T) {
 func TestScaleBoundsAreKept(t *testing.T) {
 	t.Parallel()
 	w := start(t, scaling)
-	w.create(w.scaledClass("record-1", 3, 8))
-	w.settled("record-1", v1alpha1.PhaseAvailable)
-	if n := replicasOf(w.deployment("record-1")); n != 3 {
+	w.Create(w.ScaledClass("record-1", 3, 8))
+	w.Settled("record-1", v1alpha1.PhaseAvailable)
+	if n := ptr.Deref(w.Deployment("record-1").Spec.Replicas, 1); n != 3 {
 		t.Errorf("%d replicas at first", n)
 	}
 	w.scaleAs(autoscalerManager, "record-1", 8)
-	change(w, &v1alpha1.ClassRuntime{}, "record-1", func(o *v1alpha1.ClassRuntime) { setBounds(o, 2, 4) })
-	w.eventually("4 replicas", func() bool { return replicasOf(w.deployment("record-1")) == 4 })
-	change(w, &v1alpha1.ClassRuntime{}, "record-1", func(o *v1alpha1.ClassRuntime) { setBounds(o, 2, 2) })
-	w.eventually("2 replicas", func() bool { return replicasOf(w.deployment("record-1")) == 2 })
+	change(w, &v1alpha1.ClassRuntime{}, "record-1", func(o *v1alpha1.ClassRuntime) { controllertest.SetBounds(o, 2, 4) })
+	w.Eventually("4 replicas", func() bool { return ptr.Deref(w.Deployment("record-1").Spec.Replicas, 1) == 4 })
+	change(w, &v1alpha1.ClassRuntime{}, "record-1", func(o *v1alpha1.ClassRuntime) { controllertest.SetBounds(o, 2, 2) })
+	w.Eventually("2 replicas", func() bool { return ptr.Deref(w.Deployment("record-1").Spec.Replicas, 1) == 2 })
 
-	enforced := w.scaledClass("record-2", 2, 5)
+	enforced := w.ScaledClass("record-2", 2, 5)
 	enforced.Spec.Functions[0].ProvisionConfig.MaxScale = nil
 	enforced.Spec.Enforcement = &v1alpha1.Enforcement{Mode: "enforce", Dimensions: []string{"replicas"}}
-	w.create(enforced)
-	w.settled("record-2", v1alpha1.PhaseAvailable)
-	if n := replicasOf(w.deployment("record-2")); n != 2 {
+	w.Create(enforced)
+	w.Settled("record-2", v1alpha1.PhaseAvailable)
+	if n := ptr.Deref(w.Deployment("record-2").Spec.Replicas, 1); n != 2 {
 		t.Errorf("%d enforced replicas at first", n)
 	}
 	w.scaleAs("enforcer", "record-2", 6)
-	w.eventually("6 pods", func() bool { return w.deployment("record-2").Status.AvailableReplicas == 6 })
+	w.Eventually("6 pods", func() bool { return w.Deployment("record-2").Status.AvailableReplicas == 6 })
 	w.scaleAs("enforcer", "record-2", 0)
-	w.eventually("2 replicas", func() bool { return replicasOf(w.deployment("record-2")) == 2 })
-	w.settled("record-2", v1alpha1.PhaseAvailable)
+	w.Eventually("2 replicas", func() bool { return ptr.Deref(w.Deployment("record-2").Spec.Replicas, 1) == 2 })
+	w.Settled("record-2", v1alpha1.PhaseAvailable)
 }
 
 // Pods beyond the fewest come and go without a word, and cost no write but the counts in
@@ -176,29 +167,29 @@ func TestScaleBoundsAreKept(t *testing.T) {
 func TestScalingIsNoRollout(t *testing.T) {
 	t.Parallel()
 	w := start(t, scaling)
-	w.create(w.scaledClass("record-1", 1, 9))
-	object := w.settled("record-1", v1alpha1.PhaseAvailable)
+	w.Create(w.ScaledClass("record-1", 1, 9))
+	object := w.Settled("record-1", v1alpha1.PhaseAvailable)
 	since := v1alpha1.FindCondition(object.Status.Conditions, v1alpha1.ConditionReady).LastTransitionTime
-	w.eventually("the function tells of its autoscaler", func() bool {
-		f := w.class("record-1").Status.Functions[0]
+	w.Eventually("the function tells of its autoscaler", func() bool {
+		f := w.Class("record-1").Status.Functions[0]
 		return *f.Ready && f.Reason == v1alpha1.ReasonAutoscalingUnavailable
 	})
-	applies := w.counterOf("oaas_crm_child_applies_total", "outcome", applyWritten)
+	applies := w.counterOf("oaas_crm_child_applies_total", "outcome", "applied")
 	for _, n := range []int32{6, 2, 9} {
 		w.scaleAs(autoscalerManager, "record-1", n)
-		w.eventually("the status counts the pods", func() bool {
-			f := w.class("record-1").Status.Functions[0]
+		w.Eventually("the status counts the pods", func() bool {
+			f := w.Class("record-1").Status.Functions[0]
 			return *f.ReadyReplicas == n && *f.DesiredReplicas == n
 		})
 	}
-	object = w.class("record-1")
+	object = w.Class("record-1")
 	if again := v1alpha1.FindCondition(object.Status.Conditions, v1alpha1.ConditionReady).LastTransitionTime; !again.Equal(since) {
 		t.Errorf("Ready changed at %v", again)
 	}
-	if n := w.eventCount("record-1", v1alpha1.ReasonReady); n != 1 {
+	if n := w.EventCount("record-1", v1alpha1.ReasonReady); n != 1 {
 		t.Errorf("%d events Ready", n)
 	}
-	if n := w.counterOf("oaas_crm_child_applies_total", "outcome", applyWritten); n != applies {
+	if n := w.counterOf("oaas_crm_child_applies_total", "outcome", "applied"); n != applies {
 		t.Errorf("%v children were applied again", n-applies)
 	}
 }
@@ -207,49 +198,49 @@ func TestScalingIsNoRollout(t *testing.T) {
 func TestForeignAutoscalerIsLeftInCharge(t *testing.T) {
 	t.Parallel()
 	w := start(t, scaling)
-	w.create(w.scaledClass("record-1", 2, 6))
-	w.settled("record-1", v1alpha1.PhaseAvailable)
+	w.Create(w.ScaledClass("record-1", 2, 6))
+	w.Settled("record-1", v1alpha1.PhaseAvailable)
 	w.autoscaler("record-1")
-	foreign := &autoscalingv2.HorizontalPodAutoscaler{ObjectMeta: metav1.ObjectMeta{Name: "keda-hpa", Namespace: w.namespace}}
+	foreign := &autoscalingv2.HorizontalPodAutoscaler{ObjectMeta: metav1.ObjectMeta{Name: "keda-hpa", Namespace: w.Namespace}}
 	foreign.Spec.ScaleTargetRef = autoscalingv2.CrossVersionObjectReference{APIVersion: "apps/v1", Kind: "Deployment", Name: "record-1"}
 	foreign.Spec.MinReplicas, foreign.Spec.MaxReplicas = ptr.To(int32(1)), 20
-	w.create(foreign)
-	w.eventually("our autoscaler is gone", func() bool { return !w.get(&autoscalingv2.HorizontalPodAutoscaler{}, "record-1") })
+	w.Create(foreign)
+	w.Eventually("our autoscaler is gone", func() bool { return !w.Get(&autoscalingv2.HorizontalPodAutoscaler{}, "record-1") })
 	w.scaleAs("keda", "record-1", 12)
-	w.eventually("12 pods", func() bool { return w.deployment("record-1").Status.AvailableReplicas == 12 })
-	w.settled("record-1", v1alpha1.PhaseAvailable)
-	if n := replicasOf(w.deployment("record-1")); n != 12 {
+	w.Eventually("12 pods", func() bool { return w.Deployment("record-1").Status.AvailableReplicas == 12 })
+	w.Settled("record-1", v1alpha1.PhaseAvailable)
+	if n := ptr.Deref(w.Deployment("record-1").Spec.Replicas, 1); n != 12 {
 		t.Errorf("%d replicas", n)
 	}
-	if err := w.client.Delete(w.ctx(), foreign); err != nil {
+	if err := w.Client.Delete(w.Context(), foreign); err != nil {
 		t.Fatal(err)
 	}
 	w.autoscaler("record-1")
-	w.eventually("6 replicas", func() bool { return replicasOf(w.deployment("record-1")) == 6 })
+	w.Eventually("6 replicas", func() bool { return ptr.Deref(w.Deployment("record-1").Spec.Replicas, 1) == 6 })
 }
 
 // A manager that is told to use no autoscalers removes those that it made.
 func TestAutoscalingOffForTheCluster(t *testing.T) {
 	t.Parallel()
 	w := start(t, scaling)
-	w.create(w.scaledClass("record-1", 2, 6))
-	w.settled("record-1", v1alpha1.PhaseAvailable)
+	w.Create(w.ScaledClass("record-1", 2, 6))
+	w.Settled("record-1", v1alpha1.PhaseAvailable)
 	w.scaleAs(autoscalerManager, "record-1", 5)
-	w.eventually("5 pods", func() bool { return w.deployment("record-1").Status.AvailableReplicas == 5 })
+	w.Eventually("5 pods", func() bool { return w.Deployment("record-1").Status.AvailableReplicas == 5 })
 	seen := w.seenReplicas("record-1")
-	w.restart(func(o *Options) { o.Environment.HPA = false })
-	w.eventually("no autoscaler", func() bool { return !w.get(&autoscalingv2.HorizontalPodAutoscaler{}, "record-1") })
-	w.settled("record-1", v1alpha1.PhaseAvailable)
+	w.Restart(func(o *controller.Options) { o.Environment.HPA = false })
+	w.Eventually("no autoscaler", func() bool { return !w.Get(&autoscalingv2.HorizontalPodAutoscaler{}, "record-1") })
+	w.Settled("record-1", v1alpha1.PhaseAvailable)
 	if got := seen(); !slices.Equal(got, []int32{5}) {
 		t.Errorf("replicas %v, want 5 all the time", got)
 	}
 	// Of a number that is kept, what is beyond the bounds goes, and no more.
-	change(w, &v1alpha1.ClassRuntime{}, "record-1", func(o *v1alpha1.ClassRuntime) { setBounds(o, 2, 4) })
-	w.eventually("5 replicas, then 4", func() bool { return slices.Equal(seen(), []int32{5, 4}) })
-	w.settled("record-1", v1alpha1.PhaseAvailable)
-	w.restart(scaling)
+	change(w, &v1alpha1.ClassRuntime{}, "record-1", func(o *v1alpha1.ClassRuntime) { controllertest.SetBounds(o, 2, 4) })
+	w.Eventually("5 replicas, then 4", func() bool { return slices.Equal(seen(), []int32{5, 4}) })
+	w.Settled("record-1", v1alpha1.PhaseAvailable)
+	w.Restart(scaling)
 	w.autoscaler("record-1")
-	w.settled("record-1", v1alpha1.PhaseAvailable)
+	w.Settled("record-1", v1alpha1.PhaseAvailable)
 	if got := seen(); !slices.Equal(got, []int32{5, 4}) {
 		t.Errorf("replicas %v, want 5 and then 4", got)
 	}
@@ -260,26 +251,26 @@ func TestAutoscalingOffForTheCluster(t *testing.T) {
 func TestForeignAutoscalerLeavesItsReplicas(t *testing.T) {
 	t.Parallel()
 	w := start(t)
-	w.create(w.scaledClass("record-1", 2, 0))
-	w.settled("record-1", v1alpha1.PhaseAvailable)
-	foreign := &autoscalingv2.HorizontalPodAutoscaler{ObjectMeta: metav1.ObjectMeta{Name: "theirs", Namespace: w.namespace}}
+	w.Create(w.ScaledClass("record-1", 2, 0))
+	w.Settled("record-1", v1alpha1.PhaseAvailable)
+	foreign := &autoscalingv2.HorizontalPodAutoscaler{ObjectMeta: metav1.ObjectMeta{Name: "theirs", Namespace: w.Namespace}}
 	foreign.Spec.ScaleTargetRef = autoscalingv2.CrossVersionObjectReference{APIVersion: "apps/v1", Kind: "Deployment", Name: "record-1"}
 	foreign.Spec.MinReplicas, foreign.Spec.MaxReplicas = ptr.To(int32(1)), 20
-	w.create(foreign)
+	w.Create(foreign)
 	w.scaleAs(autoscalerManager, "record-1", 6)
-	w.eventually("6 pods", func() bool { return w.deployment("record-1").Status.AvailableReplicas == 6 })
+	w.Eventually("6 pods", func() bool { return w.Deployment("record-1").Status.AvailableReplicas == 6 })
 	seen := w.seenReplicas("record-1")
-	if err := w.client.Delete(w.ctx(), foreign); err != nil {
+	if err := w.Client.Delete(w.Context(), foreign); err != nil {
 		t.Fatal(err)
 	}
-	w.eventually("the number is kept", func() bool {
-		_, noted := w.deployment("record-1").Annotations[AnnotationKept]
+	w.Eventually("the number is kept", func() bool {
+		_, noted := w.Deployment("record-1").Annotations[controller.AnnotationKept]
 		return noted
 	})
 	change(w, &v1alpha1.ClassRuntime{}, "record-1", func(o *v1alpha1.ClassRuntime) {
 		o.Spec.Functions[0].ProvisionConfig.ContainerImage = "echo:2"
 	})
-	w.settled("record-1", v1alpha1.PhaseAvailable)
+	w.Settled("record-1", v1alpha1.PhaseAvailable)
 	if got := seen(); !slices.Equal(got, []int32{6}) {
 		t.Errorf("replicas %v, want 6 all the time", got)
 	}
@@ -302,35 +293,35 @@ func TestReplicasClamp(t *testing.T) {
 func TestPreviewOfAutoscaledClasses(t *testing.T) {
 	t.Parallel()
 	w := start(t, scaling)
-	previewer, err := NewPreviewer(w.cached, w.client, Options{
-		Namespace: w.namespace, Environment: template.Environment{Profile: "dev", HPA: true}, Logger: hclog.NewNullLogger(),
+	previewer, err := controller.NewPreviewer(w.Cached, w.Client, controller.Options{
+		Namespace: w.Namespace, Environment: template.Environment{Profile: "dev", HPA: true}, Logger: hclog.NewNullLogger(),
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.create(w.scaledClass("fixed", 3, 0))
-	fixed := w.settled("fixed", v1alpha1.PhaseAvailable)
-	setBounds(fixed, 2, 5)
-	w.eventually("the cache has the Deployment", func() bool {
-		return w.cached.Get(w.ctx(), client.ObjectKey{Namespace: w.namespace, Name: "fixed"}, &appsv1.Deployment{}) == nil
+	w.Create(w.ScaledClass("fixed", 3, 0))
+	fixed := w.Settled("fixed", v1alpha1.PhaseAvailable)
+	controllertest.SetBounds(fixed, 2, 5)
+	w.Eventually("the cache has the Deployment", func() bool {
+		return w.Cached.Get(w.Context(), client.ObjectKey{Namespace: w.Namespace, Name: "fixed"}, &appsv1.Deployment{}) == nil
 	})
-	for object, want := range map[*v1alpha1.ClassRuntime]Change{w.scaledClass("fresh", 2, 5): ChangeCreate, fixed: ChangeUpdate} {
-		preview, err := previewer.Preview(w.ctx(), object)
+	for object, want := range map[*v1alpha1.ClassRuntime]controller.Change{w.ScaledClass("fresh", 2, 5): controller.ChangeCreate, fixed: controller.ChangeUpdate} {
+		preview, err := previewer.Preview(w.Context(), object)
 		if err != nil {
 			t.Fatal(err)
 		}
-		kinds := map[string]Change{}
+		kinds := map[string]controller.Change{}
 		for _, c := range preview.Children {
 			kinds[c.Kind] = c.Change
 			if c.Fault != nil {
 				t.Errorf("%s: %s %s: %+v", object.Name, c.Kind, c.Name, c.Fault)
 			}
 		}
-		if kinds["HorizontalPodAutoscaler"] != ChangeCreate || kinds["Deployment"] != want {
+		if kinds["HorizontalPodAutoscaler"] != controller.ChangeCreate || kinds["Deployment"] != want {
 			t.Errorf("%s: %v", object.Name, kinds)
 		}
 	}
-	if n := replicasOf(w.deployment("fixed")); n != 3 {
+	if n := ptr.Deref(w.Deployment("fixed").Spec.Replicas, 1); n != 3 {
 		t.Errorf("the preview left %d replicas", n)
 	}
 }
