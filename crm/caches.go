@@ -11,13 +11,18 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"oaas.io/control-plane/crm/api/v1alpha1"
+	"oaas.io/control-plane/crm/controller"
 )
 
-// endingWith makes caches for which nobody waits any more once ctx has ended. A
+// endingWith makes patient caches for which nobody waits any more once ctx has ended. A
 // controller manager (v0.25.2) that is stopped before its caches are full spins
 // for ever on a cache that never tells it.
 func endingWith(ctx context.Context) cache.NewCacheFunc {
 	return func(config *rest.Config, opts cache.Options) (cache.Cache, error) {
+		var err error
+		if opts.HTTPClient, err = controller.PatientHTTPClient(config); err != nil {
+			return nil, err
+		}
 		inner, err := cache.New(config, opts)
 		if err != nil {
 			return nil, err

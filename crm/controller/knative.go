@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"sync"
 	"time"
 
@@ -52,7 +51,6 @@ type knative struct {
 	opts     Options
 	presence Presence
 	config   *rest.Config
-	http     *http.Client
 	mapper   meta.RESTMapper
 	scheme   *runtime.Scheme
 	// events carries a Knative Service that changed, or a ClassRuntime that stands for
@@ -66,7 +64,7 @@ type knative struct {
 
 func newKnative(mgr manager.Manager, opts Options) (*knative, error) {
 	k := &knative{
-		opts: opts, presence: opts.Presence, config: mgr.GetConfig(), http: mgr.GetHTTPClient(), mapper: mgr.GetRESTMapper(),
+		opts: opts, presence: opts.Presence, config: mgr.GetConfig(), mapper: mgr.GetRESTMapper(),
 		scheme: mgr.GetScheme(), events: make(chan event.GenericEvent), since: opts.Clock(),
 	}
 	if k.presence == nil {
@@ -203,8 +201,12 @@ func (k *knative) newCache() (cache.Cache, error) {
 	if err != nil {
 		return nil, fmt.Errorf("owner label selector: %w", err)
 	}
+	patient, err := PatientHTTPClient(k.config)
+	if err != nil {
+		return nil, err
+	}
 	followed, err := cache.New(k.config, cache.Options{
-		HTTPClient: k.http, Scheme: k.scheme, Mapper: k.mapper,
+		HTTPClient: patient, Scheme: k.scheme, Mapper: k.mapper,
 		DefaultNamespaces: map[string]cache.Config{k.opts.Namespace: {}},
 		DefaultTransform:  cache.TransformStripManagedFields(),
 		ByObject:          map[client.Object]cache.ByObject{&servingv1.Service{}: {Label: labels.NewSelector().Add(*owned)}},
