@@ -73,11 +73,8 @@ func stepRollout(c *call, op *pmpb.StepRollout) error {
 	if err := c.fillRollout(next, have, have, old, live); err != nil {
 		return err
 	}
-	if err := c.stepUnits(have, op.GetUnits()); err != nil {
-		return err
-	}
 	c.putRollout(old, next)
-	return nil
+	return c.stepUnits(have, op.GetUnits())
 }
 
 // stepUnits gives live units of a deployment new content.

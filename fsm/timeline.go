@@ -205,7 +205,8 @@ func (c *call) tellRollout(old, next *pmpb.Rollout) {
 	case pmpb.RolloutPhase_ROLLOUT_PHASE_ROLLED_BACK:
 		say(EventRolledBack, "", fmt.Sprintf("all environments have revision %d", next.GetRevision()))
 	}
-	if RolloutMoves(next.GetPhase()) && next.GetWaveStarted() != nil && (another || old.GetWaveStarted() == nil || old.GetWave() != next.GetWave()) {
+	progresses := next.GetPhase() == pmpb.RolloutPhase_ROLLOUT_PHASE_PROGRESSING
+	if progresses && next.GetWaveStarted() != nil && (another || old.GetWaveStarted() == nil || old.GetWave() != next.GetWave()) {
 		say(EventWaveStarted, "", fmt.Sprintf("wave %d of %d: %s", next.GetWave()+1, RolloutWaves(next), strings.Join(waveOf(next), ", ")))
 	}
 }

@@ -15,14 +15,18 @@ import (
 	"oaas.io/control-plane/scheduler/rollout"
 )
 
+// agentLeader is who does what nobody asked for at the moment.
+const agentLeader = "leader"
+
 // RolloutProgress is what AdvanceRollout came to.
 type RolloutProgress struct {
 	// Stepped says that something was written, so that there may be more to do at once.
 	Stepped bool
 	// Next is when to ask again if nothing changes before; zero: not at all.
 	Next time.Time
-	// Phase of the rollout now.
-	Phase pmpb.RolloutPhase
+	// Phase of the rollout now. Turned says that it was another one before.
+	Phase  pmpb.RolloutPhase
+	Turned bool
 	// WaveTook is how long the wave took that has ended with the step; zero when none has.
 	WaveTook time.Duration
 }
@@ -79,8 +83,13 @@ func (r *Registry) carryOut(snap *fsm.Snapshot, dep *fsm.Deployment, row *pmpb.R
 	switch step.Outcome {
 	case rollout.RollBack:
 		cmd, err := r.takeBack(snap, dep, row, step.Reason, step.Message)
-		out.Phase = pmpb.RolloutPhase_ROLLOUT_PHASE_ROLLING_BACK
-		return cmd, out, err
+		if err != nil {
+			return nil, nil, err
+		}
+		out.Phase, out.Turned = pmpb.RolloutPhase_ROLLOUT_PHASE_ROLLING_BACK, true
+		cmd.Note = rollbackNote(dep, row.GetStable())
+		cmd.Note.Agent = agentLeader
+		return cmd, out, nil
 	case rollout.Advance:
 		if wave := uint32(step.Wave); wave != row.GetWave() {
 			out.WaveTook = now.Sub(row.GetWaveStarted().AsTime())
@@ -100,7 +109,7 @@ func (r *Registry) carryOut(snap *fsm.Snapshot, dep *fsm.Deployment, row *pmpb.R
 	default:
 		r.fail(next, step.Reason, step.Message)
 	}
-	out.Phase = next.GetPhase()
+	out.Phase, out.Turned = next.GetPhase(), next.GetPhase() != row.GetPhase()
 	return stepCommand(next, units), out, err
 }
 

@@ -14,7 +14,7 @@ type RolloutStatus struct {
 	Row *pmpb.Rollout
 	// Waves is how many there are.
 	Waves int
-	// Message says what it waits for, or why it has ended.
+	// Message says what it waits for, why it has ended, or why it is being taken back.
 	Message string
 	Envs    []RolloutEnvStatus
 }
@@ -55,6 +55,9 @@ func (r *Registry) RolloutStatusOf(snap *fsm.Snapshot, dep *fsm.Deployment) *Rol
 	if fsm.RolloutMoves(row.GetPhase()) {
 		if step := rollout.Next(state, r.now()); step.Outcome == rollout.Wait {
 			out.Message = step.Message
+			if row.GetMessage() != "" {
+				out.Message = row.GetMessage() + "; " + step.Message
+			}
 		}
 	}
 	for i, e := range row.GetEnvs() {
