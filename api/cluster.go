@@ -28,6 +28,11 @@ type Registry interface {
 	Preview(snap *fsm.Snapshot, dep *model.OClassDeployment, pre registry.Precondition) (*registry.Preview, error)
 	Replan(ctx context.Context, ri registry.RequestInfo, key string, rebalance bool) (*registry.Preview, uint64, error)
 	PreviewReplan(snap *fsm.Snapshot, key string, rebalance bool, pre registry.Precondition) (*registry.Preview, error)
+	PauseRollout(ctx context.Context, ri registry.RequestInfo, key string) (*registry.RolloutOutcome, uint64, error)
+	ResumeRollout(ctx context.Context, ri registry.RequestInfo, key string) (*registry.RolloutOutcome, uint64, error)
+	AbortRollout(ctx context.Context, ri registry.RequestInfo, key string) (*registry.RolloutOutcome, uint64, error)
+	Rollback(ctx context.Context, ri registry.RequestInfo, key string, revision uint64) (*registry.RolloutOutcome, uint64, error)
+	RolloutStatusOf(snap *fsm.Snapshot, dep *fsm.Deployment) *registry.RolloutStatus
 	Simulate(snap *fsm.Snapshot, s registry.Scenario) (*registry.Simulation, error)
 	PutClusterPolicy(ctx context.Context, ri registry.RequestInfo, name string, policy *pmpb.ClusterPolicy) (uint64, error)
 	RemoveCluster(ctx context.Context, ri registry.RequestInfo, name string) (uint64, error)

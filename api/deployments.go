@@ -75,7 +75,11 @@ func merged(snap *fsm.Snapshot, dep *fsm.Deployment) *model.OClassDeployment {
 	if len(units) > 0 {
 		doc.Condition = fsm.DeploymentCondition(units)
 	}
-	if text := troubles(snap, units); text != "" && doc.Status != nil {
+	text := troubles(snap, units)
+	if more := rolloutTrouble(snap.Rollout(doc.Key)); more != "" {
+		text = strings.TrimPrefix(text+"; "+more, "; ")
+	}
+	if text != "" && doc.Status != nil {
 		status := *doc.Status
 		status.LastError = &text
 		doc.Status = &status

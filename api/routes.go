@@ -66,6 +66,13 @@ func (s *Server) routes() []route {
 		{path: "/api/v1/deployments/{key}/replan", methods: methods{http.MethodPost: s.replan}},
 		{path: "/api/v1/deployments/{key}/plans", methods: methods{http.MethodGet: s.listPlans}},
 		{path: "/api/v1/deployments/{key}/plans/{index}", methods: methods{http.MethodGet: s.getPastPlan}},
+		{path: "/api/v1/deployments/{key}/rollout", methods: methods{http.MethodGet: s.getRollout}},
+		{path: "/api/v1/deployments/{key}/rollout/pause", methods: methods{http.MethodPost: s.pauseRollout}},
+		{path: "/api/v1/deployments/{key}/rollout/resume", methods: methods{http.MethodPost: s.resumeRollout}},
+		{path: "/api/v1/deployments/{key}/rollout/abort", methods: methods{http.MethodPost: s.abortRollout}},
+		{path: "/api/v1/deployments/{key}/revisions", methods: methods{http.MethodGet: s.listRevisions}},
+		{path: "/api/v1/deployments/{key}/rollback", methods: methods{http.MethodPost: s.rollback}},
+		{path: "/api/v1/deployments/{key}/events", methods: methods{http.MethodGet: s.listEvents}},
 		{path: "/api/v1/plan/simulate", methods: methods{http.MethodPost: s.simulate}},
 		{path: "/api/v1/deletions", methods: methods{http.MethodGet: s.listDeletions}},
 

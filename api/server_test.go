@@ -328,6 +328,9 @@ func FuzzRequest(f *testing.F) {
 		f.Add(method, "/api/v1/class-runtimes?offset=1&status=x", []byte{0xff, 0x00})
 		f.Add(method, "/api/v1/envs/%2f/health?a=%zz", bytes.Repeat([]byte("["), 100))
 		f.Add(method, "/api/v1/watch?from=oldest&topics=units:shop.*,audit&format=sse", []byte(nil))
+		f.Add(method, "/api/v1/deployments/shop.Cart/rollback", []byte(`{"revision":1}`))
+		f.Add(method, "/api/v1/deployments/shop.Cart/rollout/pause", []byte(nil))
+		f.Add(method, "/api/v1/deployments/shop.Cart/events?limit=3&env=oaas-1", []byte(nil))
 		f.Add(method, "/api/v1/operator/audit?before=7&limit=1&action=*", []byte(nil))
 	}
 	h := shop(f)

@@ -9,7 +9,6 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"oaas.io/control-plane/fsm"
-	"oaas.io/control-plane/model"
 	"oaas.io/control-plane/proto/pmpb"
 )
 
@@ -50,7 +49,7 @@ func (s *Server) listUnits(w http.ResponseWriter, r *http.Request) error {
 
 func newUnit(u *pmpb.Unit) unit {
 	out := unit{
-		ID: u.GetId(), Env: u.GetEnv(), Phase: phaseOf(u), Tombstone: u.GetTombstone(), Acknowledged: fsm.Acknowledged(u),
+		ID: u.GetId(), Env: u.GetEnv(), Phase: fsm.UnitPhase(u), Tombstone: u.GetTombstone(), Acknowledged: fsm.Acknowledged(u),
 		Generation: u.GetGeneration(), Fence: u.GetFence(), ContentHash: u.GetContentHash(),
 	}
 	if why := u.GetWaiting(); why != nil {
@@ -60,29 +59,6 @@ func newUnit(u *pmpb.Unit) unit {
 		out.Runtime = newClassRuntime(u)
 	}
 	return out
-}
-
-// phaseOf says in one word where a unit is on its way.
-func phaseOf(u *pmpb.Unit) string {
-	switch {
-	case u.GetTombstone():
-		return "Deleting"
-	case fsm.Acknowledged(u):
-		switch fsm.UnitCondition(u) {
-		case model.ConditionRunning:
-			return "Available"
-		case model.ConditionDown, model.ConditionDeleted:
-			return "Degraded"
-		default:
-			return "Progressing"
-		}
-	case u.GetWaiting().GetPermanent():
-		return "Refused"
-	case u.GetWaiting() != nil:
-		return "Waiting"
-	default:
-		return "Pending"
-	}
 }
 
 // deletion is a deleted deployment of which something is left in a cluster.

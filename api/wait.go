@@ -9,6 +9,7 @@ import (
 
 	"oaas.io/control-plane/fsm"
 	"oaas.io/control-plane/model"
+	"oaas.io/control-plane/proto/pmpb"
 	"oaas.io/control-plane/registry"
 )
 
@@ -40,30 +41,43 @@ func (s *Server) await(ctx context.Context, key string, ans *answer, wait time.D
 	return &out
 }
 
-// untilAvailable watches the local state until the deployment is available, or
-// says what it was like when ctx ended.
+// untilAvailable watches the local state until the deployment is available with the
+// revision that it has at first, or says what it was like when ctx ended or there was nothing
+// more to wait for.
 func (s *Server) untilAvailable(ctx context.Context, key string, from registry.Consistency) (available bool, detail string) {
 	snap, err := s.view(ctx, from)
 	if err != nil {
 		return false, err.Error()
 	}
+	var wanted uint64
 	for {
 		dep := snap.Deployment(key)
 		if dep == nil {
 			return false, "it was deleted meanwhile"
 		}
-		units := snap.UnitsByDeployment(dep.UID)
+		if wanted == 0 {
+			wanted = dep.RevisionNumber()
+		}
+		units, row := snap.UnitsByDeployment(dep.UID), snap.Rollout(key)
 		condition := fsm.DeploymentCondition(units)
-		if condition == model.ConditionRunning {
+		detail = "its condition is " + string(condition)
+		switch {
+		case dep.RevisionNumber() != wanted && dep.Revision.GetRollbackOf() != 0:
+			return false, detail + "; it was taken back: " + reasonText(row)
+		case row.GetPhase() == pmpb.RolloutPhase_ROLLOUT_PHASE_FAILED:
+			return false, detail + "; " + rolloutTrouble(row)
+		case row != nil && !fsm.RolloutSettled(row.GetPhase()):
+			detail += fmt.Sprintf("; its rollout is %s in wave %d of %d", registry.PhaseName(row.GetPhase()), row.GetWave()+1, fsm.RolloutWaves(row))
+		case condition == model.ConditionRunning:
 			return true, ""
 		}
-		detail = "its condition is " + string(condition)
 		if text := troubles(snap, units); text != "" {
 			detail += "; " + text
 		}
 		select {
 		case <-snap.WatchUnitsByDeployment(dep.UID):
 		case <-snap.WatchDeployment(key):
+		case <-snap.WatchRollout(key):
 		case <-s.life.Done():
 			return false, detail + "; this node is stopping"
 		case <-ctx.Done():

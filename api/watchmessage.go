@@ -8,6 +8,7 @@ import (
 
 	"oaas.io/control-plane/fsm"
 	"oaas.io/control-plane/proto/pmpb"
+	"oaas.io/control-plane/registry"
 )
 
 // messageHead is a message of a stream without its events. Type is change, snapshot,
@@ -66,6 +67,8 @@ func (s *Server) tellEvent(e *fsm.Event) eventView {
 		out.UID, out.Generation, out.Object = row.GetDeploymentUid(), row.GetGeneration(), newUnit(row)
 	case *pmpb.Cluster:
 		out.Object = s.newClusterInfo(row)
+	case *pmpb.Rollout:
+		out.UID, out.Object = row.GetDeploymentUid(), newRolloutRow(row)
 	case *pmpb.Member:
 		out.Object = newMemberRow(row)
 	case *pmpb.Deletion:
@@ -76,6 +79,32 @@ func (s *Server) tellEvent(e *fsm.Event) eventView {
 		out.Object = newAlarm(row, "")
 	case *pmpb.AuditEntry:
 		out.Object = newAuditEntry(row)
+	}
+	return out
+}
+
+// rolloutRow is a rollout as far as its row knows it; the units know the rest.
+type rolloutRow struct {
+	Phase          string  `json:"phase"`
+	Reason         string  `json:"reason"`
+	Message        string  `json:"message"`
+	Revision       uint64  `json:"revision"`
+	StableRevision uint64  `json:"stable_revision"`
+	Wave           int     `json:"wave"`
+	Waves          int     `json:"waves"`
+	Deadline       *string `json:"deadline"`
+	// Revisions by environment.
+	Revisions map[string]uint64 `json:"revisions"`
+}
+
+func newRolloutRow(r *pmpb.Rollout) rolloutRow {
+	out := rolloutRow{
+		Phase: registry.PhaseName(r.GetPhase()), Reason: r.GetReason(), Message: r.GetMessage(), Revision: r.GetRevision(),
+		StableRevision: r.GetStable(), Wave: int(r.GetWave()) + 1, Waves: fsm.RolloutWaves(r), Deadline: stampText(r.GetDeadline()),
+		Revisions: map[string]uint64{},
+	}
+	for _, e := range r.GetEnvs() {
+		out.Revisions[e.GetEnv()] = e.GetRevision()
 	}
 	return out
 }

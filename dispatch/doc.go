@@ -11,7 +11,9 @@
 //     registered clusters after asking each of them who it is;
 //   - one lane per registered cluster, which compares what the state wants in
 //     that cluster with what the cluster reports and sends the difference;
-//   - the reporter, which commits what the lanes learned in batches.
+//   - the reporter, which commits what the lanes learned in batches;
+//   - a driver for each rollout that goes on, which asks the registry for its next step
+//     whenever units or clusters have changed, or a deadline has come that is in the state.
 //
 // A lane has a session: one stream on which the cluster's manager sends its full
 // inventory and then every change. Managers that know no such stream (oaas-rs)

@@ -12,8 +12,9 @@ import (
 
 // Manager runs the leader's loops.
 type Manager struct {
-	opts    Options
-	metrics *metrics
+	opts     Options
+	metrics  *metrics
+	rollouts *rolloutMetrics
 }
 
 // New makes a Manager. It does nothing before Run.
@@ -26,7 +27,11 @@ func New(opts Options) (*Manager, error) {
 	if err != nil {
 		return nil, fmt.Errorf("dispatch: register metrics: %w", err)
 	}
-	return &Manager{opts: opts, metrics: m}, nil
+	rollouts, err := newRolloutMetrics(opts.Metrics)
+	if err != nil {
+		return nil, fmt.Errorf("dispatch: register metrics: %w", err)
+	}
+	return &Manager{opts: opts, metrics: m, rollouts: rollouts}, nil
 }
 
 // Run works as the leader of term until ctx ends. When it returns, all of its
@@ -40,6 +45,8 @@ func (m *Manager) Run(ctx context.Context, term uint64) error {
 	places := make(chan struct{}, m.opts.MaxInFlightTotal)
 	loops.Go(func() { rep.run(ctx) })
 	loops.Go(func() { (&fleet{m: m, term: term, busy: map[string]bool{}}).run(ctx) })
+	patience := m.opts.Now().Add(m.opts.RolloutPatience)
+	loops.Go(func() { (&rollouts{m: m, term: term, patience: patience, metrics: m.rollouts}).run(ctx) })
 	return m.supervise(ctx, term, rep, places)
 }
 

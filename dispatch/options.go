@@ -13,6 +13,7 @@ import (
 	"oaas.io/control-plane/discovery"
 	"oaas.io/control-plane/fsm"
 	"oaas.io/control-plane/proto/pmpb"
+	"oaas.io/control-plane/registry"
 )
 
 // Registry is what the loops need of the operations on the state.
@@ -20,6 +21,7 @@ type Registry interface {
 	State() *fsm.State
 	PutCluster(ctx context.Context, term uint64, name string, change func(row *pmpb.Cluster) error) error
 	UpdateUnits(ctx context.Context, term uint64, updates []*pmpb.UnitUpdate) error
+	AdvanceRollout(ctx context.Context, term uint64, key string, patience time.Time) (*registry.RolloutProgress, error)
 }
 
 // Candidates is where clusters are found.
@@ -77,6 +79,9 @@ type Options struct {
 	UnreachableAfter time.Duration
 	// InfoInterval is how often a cluster's description is refreshed. Default 30 s.
 	InfoInterval time.Duration
+	// RolloutPatience is how long after it began to lead a node lets no rollout fail for
+	// want of progress. Default 15 s.
+	RolloutPatience time.Duration
 	// BatchWindow is how long the reporter gathers updates before it commits
 	// them. Default 10 ms.
 	BatchWindow time.Duration
@@ -132,6 +137,7 @@ func (o *Options) setDefaults() {
 		{&o.PollInterval, 2 * time.Second},
 		{&o.UnreachableAfter, 5 * time.Second},
 		{&o.InfoInterval, 30 * time.Second},
+		{&o.RolloutPatience, 15 * time.Second},
 		{&o.BatchWindow, 10 * time.Millisecond},
 	} {
 		if *d.field == 0 {

@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"fmt"
+	"slices"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -59,12 +60,19 @@ func checkKnown(cmd *pmpb.Command) error {
 	if op == nil {
 		return fmt.Errorf("%w: no known operation", ErrUnknownCommand)
 	}
-	steering := []proto.Message{cmd, op, cmd.GetIdempotency(), cmd.GetNote()}
+	commit, step := cmd.GetCommitDeployment(), cmd.GetStepRollout()
+	steering := []proto.Message{cmd, op, cmd.GetIdempotency(), cmd.GetNote(), commit.GetRevised()}
 	for _, g := range cmd.GetGuards() {
 		steering = append(steering, g)
 	}
-	for _, u := range cmd.GetCommitDeployment().GetUnits() {
+	for _, u := range slices.Concat(commit.GetUnits(), step.GetUnits()) {
 		steering = append(steering, u)
+	}
+	for _, r := range []*pmpb.Rollout{commit.GetRollout(), step.GetRollout()} {
+		steering = append(steering, r)
+		for _, e := range r.GetEnvs() {
+			steering = append(steering, e)
+		}
 	}
 	for _, u := range cmd.GetUpdateUnits().GetUpdates() {
 		steering = append(steering, u)

@@ -59,6 +59,40 @@ func UnitCondition(u *pmpb.Unit) model.DeploymentCondition {
 	}
 }
 
+// The phases of a unit on its way.
+const (
+	PhasePending     = "Pending"
+	PhaseWaiting     = "Waiting"
+	PhaseRefused     = "Refused"
+	PhaseProgressing = "Progressing"
+	PhaseAvailable   = "Available"
+	PhaseDegraded    = "Degraded"
+	PhaseDeleting    = "Deleting"
+)
+
+// UnitPhase says in one word where a unit is on its way.
+func UnitPhase(u *pmpb.Unit) string {
+	switch {
+	case u.GetTombstone():
+		return PhaseDeleting
+	case Acknowledged(u):
+		switch UnitCondition(u) {
+		case model.ConditionRunning:
+			return PhaseAvailable
+		case model.ConditionDown, model.ConditionDeleted:
+			return PhaseDegraded
+		default:
+			return PhaseProgressing
+		}
+	case u.GetWaiting().GetPermanent():
+		return PhaseRefused
+	case u.GetWaiting() != nil:
+		return PhaseWaiting
+	default:
+		return PhasePending
+	}
+}
+
 // Current reports that the cluster's last report is about what is wished now.
 func Current(u *pmpb.Unit) bool {
 	if u.GetRuntime() == nil || u.GetTombstone() {

@@ -142,7 +142,18 @@ func rowsOf(t testing.TB, s *fsm.Snapshot) []string {
 		add("package", fmt.Sprintf("%s %d %d", jsonOf(t, p.Doc), p.CreateIndex, p.ModifyIndex))
 	}
 	for _, d := range s.Deployments() {
-		add("deployment", fmt.Sprintf("%s %s g%d %d %d", jsonOf(t, d.Doc), d.UID, d.Generation, d.CreateIndex, d.ModifyIndex))
+		add("deployment", fmt.Sprintf("%s %s g%d %v %d %d", jsonOf(t, d.Doc), d.UID, d.Generation, d.Revision, d.CreateIndex, d.ModifyIndex))
+		for _, r := range s.Revisions(d.Doc.Key) {
+			add("revision", r)
+		}
+	}
+	for _, r := range s.Rollouts() {
+		add("rollout", r)
+	}
+	for _, key := range timelineKeys {
+		for _, e := range s.Timeline(key) {
+			add("event", e)
+		}
 	}
 	for _, p := range s.Plans() {
 		add("plan", *p)
@@ -172,6 +183,9 @@ func rowsOf(t testing.TB, s *fsm.Snapshot) []string {
 	}
 	return rows
 }
+
+// timelineKeys are the keys of deployments that tests use.
+var timelineKeys = []string{"a", "a-2", "b", "c", "d"}
 
 // idempotencyKeys are the keys that tests use.
 var idempotencyKeys = []string{"k0", "k1", "k2", "k3"}

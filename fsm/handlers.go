@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"fmt"
+	"slices"
 
 	"google.golang.org/protobuf/reflect/protoreflect"
 
@@ -11,7 +12,7 @@ import (
 // Level is the highest feature level that this build knows. A command of a level
 // is only proposed when every server of the cluster knows that level: a build
 // refuses what it does not know, and states would differ if another one did not.
-const Level = 5
+const Level = 6
 
 // handler is one operation on the state.
 type handler struct {
@@ -50,6 +51,8 @@ func newHandlers() handlers {
 		36: {run: on((*pmpb.Command).GetRaiseEpoch, raiseEpoch), level: 2},
 
 		37: {run: remark, level: 3},
+
+		38: {run: on((*pmpb.Command).GetStepRollout, stepRollout), level: RolloutFrom},
 	}
 }
 
@@ -103,6 +106,9 @@ func (s *State) LevelOf(cmd *pmpb.Command) uint32 {
 	if forPlanner(cmd.GetPutCluster().GetCluster()) {
 		level = max(level, PlannerFrom)
 	}
+	if forRollout(cmd) {
+		level = max(level, RolloutFrom)
+	}
 	return level
 }
 
@@ -113,6 +119,17 @@ const PlannerFrom = 4
 // PodsFrom is the feature level from which packages and deployments say what their pods
 // have. An older server does not keep that of a document.
 const PodsFrom = 5
+
+// RolloutFrom is the feature level from which deployments have revisions, rollouts and a
+// timeline.
+const RolloutFrom = 6
+
+// forRollout reports that a command speaks of what only servers of that level know.
+func forRollout(cmd *pmpb.Command) bool {
+	op := cmd.GetCommitDeployment()
+	return op.GetRevised() != nil || op.GetRollout() != nil ||
+		slices.ContainsFunc(cmd.GetGuards(), func(g *pmpb.Guard) bool { return g.GetTable() == pmpb.Guard_TABLE_ROLLOUT })
+}
 
 // forPlanner reports that a row holds what only servers of that level know. An
 // older one neither checks nor keeps them up.

@@ -25,7 +25,7 @@ const (
 // observable are the tables whose changes can be followed.
 var observable = [len(tables)]bool{
 	atPackages: true, atDeployments: true, atPlans: true, atUnits: true, atClusters: true, atMembers: true,
-	atDeletions: true, atAutopilot: true, atAlarms: true, atAudit: true,
+	atDeletions: true, atAutopilot: true, atAlarms: true, atAudit: true, atRollouts: true,
 }
 
 // Topics are the names of the tables whose changes can be followed.
@@ -61,7 +61,7 @@ type Event struct {
 	// Key is the row's primary key.
 	Key string
 	// About is what people call the object that the row belongs to: the key of the
-	// deployment for plans, units and deletions, the object of an audit entry, else
+	// deployment for plans, units, deletions and rollouts, the object of an audit entry, else
 	// the name of the row itself.
 	About string
 	// Row is shared and must not be written to. It is nil when the row was removed.
@@ -228,6 +228,8 @@ func nameOf(row any) (key, about string) {
 		return row.GetId(), row.GetDeploymentKey()
 	case *pmpb.Cluster:
 		return named(row.GetName())
+	case *pmpb.Rollout:
+		return named(row.GetDeploymentKey())
 	case *pmpb.Member:
 		return row.GetServerId(), row.GetName()
 	case *pmpb.Deletion:

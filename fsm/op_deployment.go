@@ -24,14 +24,23 @@ func commitDeployment(c *call, op *pmpb.CommitDeployment) error {
 		return err
 	}
 	row := c.nextDeployment(have, doc, op.GetUid())
-	moved, err := c.placeUnits(row, have, op.GetUnits())
+	if err := c.revise(row, have, op.GetRevised()); err != nil {
+		return err
+	}
+	sent, withdrawn, err := c.placeUnits(row, have, op.GetUnits())
 	if err != nil {
 		return err
 	}
-	if err := c.settleGeneration(row, have, moved); err != nil {
+	if err := c.settleGeneration(row, have, len(sent)+len(withdrawn) > 0 || op.GetRevised() != nil); err != nil {
 		return err
 	}
 	c.put(atDeployments, row)
+	c.tellCommit(row, have, op)
+	c.tellQueued(row, sent)
+	c.tellWithdrawn(row, withdrawn)
+	if err := c.placeRollout(row, have, op); err != nil {
+		return err
+	}
 	c.keepPlan(doc.Key, op.GetPlan())
 	c.put(atPlans, &Plan{
 		DeploymentKey: doc.Key, DeploymentUID: row.UID, Generation: row.Generation,
@@ -52,8 +61,12 @@ func checkCommit(op *pmpb.CommitDeployment, doc *model.OClassDeployment) error {
 	if len(op.GetPlan()) > 0 && !json.Valid(op.GetPlan()) {
 		return invalidf("plan is no JSON")
 	}
-	ids, envs := make(map[string]bool, len(op.GetUnits())), make(map[string]bool, len(op.GetUnits()))
-	for _, u := range op.GetUnits() {
+	return checkPlanned(op.GetUnits())
+}
+
+func checkPlanned(units []*pmpb.PlannedUnit) error {
+	ids, envs := make(map[string]bool, len(units)), make(map[string]bool, len(units))
+	for _, u := range units {
 		if err := checkKey("unit id", u.GetId()); err != nil {
 			return err
 		}
@@ -145,35 +158,34 @@ func wishOf(doc *model.OClassDeployment) ([]byte, error) {
 }
 
 // placeUnits upserts the planned units and buries those that are no longer
-// planned. It reports whether any unit's wish has changed.
-func (c *call) placeUnits(row, have *Deployment, planned []*pmpb.PlannedUnit) (moved bool, err error) {
+// planned. It gives the environments of those whose wish has changed.
+func (c *call) placeUnits(row, have *Deployment, planned []*pmpb.PlannedUnit) (sent, withdrawn []string, err error) {
 	keep := make(map[string]bool, len(planned))
 	for _, p := range planned {
 		keep[p.GetId()] = true
 		old := c.view.Unit(p.GetId())
 		if old != nil && (old.GetDeploymentUid() != row.UID || old.GetEnv() != p.GetEnv()) {
-			return false, invalidf("unit id %q belongs to deployment %q in environment %q", p.GetId(), old.GetDeploymentUid(), old.GetEnv())
+			return nil, nil, invalidf("unit id %q belongs to deployment %q in environment %q", p.GetId(), old.GetDeploymentUid(), old.GetEnv())
 		}
 		if old != nil && !old.GetTombstone() && old.GetContentHash() == p.GetContentHash() {
 			continue // the cluster has it, or is being sent it, under the old fence
 		}
-		moved = true
 		u, err := c.wish(row, p, old)
 		if err != nil {
-			return false, err
+			return nil, nil, err
 		}
-		c.put(atUnits, u)
+		c.putUnit(old, u)
+		sent = append(sent, p.GetEnv())
 	}
-	if have == nil {
-		return moved, nil
-	}
-	for _, old := range c.view.UnitsByDeployment(row.UID) {
-		if !keep[old.GetId()] && !old.GetTombstone() {
-			moved = true
-			c.put(atUnits, c.bury(old, row.Generation))
+	if have != nil {
+		for _, old := range c.view.UnitsByDeployment(row.UID) {
+			if !keep[old.GetId()] && !old.GetTombstone() {
+				c.putUnit(old, c.bury(old, row.Generation))
+				withdrawn = append(withdrawn, old.GetEnv())
+			}
 		}
 	}
-	return moved, nil
+	return sent, withdrawn, nil
 }
 
 // wish makes the row of a unit with new content. What the cluster confirmed and
@@ -220,21 +232,27 @@ func deleteDeployment(c *call, op *pmpb.DeleteDeployment) error {
 		c.drop(atPlans, plan)
 	}
 	c.dropPastPlans(op.GetKey())
-	units := c.view.UnitsByDeployment(have.UID)
-	if len(units) == 0 {
-		return nil
+	c.dropRevisions(op.GetKey())
+	if r := c.view.Rollout(op.GetKey()); r != nil {
+		c.drop(atRollouts, r)
 	}
+	units := c.view.UnitsByDeployment(have.UID)
 	var envs []string
 	for _, u := range units {
 		envs = append(envs, u.GetEnv())
 		if !u.GetTombstone() {
-			c.put(atUnits, c.bury(u, have.Generation+1))
+			c.putUnit(u, c.bury(u, have.Generation+1))
 		}
+	}
+	envs = slices.Compact(envs)
+	c.tellDeletion(have, envs)
+	if len(units) == 0 {
+		return nil
 	}
 	c.put(atDeletions, &pmpb.Deletion{
 		DeploymentUid: have.UID, DeploymentKey: have.Doc.Key,
 		PackageName: have.Doc.PackageName, ClassKey: have.Doc.ClassKey,
-		Envs: slices.Compact(envs), DeletedAt: c.now(),
+		Envs: envs, DeletedAt: c.now(),
 		CreateIndex: c.index, ModifyIndex: c.index,
 	})
 	return nil

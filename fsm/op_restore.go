@@ -7,6 +7,8 @@ import (
 	"io"
 	"slices"
 
+	"google.golang.org/protobuf/types/known/timestamppb"
+
 	"oaas.io/control-plane/proto/pmpb"
 )
 
@@ -179,11 +181,14 @@ func (r *restoration) run() {
 	r.settleUnits()
 	deletions := r.settleDeletions()
 	clusters := r.settleClusters()
-	// Past plans are about a log that is no longer the history of this state.
-	r.clear(atPackages, atDeployments, atPlans, atUnits, atClusters, atDeletions, atReplies, atStaged, atPastPlans)
-	r.meta.past = 0
+	// Past plans are about a log that is no longer the history of this state. The timeline
+	// has happened and stays.
+	r.clear(atPackages, atDeployments, atPlans, atUnits, atClusters, atDeletions, atReplies, atStaged, atPastPlans, atRevisions, atRollouts)
+	r.meta.past, r.meta.revisions = 0, 0
 	r.putDocuments()
+	r.putRollouts()
 	for _, id := range sortedKeys(r.units) {
+		r.dateCondition(r.view.Unit(id), r.units[id])
 		r.put(atUnits, r.units[id])
 	}
 	for _, row := range clusters {
@@ -356,7 +361,7 @@ func (r *restoration) putDocuments() {
 	}
 	for d := range rowsOf[*Deployment](r.saved, atDeployments) {
 		r.put(atDeployments, &Deployment{
-			Doc: d.Doc, UID: d.UID, Generation: r.generations[d.UID], CreateIndex: r.born(d.CreateIndex), ModifyIndex: r.index,
+			Doc: d.Doc, UID: d.UID, Generation: r.generations[d.UID], Revision: d.Revision, CreateIndex: r.born(d.CreateIndex), ModifyIndex: r.index,
 		})
 		r.done.Deployments++
 	}
@@ -364,6 +369,28 @@ func (r *restoration) putDocuments() {
 		plan := *p
 		plan.Generation, plan.ModifyIndex = r.generations[p.DeploymentUID], r.index
 		r.put(atPlans, &plan)
+	}
+}
+
+// putRollouts brings revisions and rollouts back. A rollout that was under way goes on, and
+// its wave has the whole of its time again: all units are on their way anew.
+func (r *restoration) putRollouts() {
+	for saved := range rowsOf[*pmpb.Revision](r.saved, atRevisions) {
+		row := shallow(saved)
+		row.ModifyIndex = r.index
+		r.meta.revisions += len(row.GetDocument())
+		r.put(atRevisions, row)
+	}
+	for saved := range rowsOf[*pmpb.Rollout](r.saved, atRollouts) {
+		row := shallow(saved)
+		row.CreateIndex, row.ModifyIndex = r.born(row.GetCreateIndex()), r.index
+		if now := r.now(); row.GetDeadline() != nil && now != nil {
+			row.WaveStarted, row.Deadline = now, timestamppb.New(now.AsTime().Add(row.GetProgressDeadline().AsDuration()))
+		}
+		if row.GetPaused() != nil {
+			row.Paused = r.now()
+		}
+		r.put(atRollouts, row)
 	}
 }
 
@@ -396,6 +423,7 @@ func raiseEpoch(c *call, op *pmpb.RaiseEpoch) error {
 	for old := range c.view.store.units().each() {
 		u := shallow(old)
 		u.Epoch, u.Fence, u.ModifyIndex, u.Waiting = epoch, c.index, c.index, nil
+		c.dateCondition(old, u)
 		c.put(atUnits, u)
 	}
 	c.meta.pb.Epoch, c.meta.pb.RecoveryId = epoch, op.GetRecoveryId()

@@ -65,7 +65,7 @@ func (b *unitBatch) take(update *pmpb.UnitUpdate) {
 	}
 	u.ModifyIndex = b.index
 	b.units[u.GetId()] = u
-	b.put(atUnits, u)
+	b.putUnit(old, u)
 }
 
 // acked records what the cluster confirmed to have stored. The same
@@ -113,12 +113,14 @@ func (b *unitBatch) gone(u *pmpb.Unit) {
 	}
 	b.units[u.GetId()] = nil
 	b.drop(atUnits, u)
+	b.tellGone(u, u.GetEnv(), EventRemoved)
 	old := b.deletion(u.GetDeploymentUid())
 	if old == nil {
 		return
 	}
 	left, envLeft := b.remaining(u)
 	if left == 0 {
+		b.tellGone(u, "", EventDeletionConfirmed)
 		b.deletions[u.GetDeploymentUid()] = nil
 		b.drop(atDeletions, old)
 		return

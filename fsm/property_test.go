@@ -58,13 +58,15 @@ func (d *driver) uidOf(key string) string {
 
 // operation draws the next operation; most make sense in the present state.
 func (d *driver) operation() any {
-	switch pick(d, "operation", []string{"commit", "commit", "commit", "delete", "update", "update", "update", "update", "package", "package", "cluster", "member", "found", "autopilot", "alarms", "level", "remark", "junk"}) {
+	switch pick(d, "operation", []string{"commit", "commit", "commit", "delete", "update", "update", "update", "update", "step", "package", "package", "cluster", "member", "found", "autopilot", "alarms", "level", "remark", "junk"}) {
 	case "commit":
 		return d.commit()
 	case "delete":
 		return &pmpb.DeleteDeployment{Key: pick(d, "key", deploymentKeys)}
 	case "update":
 		return d.updates()
+	case "step":
+		return d.stepRollout()
 	case "package":
 		if rapid.Bool().Draw(d.t, "remove") {
 			return &pmpb.DeletePackage{Name: pick(d, "package", packageNames)}
@@ -117,6 +119,59 @@ func (d *driver) commit() *pmpb.CommitDeployment {
 		content := pick(d, "content", contents)
 		id := uid + "-" + env + pick(d, "class", []string{"", "", "", "x"})
 		op.Units = append(op.Units, &pmpb.PlannedUnit{Id: id, Env: env, ContentHash: hashOf(content), Desired: &oaaspb.DeploymentUnit{Id: id, SelectedTemplate: ptr(content)}})
+	}
+	if d.snap().FeatureLevel() >= fsm.RolloutFrom {
+		d.revised(op, key)
+	}
+	return op
+}
+
+// revised may give a commit another revision and a rollout, which mostly fits.
+func (d *driver) revised(op *pmpb.CommitDeployment, key string) {
+	number, stable := uint64(1), uint64(1)
+	if have := d.snap().Deployment(key); have != nil {
+		number, stable = have.RevisionNumber(), have.RevisionNumber()
+	}
+	if r := d.snap().Rollout(key); r != nil && !fsm.RolloutSettled(r.GetPhase()) {
+		stable = r.GetStable()
+	}
+	if rapid.Bool().Draw(d.t, "revised") {
+		op.Revised = &pmpb.Revised{Summary: "s", Outcome: pick(d, "outcome", []string{"", fsm.OutcomeFailed})}
+		if d.snap().Deployment(key) != nil {
+			number++
+		}
+	}
+	if rapid.Bool().Draw(d.t, "rollout") {
+		op.Rollout = d.rollout(number, stable)
+		for i, u := range op.GetUnits() {
+			op.Rollout.Envs = append(op.Rollout.Envs, &pmpb.RolloutEnv{Env: u.GetEnv(), Wave: uint32(i), Revision: stable})
+		}
+	}
+}
+
+func (d *driver) rollout(revision, stable uint64) *pmpb.Rollout {
+	out := &pmpb.Rollout{
+		Revision: revision, Stable: stable, MaxUnavailable: uint32(rapid.IntRange(0, 20).Draw(d.t, "max unavailable")),
+		Phase: pmpb.RolloutPhase(rapid.IntRange(0, 7).Draw(d.t, "phase")), Wave: uint32(rapid.IntRange(0, 2).Draw(d.t, "wave")),
+	}
+	if rapid.Bool().Draw(d.t, "started") {
+		out.WaveStarted = timestamppb.New(epoch)
+	}
+	return out
+}
+
+func (d *driver) stepRollout() *pmpb.StepRollout {
+	key := pick(d, "key", deploymentKeys)
+	old := d.snap().Rollout(key)
+	next := d.rollout(old.GetRevision(), old.GetStable())
+	next.DeploymentKey, next.DeploymentUid = key, d.uidOf(key)
+	op := &pmpb.StepRollout{Rollout: next}
+	for _, u := range d.snap().UnitsByDeployment(next.GetDeploymentUid()) {
+		next.Envs = append(next.Envs, &pmpb.RolloutEnv{Env: u.GetEnv(), Revision: max(old.GetRevision(), 1)})
+		if rapid.Bool().Draw(d.t, "update "+u.GetEnv()) {
+			content := pick(d, "content", contents)
+			op.Units = append(op.Units, &pmpb.PlannedUnit{Id: u.GetId(), Env: u.GetEnv(), ContentHash: hashOf(content), Desired: &oaaspb.DeploymentUnit{Id: u.GetId(), SelectedTemplate: ptr(content)}})
+		}
 	}
 	return op
 }
@@ -284,8 +339,39 @@ func (d *driver) checkDeployments() {
 			}
 		}
 	}
+	d.checkRollouts()
 	if len(s.Plans()) != len(s.Deployments()) {
 		d.t.Fatalf("%d plans for %d deployments", len(s.Plans()), len(s.Deployments()))
+	}
+}
+
+func (d *driver) checkRollouts() {
+	s := d.snap()
+	for _, r := range s.Rollouts() {
+		dep := s.Deployment(r.GetDeploymentKey())
+		if dep == nil || dep.UID != r.GetDeploymentUid() || dep.RevisionNumber() != r.GetRevision() || r.GetMaxUnavailable() == 0 {
+			d.t.Fatalf("rollout %v does not fit deployment %+v", r, dep)
+		}
+		if back := !fsm.RolloutSettled(r.GetPhase()) && r.GetStable() != r.GetRevision(); back != (len(r.GetStableDocument()) > 0) {
+			d.t.Fatalf("rollout %v cannot go back, or need not", r)
+		}
+	}
+	for _, dep := range s.Deployments() {
+		last := dep.RevisionNumber()
+		for _, r := range s.Revisions(dep.Doc.Key) {
+			if r.GetNote().GetNumber() >= last || r.GetDeploymentUid() != dep.UID {
+				d.t.Fatalf("revision %v after %d", r, last)
+			}
+			last = r.GetNote().GetNumber()
+		}
+		if n := len(s.Revisions(dep.Doc.Key)); n >= fsm.MaxRevisions {
+			d.t.Fatalf("%d past revisions", n)
+		}
+	}
+	for _, key := range deploymentKeys {
+		if n := len(s.Timeline(key)); n > fsm.MaxTimelineOfOne {
+			d.t.Fatalf("%d events of %s", n, key)
+		}
 	}
 }
 

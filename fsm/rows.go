@@ -25,10 +25,16 @@ type Deployment struct {
 	// UID names this incarnation of the key.
 	UID string
 	// Generation starts at 1 and rises with every change of the wish.
-	Generation  uint64
+	Generation uint64
+	// Revision says where the present one comes from; nil where that was before
+	// revisions were kept.
+	Revision    *pmpb.RevisionNote
 	CreateIndex uint64
 	ModifyIndex uint64
 }
+
+// RevisionNumber is the number of the present revision.
+func (d *Deployment) RevisionNumber() uint64 { return max(d.Revision.GetNumber(), 1) }
 
 // Plan is the last plan of a deployment. It is immutable.
 type Plan struct {
@@ -51,6 +57,8 @@ type metaRow struct {
 	audited auditSums
 	// past is the size of all past plans.
 	past int
+	// revisions is the size of all past revisions, timeline the number of its events.
+	revisions, timeline int
 	// floor is the highest index that this process has published. A restore of
 	// an older snapshot must not make the index that readers see go back.
 	floor uint64
@@ -70,7 +78,7 @@ func deploymentRecord(d *Deployment) (*pmpb.Deployment, error) {
 		return nil, err
 	}
 	return &pmpb.Deployment{
-		Key: d.Doc.Key, Uid: d.UID, Generation: d.Generation, Document: doc,
+		Key: d.Doc.Key, Uid: d.UID, Generation: d.Generation, Document: doc, Revision: d.Revision,
 		CreateIndex: d.CreateIndex, ModifyIndex: d.ModifyIndex,
 	}, nil
 }

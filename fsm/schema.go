@@ -25,12 +25,16 @@ const (
 	TableStaged      = "staged"
 	TableAudit       = "audit"
 	TablePastPlans   = "past_plans"
+	TableRevisions   = "revisions"
+	TableRollouts    = "rollouts"
+	TableTimeline    = "timeline"
 )
 
 var tables = [...]string{
 	TableMeta, TablePackages, TableDeployments, TablePlans, TableUnits,
 	TableClusters, TableMembers, TableDeletions, TableReplies,
 	TableAutopilot, TableAlarms, TableStaged, TableAudit, TablePastPlans,
+	TableRevisions, TableRollouts, TableTimeline,
 }
 
 // The positions of the tables in that list.
@@ -49,6 +53,9 @@ const (
 	atStaged
 	atAudit
 	atPastPlans
+	atRevisions
+	atRollouts
+	atTimeline
 )
 
 // The orders of a table beside that of its primary key.
@@ -67,6 +74,10 @@ const repliesByAge = 1
 const auditByClass = 1
 
 const pastPlansByDeployment = 1
+
+const revisionsByDeployment = 1
+
+const timelineByDeployment = 1
 
 // The primary keys of the single rows in TableMeta and TableAutopilot.
 const (
@@ -125,6 +136,23 @@ func newStore() *store {
 			func(a, b *Plan) int {
 				return cmp.Or(strings.Compare(a.DeploymentKey, b.DeploymentKey), cmp.Compare(a.ModifyIndex, b.ModifyIndex))
 			}),
+		atRevisions: newTable(
+			func(a, b *pmpb.Revision) int {
+				return cmp.Or(cmp.Compare(a.GetModifyIndex(), b.GetModifyIndex()), cmp.Compare(a.GetNote().GetNumber(), b.GetNote().GetNumber()),
+					strings.Compare(a.GetDeploymentKey(), b.GetDeploymentKey()))
+			},
+			func(a, b *pmpb.Revision) int {
+				return cmp.Or(strings.Compare(a.GetDeploymentKey(), b.GetDeploymentKey()), cmp.Compare(a.GetNote().GetNumber(), b.GetNote().GetNumber()))
+			}),
+		atRollouts: newTable(func(a, b *pmpb.Rollout) int { return strings.Compare(a.GetDeploymentKey(), b.GetDeploymentKey()) }),
+		atTimeline: newTable(
+			func(a, b *pmpb.TimelineEvent) int {
+				return cmp.Or(cmp.Compare(a.GetIndex(), b.GetIndex()), cmp.Compare(a.GetSequence(), b.GetSequence()))
+			},
+			func(a, b *pmpb.TimelineEvent) int {
+				return cmp.Or(strings.Compare(a.GetDeploymentKey(), b.GetDeploymentKey()), cmp.Compare(a.GetIndex(), b.GetIndex()),
+					cmp.Compare(a.GetSequence(), b.GetSequence()))
+			}),
 	}
 	return s
 }
@@ -162,4 +190,9 @@ func (s *store) autopilot() *table[*pmpb.Autopilot] {
 func (s *store) alarms() *table[*pmpb.Alarm]       { return rowsIn[*pmpb.Alarm](s, atAlarms) }
 func (s *store) staged() *table[*pmpb.StagedPiece] { return rowsIn[*pmpb.StagedPiece](s, atStaged) }
 func (s *store) pastPlans() *table[*Plan]          { return rowsIn[*Plan](s, atPastPlans) }
-func (s *store) audit() *table[*pmpb.AuditEntry]   { return rowsIn[*pmpb.AuditEntry](s, atAudit) }
+func (s *store) revisions() *table[*pmpb.Revision] { return rowsIn[*pmpb.Revision](s, atRevisions) }
+func (s *store) rollouts() *table[*pmpb.Rollout]   { return rowsIn[*pmpb.Rollout](s, atRollouts) }
+func (s *store) timeline() *table[*pmpb.TimelineEvent] {
+	return rowsIn[*pmpb.TimelineEvent](s, atTimeline)
+}
+func (s *store) audit() *table[*pmpb.AuditEntry] { return rowsIn[*pmpb.AuditEntry](s, atAudit) }

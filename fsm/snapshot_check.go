@@ -12,9 +12,9 @@ import (
 func (c *contents) check() error {
 	k := &checker{
 		contents: c, applied: c.meta.pb.GetAppliedIndex(),
-		uids: map[string]string{}, tombstones: map[string]int{}, deletions: map[string]bool{}, orders: map[uint64]bool{},
+		uids: map[string]string{}, numbers: map[string]uint64{}, tombstones: map[string]int{}, deletions: map[string]bool{}, orders: map[uint64]bool{},
 	}
-	for _, step := range []func() error{k.deployments, k.plans, k.deletionRows, k.units, k.deletionsHaveTombstones, k.others, k.replies, k.staged, k.audit, k.pastPlans} {
+	for _, step := range []func() error{k.deployments, k.plans, k.deletionRows, k.units, k.deletionsHaveTombstones, k.others, k.replies, k.staged, k.audit, k.pastPlans, k.revisions, k.rollouts, k.timeline} {
 		if err := step(); err != nil {
 			return err
 		}
@@ -26,7 +26,9 @@ type checker struct {
 	*contents
 	applied uint64
 	// uids are the keys of the deployments by uid.
-	uids       map[string]string
+	uids map[string]string
+	// numbers are their revisions, by key.
+	numbers    map[string]uint64
 	tombstones map[string]int
 	deletions  map[string]bool
 	orders     map[uint64]bool
@@ -55,6 +57,7 @@ func (k *checker) deployments() error {
 			return k.fail(TableDeployments, "%q and %q have the same uid %q", other, d.Doc.Key, d.UID)
 		}
 		k.uids[d.UID] = d.Doc.Key
+		k.numbers[d.Doc.Key] = d.RevisionNumber()
 		if err := k.indexes(TableDeployments, d.Doc.Key, d.CreateIndex, d.ModifyIndex); err != nil {
 			return err
 		}

@@ -207,6 +207,8 @@ func documentOf(rec *pmpb.SnapshotRecord) []byte {
 		return v.Deployment.GetDocument()
 	case *pmpb.SnapshotRecord_Plan:
 		return v.Plan.GetDocument()
+	case *pmpb.SnapshotRecord_Revision:
+		return v.Revision.GetDocument()
 	default:
 		return nil
 	}

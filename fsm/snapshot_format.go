@@ -6,10 +6,10 @@ import (
 	"oaas.io/control-plane/proto/pmpb"
 )
 
-// The snapshot format, versions 1 to 4. They differ in the tables: version 1 has
-// those up to replies, version 2 those up to staged, version 3 those up to audit. A state is written in the
-// version of its feature level, so that every server of its cluster can read it;
-// all are read.
+// The snapshot format, versions 1 to 5. They differ in the tables: version 1 has
+// those up to replies, version 2 those up to staged, version 3 those up to audit,
+// version 4 those up to past plans. A state is written in the version of its feature
+// level, so that every server of its cluster can read it; all are read.
 //
 //	offset  size  content
 //	0       8     magic "OAASPMFS"
@@ -30,12 +30,17 @@ import (
 // same state have the same digest. Compressed bytes may differ between builds.
 const (
 	snapshotMagic   = "OAASPMFS"
-	snapshotVersion = 4
+	snapshotVersion = 5
 	headerBytes     = len(snapshotMagic) + 4
 )
 
 // formatOf gives the version in which a state of that feature level is written.
-func formatOf(level uint32) uint32 { return min(level, snapshotVersion) }
+func formatOf(level uint32) uint32 {
+	if level >= RolloutFrom {
+		return snapshotVersion
+	}
+	return min(level, 4)
+}
 
 // tablesIn gives the number of tables of a version; they are the first ones of
 // the table list.
@@ -47,6 +52,8 @@ func tablesIn(version uint32) int {
 		return atAudit
 	case 3:
 		return atPastPlans
+	case 4:
+		return atRevisions
 	default:
 		return len(tables)
 	}
@@ -103,6 +110,12 @@ func recordKey(r *pmpb.SnapshotRecord) string {
 		return auditKey(v.AuditEntry.GetIndex())
 	case *pmpb.SnapshotRecord_PastPlan:
 		return pastPlanKey(v.PastPlan.GetDeploymentKey(), v.PastPlan.GetModifyIndex())
+	case *pmpb.SnapshotRecord_Revision:
+		return revisionKey(v.Revision)
+	case *pmpb.SnapshotRecord_Rollout:
+		return v.Rollout.GetDeploymentKey()
+	case *pmpb.SnapshotRecord_TimelineEvent:
+		return timelineKey(v.TimelineEvent)
 	default:
 		return ""
 	}

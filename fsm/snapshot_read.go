@@ -251,6 +251,12 @@ func rowOf(rec *pmpb.SnapshotRecord) (any, error) {
 		return v.AuditEntry, nil
 	case *pmpb.SnapshotRecord_PastPlan:
 		return planRow(v.PastPlan), nil
+	case *pmpb.SnapshotRecord_Revision:
+		return v.Revision, checkRevision(v.Revision)
+	case *pmpb.SnapshotRecord_Rollout:
+		return v.Rollout, checkRollout(v.Rollout)
+	case *pmpb.SnapshotRecord_TimelineEvent:
+		return v.TimelineEvent, checkTimelineEvent(v.TimelineEvent)
 	default:
 		return nil, errors.New("unknown kind of record")
 	}
@@ -265,7 +271,7 @@ func deploymentRow(d *pmpb.Deployment) (*Deployment, error) {
 		return nil, fmt.Errorf("its document is about %q", doc.Key)
 	}
 	return &Deployment{
-		Doc: doc, UID: d.GetUid(), Generation: d.GetGeneration(),
+		Doc: doc, UID: d.GetUid(), Generation: d.GetGeneration(), Revision: d.GetRevision(),
 		CreateIndex: d.GetCreateIndex(), ModifyIndex: d.GetModifyIndex(),
 	}, nil
 }

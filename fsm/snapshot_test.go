@@ -12,9 +12,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/klauspost/compress/zstd"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"oaas.io/control-plane/fsm"
 	"oaas.io/control-plane/proto/oaaspb"
@@ -170,7 +172,7 @@ func TestSnapshotDoesNotChange(t *testing.T) {
 // snapshot. A format that was released is never rewritten: a new one gets new files.
 func TestGoldenFiles(t *testing.T) {
 	// The newest format may be written anew until it is released.
-	for version, writable := range map[string]func(testing.TB) *replica{"v1": nil, "v2": nil, "v3": fullReplica3} {
+	for version, writable := range map[string]func(testing.TB) *replica{"v1": nil, "v2": nil, "v3": nil, "v5": fullReplica5} {
 		t.Run(version, func(t *testing.T) {
 			logFile, snapshotFile := filepath.Join("testdata", "log-"+version+".golden"), filepath.Join("testdata", "snapshot-"+version+".golden")
 			if *update && writable != nil {
@@ -229,6 +231,49 @@ func fullReplica3(t testing.TB) *replica {
 	r.must(&pmpb.Remark{}, noted("leader.transfer", "pm-1"), func(c *pmpb.Command) { c.Note.Operator, c.Principal = true, "ann" })
 	r.must(noSpace("s1", "100 MiB are left"))
 	return r
+}
+
+// fullReplica5 has something in every table of format 5. Those of format 4 are in it.
+func fullReplica5(t testing.TB) *replica {
+	r := fullReplica3(t)
+	r.must(&pmpb.UpdateAlarms{Clear: []*pmpb.AlarmKey{noSpaceKey("s1")}})
+	r.must(&pmpb.RaiseFeatureLevel{Level: 6})
+	r.must(revision(t, "d", "c1", "created", "e1", "e2"))
+	r.must(revision(t, "d", "c2", "image: 1 → 2", "e1", "e2"))
+	r.must(staged(t, "d", "c2", 3, "e1", "e2"), noted("deployment.update", "d"))
+	r.must(r.onwards("d", func(n *pmpb.Rollout) {
+		n.WaveStarted, n.Deadline = timestamppb.New(epoch), timestamppb.New(epoch.Add(time.Hour))
+		n.Envs[0].Revision, n.Envs[0].Updated = 3, timestamppb.New(epoch)
+	}, planned1("d", "e1", "c3")))
+	r.update(acked(r.about("d-e1"), "c3"), runs(r.about("d-e1"), "c3", oaaspb.DeploymentCondition_RUNNING), waiting(r.about("d-e2"), "TIMEOUT", false))
+	return r
+}
+
+// repack5 is repack in format 5.
+func repack5(t testing.TB, records []*pmpb.SnapshotRecord) []byte {
+	t.Helper()
+	header := binary.BigEndian.AppendUint32([]byte("OAASPMFS"), 5)
+	counts := make([]uint64, 17)
+	var inside []byte
+	for _, rec := range records {
+		b, err := proto.MarshalOptions{Deterministic: true}.Marshal(rec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := rec.ProtoReflect()
+		counts[m.WhichOneof(m.Descriptor().Oneofs().Get(0)).Number()-1]++
+		inside = append(binary.AppendUvarint(inside, uint64(len(b))), b...)
+	}
+	inside = append(inside, 0)
+	for _, n := range counts {
+		inside = binary.BigEndian.AppendUint64(inside, n)
+	}
+	sum := sha256.Sum256(append(bytes.Clone(header), inside...))
+	z, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return z.EncodeAll(append(inside, sum[:]...), header)
 }
 
 func entriesOf(log []byte) []fsm.Entry {
@@ -313,7 +358,7 @@ func TestCorruptSnapshots(t *testing.T) {
 	}{
 		{"nothing", "header", "cannot be read", nil},
 		{"something else", "header", "no snapshot", []byte("PK\x03\x04 and so on, and so on")},
-		{"newer format", "header", "version 5", append(binary.BigEndian.AppendUint32([]byte("OAASPMFS"), 5), pack(t, good)[headerBytes:]...)},
+		{"newer format", "header", "version 6", append(binary.BigEndian.AppendUint32([]byte("OAASPMFS"), 6), pack(t, good)[headerBytes:]...)},
 		{"header alone", "meta", "no length", header()},
 		{"no zstd", "meta", "no length", append(header(), "plain bytes"...)},
 		{"no records", "trailer", "no record", repack(t, nil)},

@@ -84,8 +84,17 @@ func (s *Snapshot) eachRecord(yield func(*pmpb.SnapshotRecord, error) bool) {
 	ok = ok && records(s.store.audit().each(), yield, func(e *pmpb.AuditEntry) (*pmpb.SnapshotRecord, error) {
 		return &pmpb.SnapshotRecord{Record: &pmpb.SnapshotRecord_AuditEntry{AuditEntry: e}}, nil
 	})
-	_ = ok && records(s.store.pastPlans().each(), yield, func(p *Plan) (*pmpb.SnapshotRecord, error) {
+	ok = ok && records(s.store.pastPlans().each(), yield, func(p *Plan) (*pmpb.SnapshotRecord, error) {
 		return &pmpb.SnapshotRecord{Record: &pmpb.SnapshotRecord_PastPlan{PastPlan: planRecord(p)}}, nil
+	})
+	ok = ok && records(s.store.revisions().each(), yield, func(r *pmpb.Revision) (*pmpb.SnapshotRecord, error) {
+		return &pmpb.SnapshotRecord{Record: &pmpb.SnapshotRecord_Revision{Revision: r}}, nil
+	})
+	ok = ok && records(s.store.rollouts().each(), yield, func(r *pmpb.Rollout) (*pmpb.SnapshotRecord, error) {
+		return &pmpb.SnapshotRecord{Record: &pmpb.SnapshotRecord_Rollout{Rollout: r}}, nil
+	})
+	_ = ok && records(s.store.timeline().each(), yield, func(e *pmpb.TimelineEvent) (*pmpb.SnapshotRecord, error) {
+		return &pmpb.SnapshotRecord{Record: &pmpb.SnapshotRecord_TimelineEvent{TimelineEvent: e}}, nil
 	})
 }
 

@@ -88,7 +88,9 @@ func (s *State) applyOne(t *txn, e Entry) Result {
 	if e.Index <= old.pb.GetAppliedIndex() {
 		return Result{Index: e.Index, Err: fmt.Errorf("%w: entry %d, state %d", ErrIndexOrder, e.Index, old.pb.GetAppliedIndex())}
 	}
-	c.meta = &metaRow{pb: advance(old.pb, e), replies: old.replies, audited: old.audited, past: old.past, floor: old.floor}
+	meta := *old
+	meta.pb = advance(old.pb, e)
+	c.meta = &meta
 	reply, err := s.decide(c, e.Data)
 	if err != nil {
 		c.changes = nil // a handler may find out late
@@ -135,6 +137,7 @@ func (s *State) decide(c *call, data []byte) (*pmpb.Reply, error) {
 	}
 	c.remember(cmd.GetIdempotency())
 	c.audit(cmd)
+	c.keepTimeline()
 	return nil, nil
 }
 
@@ -175,6 +178,8 @@ type call struct {
 	// meta is the meta row after the command.
 	meta    *metaRow
 	changes []change
+	// events are what the command tells the timeline.
+	events []*pmpb.TimelineEvent
 	// restored is what the command has restored, if that is what it did, and unpacked
 	// how many bytes that was.
 	restored *Restored
@@ -242,6 +247,8 @@ func (c *call) modifyIndex(table pmpb.Guard_Table, key string) (uint64, error) {
 		return c.view.Unit(key).GetModifyIndex(), nil
 	case pmpb.Guard_TABLE_AUTOPILOT:
 		return c.view.Autopilot().GetModifyIndex(), nil
+	case pmpb.Guard_TABLE_ROLLOUT:
+		return c.view.Rollout(key).GetModifyIndex(), nil
 	default:
 		return 0, fmt.Errorf("%w: guard on table %d", ErrUnknownCommand, table)
 	}

@@ -130,6 +130,14 @@ func (s *Snapshot) Deletion(uid string) *pmpb.Deletion {
 // Deletions gives all unfinished deletions by deployment uid.
 func (s *Snapshot) Deletions() []*pmpb.Deletion { return slices.Collect(s.store.deletions().each()) }
 
+// Rollout gives the last rollout of the deployment with that key.
+func (s *Snapshot) Rollout(key string) *pmpb.Rollout {
+	return s.store.rollouts().get(&pmpb.Rollout{DeploymentKey: key})
+}
+
+// Rollouts gives the last rollouts of all deployments by key.
+func (s *Snapshot) Rollouts() []*pmpb.Rollout { return slices.Collect(s.store.rollouts().each()) }
+
 // FeatureLevel is the highest level of commands that may be proposed, at least 1.
 func (s *Snapshot) FeatureLevel() uint32 { return max(s.Meta().GetFeatureLevel(), 1) }
 

@@ -90,6 +90,8 @@ func topicsOf(table int, row any) []topic {
 		return []topic{{table, oneRow, row.Doc.Key}}
 	case *pmpb.Cluster:
 		return []topic{{table, oneRow, row.GetName()}}
+	case *pmpb.Rollout:
+		return []topic{{table, oneRow, row.GetDeploymentKey()}}
 	case *pmpb.Unit:
 		return []topic{{table, oneRow, row.GetId()}, {table, ofEnv, row.GetEnv()}, {table, ofDeployment, row.GetDeploymentUid()}}
 	default:
@@ -203,6 +205,14 @@ func (s *Snapshot) WatchCluster(name string) <-chan struct{} {
 
 // WatchClusters watches all clusters.
 func (s *Snapshot) WatchClusters() <-chan struct{} { return s.watchTable(atClusters) }
+
+// WatchRollout watches the rollout of one deployment.
+func (s *Snapshot) WatchRollout(key string) <-chan struct{} {
+	return watchRow(s, atRollouts, key, &pmpb.Rollout{DeploymentKey: key})
+}
+
+// WatchRollouts watches all rollouts.
+func (s *Snapshot) WatchRollouts() <-chan struct{} { return s.watchTable(atRollouts) }
 
 // WatchMembers watches all package manager nodes.
 func (s *Snapshot) WatchMembers() <-chan struct{} { return s.watchTable(atMembers) }

@@ -8,8 +8,8 @@ func DecodeDeployment(data []byte) (*OClassDeployment, error) {
 	return decode(deploymentTable, string(data))
 }
 
-// ReadPackage is DecodePackage for what people write: fields that a placement or pod
-// settings do not have are refused.
+// ReadPackage is DecodePackage for what people write: fields that a placement, pod
+// settings or a rollout do not have are refused.
 func ReadPackage(data []byte) (*OPackage, error) { return read(packageTable, string(data)) }
 
 // ReadDeployment is DecodeDeployment for what people write, as ReadPackage.

@@ -27,6 +27,8 @@ var enumValues = map[reflect.Type][]string{
 	reflect.TypeFor[NetworkPolicy]():       {"none", "namespace"},
 	reflect.TypeFor[ImagePullPolicy]():     {"Always", "IfNotPresent", "Never"},
 	reflect.TypeFor[TaintEffect]():         {"NoSchedule", "PreferNoSchedule", "NoExecute"},
+	reflect.TypeFor[FailurePolicy]():       {"keep", "rollback"},
+	reflect.TypeFor[Amount]():              {"0", "1", "250", "25%", "100%"},
 	reflect.TypeFor[Weekday]():             {"mon", "tue", "wed", "thu", "fri", "sat", "sun"},
 }
 

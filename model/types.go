@@ -103,6 +103,7 @@ type OClassDeployment struct {
 	NFRRequirements NFRRequirements
 	Placement       *Placement
 	Pods            *PodSettings
+	Rollout         *RolloutStrategy
 	EnvTemplates    map[string]string
 	Functions       []FunctionDeploymentSpec
 	Condition       DeploymentCondition

@@ -106,6 +106,7 @@ func (d *OClassDeployment) Validate() error {
 	c.nfr(&d.NFRRequirements)
 	c.placement(d)
 	c.pods("pods", d.Pods)
+	c.rollout("rollout", d.Rollout)
 	for _, env := range sortedKeys(d.EnvTemplates) {
 		at := "env_templates" + keyStep(env)
 		c.name(at, env, maxName)

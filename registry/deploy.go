@@ -46,8 +46,11 @@ func (r *Registry) Deploy(ctx context.Context, ri RequestInfo, dep *model.OClass
 		if have != nil {
 			uid = have.UID
 		}
-		w, err := r.decideDeployment(snap, dep, uid, false)
+		w, err := r.decideDeployment(snap, dep, uid, intent{})
 		if err != nil {
+			return nil, err
+		}
+		if err := r.stage(snap, have, w); err != nil {
 			return nil, err
 		}
 		w.guards = append(w.guards, guard(pmpb.Guard_TABLE_DEPLOYMENT, dep.Key, deploymentIndex(have)))
@@ -71,17 +74,29 @@ func (r *Registry) Deploy(ctx context.Context, ri RequestInfo, dep *model.OClass
 
 // wish is what one attempt to decide a deployment came to.
 type wish struct {
-	uid    string
-	doc    *model.OClassDeployment
+	uid string
+	doc *model.OClassDeployment
+	// cls is the class that the units are made of.
+	cls    *model.OClass
 	plan   *scheduler.Plan
 	units  []*pmpb.PlannedUnit
 	guards []*pmpb.Guard
+	// revised and rollout are set by stage.
+	revised *pmpb.Revised
+	rollout *pmpb.Rollout
+}
+
+// intent is what somebody wants of a decision beside what the deployment says.
+type intent struct {
+	// rebalance moves it to something better, whatever its placement says.
+	rebalance bool
+	// cls takes the place of the class that the package has now.
+	cls *model.OClass
 }
 
 // decideDeployment makes the effective deployment, its plan and its units from
-// one snapshot. The guards name every row that the decision depends on. To rebalance is
-// to move it to something better, whatever its placement says.
-func (r *Registry) decideDeployment(snap *fsm.Snapshot, dep *model.OClassDeployment, uid string, rebalance bool) (*wish, error) {
+// one snapshot. The guards name every row that the decision depends on.
+func (r *Registry) decideDeployment(snap *fsm.Snapshot, dep *model.OClassDeployment, uid string, want intent) (*wish, error) {
 	pkg := snap.Package(dep.PackageName)
 	if pkg == nil {
 		return nil, errorf(NotFound, "Package not found: %s", dep.PackageName)
@@ -89,6 +104,9 @@ func (r *Registry) decideDeployment(snap *fsm.Snapshot, dep *model.OClassDeploym
 	cls, err := findClass(pkg.Doc, dep.ClassKey)
 	if err != nil {
 		return nil, err
+	}
+	if want.cls != nil {
+		cls = want.cls
 	}
 	if err := checkEnvs(snap, dep); err != nil {
 		return nil, err
@@ -107,10 +125,13 @@ func (r *Registry) decideDeployment(snap *fsm.Snapshot, dep *model.OClassDeploym
 	if err := checkPodsLevel(snap, doc.Pods); err != nil {
 		return nil, err
 	}
+	if err := checkRolloutLevel(snap, doc.Rollout); err != nil {
+		return nil, err
+	}
 	if err := checkShards(doc.ODGM, 1); err != nil {
 		return nil, err
 	}
-	plan, err := planOn(snap, fleet, uid, doc, cls, rebalance, r.now())
+	plan, err := planOn(snap, fleet, uid, doc, cls, want.rebalance, r.now())
 	if err != nil {
 		return nil, err
 	}
@@ -121,7 +142,7 @@ func (r *Registry) decideDeployment(snap *fsm.Snapshot, dep *model.OClassDeploym
 	if err := checkShards(doc.ODGM, len(plan.Clusters)); err != nil {
 		return nil, err
 	}
-	w := &wish{uid: uid, doc: doc, plan: plan}
+	w := &wish{uid: uid, doc: doc, cls: cls, plan: plan}
 	w.guards = append(w.guards, guard(pmpb.Guard_TABLE_PACKAGE, dep.PackageName, pkg.ModifyIndex))
 	if p := doc.Placement; p != nil && p.AntiAffinity != nil {
 		for _, key := range p.AntiAffinity.Deployments {
@@ -130,12 +151,11 @@ func (r *Registry) decideDeployment(snap *fsm.Snapshot, dep *model.OClassDeploym
 	}
 	for i, env := range plan.Clusters {
 		w.guards = append(w.guards, guard(pmpb.Guard_TABLE_CLUSTER, env, snap.Cluster(env).GetModifyIndex()))
-		unit := buildUnit(uid, &plan.Assignments[i], doc, cls)
-		hash, err := ContentHash(unit)
+		planned, err := newPlanned(buildUnit(uid, &plan.Assignments[i], doc, cls))
 		if err != nil {
-			return nil, fromStore(err)
+			return nil, err
 		}
-		w.units = append(w.units, &pmpb.PlannedUnit{Id: unit.GetId(), Env: env, Desired: unit, ContentHash: hash})
+		w.units = append(w.units, planned)
 	}
 	return w, nil
 }
@@ -152,7 +172,7 @@ func (w *wish) command() (*decision, error) {
 	return &decision{cmd: &pmpb.Command{
 		Guards: w.guards,
 		Op: &pmpb.Command_CommitDeployment{CommitDeployment: &pmpb.CommitDeployment{
-			Uid: w.uid, Document: doc, Plan: planned, Units: w.units,
+			Uid: w.uid, Document: doc, Plan: planned, Units: w.units, Revised: w.revised, Rollout: w.rollout,
 		}},
 	}}, nil
 }

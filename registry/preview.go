@@ -63,11 +63,12 @@ func (r *Registry) Preview(snap *fsm.Snapshot, dep *model.OClassDeployment, pre 
 	if have != nil {
 		uid = have.UID
 	}
-	w, err := r.decideDeployment(snap, dep, uid, false)
+	w, err := r.decideDeployment(snap, dep, uid, intent{})
 	if err != nil {
 		return nil, err
 	}
-	return w.preview(snap, have == nil), nil
+	out := w.preview(snap, have == nil)
+	return out, r.stage(snap, have, w)
 }
 
 // preview holds the wish against what is there.

@@ -14,11 +14,10 @@ import (
 // when everything stays as it is.
 func (r *Registry) Replan(ctx context.Context, ri RequestInfo, key string, rebalance bool) (*Preview, uint64, error) {
 	out, index, err := r.commit(ctx, ri, func(snap *fsm.Snapshot) (*decision, error) {
-		w, have, err := r.decideAgain(snap, key, rebalance, ri.Precondition)
+		w, outcome, have, err := r.decideAgain(snap, key, rebalance, ri.Precondition)
 		if err != nil {
 			return nil, err
 		}
-		outcome := w.preview(snap, false)
 		if outcome.Change == ChangeNone {
 			return &decision{outcome: outcome}, nil
 		}
@@ -39,23 +38,40 @@ func (r *Registry) Replan(ctx context.Context, ri RequestInfo, key string, rebal
 
 // PreviewReplan decides like Replan on a snapshot, and changes nothing.
 func (r *Registry) PreviewReplan(snap *fsm.Snapshot, key string, rebalance bool, pre Precondition) (*Preview, error) {
-	w, _, err := r.decideAgain(snap, key, rebalance, pre)
-	if err != nil {
-		return nil, err
-	}
-	return w.preview(snap, false), nil
+	_, outcome, _, err := r.decideAgain(snap, key, rebalance, pre)
+	return outcome, err
 }
 
-func (r *Registry) decideAgain(snap *fsm.Snapshot, key string, rebalance bool, pre Precondition) (*wish, *fsm.Deployment, error) {
+// decideAgain decides about a deployment as it is, and tells what that would change. While a
+// rollout is under way its release stays: what is to come in later waves is no change of the
+// plan.
+func (r *Registry) decideAgain(snap *fsm.Snapshot, key string, rebalance bool, pre Precondition) (*wish, *Preview, *fsm.Deployment, error) {
 	have := snap.Deployment(key)
 	if have == nil {
-		return nil, nil, errorf(NotFound, "Deployment not found: %s", key)
+		return nil, nil, nil, errorf(NotFound, "Deployment not found: %s", key)
 	}
 	if err := pre.check("Deployment "+key, have.ModifyIndex); err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
+	}
+	want := intent{rebalance: rebalance}
+	if now := snap.Rollout(key); underWay(now) {
+		var err error
+		if want.cls, err = decodeClass(now.GetClass()); err != nil {
+			return nil, nil, nil, fromStore(err)
+		}
 	}
 	doc := have.Doc.Clone()
 	unsettle(doc, have.UID, named(snap, key))
-	w, err := r.decideDeployment(snap, doc, have.UID, rebalance)
-	return w, have, err
+	w, err := r.decideDeployment(snap, doc, have.UID, want)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	outcome := w.preview(snap, false)
+	if err := r.stage(snap, have, w); err != nil {
+		return nil, nil, nil, err
+	}
+	if w.revised == nil {
+		outcome = w.preview(snap, false)
+	}
+	return w, outcome, have, nil
 }

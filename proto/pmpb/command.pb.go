@@ -35,6 +35,8 @@ const (
 	Guard_TABLE_UNIT        Guard_Table = 4
 	// Has one row; the key is "autopilot".
 	Guard_TABLE_AUTOPILOT Guard_Table = 5
+	// By the key of the deployment. Feature level 6.
+	Guard_TABLE_ROLLOUT Guard_Table = 6
 )
 
 // Enum value maps for Guard_Table.
@@ -46,6 +48,7 @@ var (
 		3: "TABLE_CLUSTER",
 		4: "TABLE_UNIT",
 		5: "TABLE_AUTOPILOT",
+		6: "TABLE_ROLLOUT",
 	}
 	Guard_Table_value = map[string]int32{
 		"TABLE_UNSPECIFIED": 0,
@@ -54,6 +57,7 @@ var (
 		"TABLE_CLUSTER":     3,
 		"TABLE_UNIT":        4,
 		"TABLE_AUTOPILOT":   5,
+		"TABLE_ROLLOUT":     6,
 	}
 )
 
@@ -123,6 +127,7 @@ type Command struct {
 	//	*Command_AbortRestore
 	//	*Command_RaiseEpoch
 	//	*Command_Remark
+	//	*Command_StepRollout
 	Op            isCommand_Op `protobuf_oneof:"op"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -383,6 +388,15 @@ func (x *Command) GetRemark() *Remark {
 	return nil
 }
 
+func (x *Command) GetStepRollout() *StepRollout {
+	if x != nil {
+		if x, ok := x.Op.(*Command_StepRollout); ok {
+			return x.StepRollout
+		}
+	}
+	return nil
+}
+
 type isCommand_Op interface {
 	isCommand_Op()
 }
@@ -461,6 +475,11 @@ type Command_Remark struct {
 	Remark *Remark `protobuf:"bytes,37,opt,name=remark,proto3,oneof"`
 }
 
+type Command_StepRollout struct {
+	// From here on: feature level 6.
+	StepRollout *StepRollout `protobuf:"bytes,38,opt,name=step_rollout,json=stepRollout,proto3,oneof"`
+}
+
 func (*Command_Found) isCommand_Op() {}
 
 func (*Command_PutPackage) isCommand_Op() {}
@@ -496,6 +515,8 @@ func (*Command_AbortRestore) isCommand_Op() {}
 func (*Command_RaiseEpoch) isCommand_Op() {}
 
 func (*Command_Remark) isCommand_Op() {}
+
+func (*Command_StepRollout) isCommand_Op() {}
 
 // Guard holds when the row's modify index is the given one; 0 means absent.
 type Guard struct {
@@ -774,11 +795,16 @@ func (x *DeletePackage) GetName() string {
 // of the same deployment that are not named become tombstones. A unit whose
 // content hash is unchanged keeps its fence; every other gets the command's index.
 type CommitDeployment struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Uid           string                 `protobuf:"bytes,1,opt,name=uid,proto3" json:"uid,omitempty"`
-	Document      []byte                 `protobuf:"bytes,2,opt,name=document,proto3" json:"document,omitempty"`
-	Plan          []byte                 `protobuf:"bytes,3,opt,name=plan,proto3" json:"plan,omitempty"`
-	Units         []*PlannedUnit         `protobuf:"bytes,4,rep,name=units,proto3" json:"units,omitempty"`
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Uid      string                 `protobuf:"bytes,1,opt,name=uid,proto3" json:"uid,omitempty"`
+	Document []byte                 `protobuf:"bytes,2,opt,name=document,proto3" json:"document,omitempty"`
+	Plan     []byte                 `protobuf:"bytes,3,opt,name=plan,proto3" json:"plan,omitempty"`
+	Units    []*PlannedUnit         `protobuf:"bytes,4,rep,name=units,proto3" json:"units,omitempty"`
+	// When set, the deployment has another revision now. Feature level 6.
+	Revised *Revised `protobuf:"bytes,5,opt,name=revised,proto3" json:"revised,omitempty"`
+	// The rollout that the deployment has now; absent: none. What it keeps of documents
+	// and classes need not be given again. Feature level 6.
+	Rollout       *Rollout `protobuf:"bytes,6,opt,name=rollout,proto3" json:"rollout,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -841,6 +867,136 @@ func (x *CommitDeployment) GetUnits() []*PlannedUnit {
 	return nil
 }
 
+func (x *CommitDeployment) GetRevised() *Revised {
+	if x != nil {
+		return x.Revised
+	}
+	return nil
+}
+
+func (x *CommitDeployment) GetRollout() *Rollout {
+	if x != nil {
+		return x.Rollout
+	}
+	return nil
+}
+
+// Revised says that what environments are to run differs from before.
+type Revised struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Summary    string                 `protobuf:"bytes,1,opt,name=summary,proto3" json:"summary,omitempty"`
+	RollbackOf uint64                 `protobuf:"varint,2,opt,name=rollback_of,json=rollbackOf,proto3" json:"rollback_of,omitempty"`
+	// Of the revision that is left.
+	Outcome       string `protobuf:"bytes,3,opt,name=outcome,proto3" json:"outcome,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Revised) Reset() {
+	*x = Revised{}
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Revised) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Revised) ProtoMessage() {}
+
+func (x *Revised) ProtoReflect() protoreflect.Message {
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Revised.ProtoReflect.Descriptor instead.
+func (*Revised) Descriptor() ([]byte, []int) {
+	return file_oaas_pm_v1_command_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Revised) GetSummary() string {
+	if x != nil {
+		return x.Summary
+	}
+	return ""
+}
+
+func (x *Revised) GetRollbackOf() uint64 {
+	if x != nil {
+		return x.RollbackOf
+	}
+	return 0
+}
+
+func (x *Revised) GetOutcome() string {
+	if x != nil {
+		return x.Outcome
+	}
+	return ""
+}
+
+// StepRollout takes a rollout one step further: its row, and the units that are
+// changed by that.
+type StepRollout struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Rollout       *Rollout               `protobuf:"bytes,1,opt,name=rollout,proto3" json:"rollout,omitempty"`
+	Units         []*PlannedUnit         `protobuf:"bytes,2,rep,name=units,proto3" json:"units,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StepRollout) Reset() {
+	*x = StepRollout{}
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StepRollout) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StepRollout) ProtoMessage() {}
+
+func (x *StepRollout) ProtoReflect() protoreflect.Message {
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StepRollout.ProtoReflect.Descriptor instead.
+func (*StepRollout) Descriptor() ([]byte, []int) {
+	return file_oaas_pm_v1_command_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *StepRollout) GetRollout() *Rollout {
+	if x != nil {
+		return x.Rollout
+	}
+	return nil
+}
+
+func (x *StepRollout) GetUnits() []*PlannedUnit {
+	if x != nil {
+		return x.Units
+	}
+	return nil
+}
+
 type PlannedUnit struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -853,7 +1009,7 @@ type PlannedUnit struct {
 
 func (x *PlannedUnit) Reset() {
 	*x = PlannedUnit{}
-	mi := &file_oaas_pm_v1_command_proto_msgTypes[7]
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -865,7 +1021,7 @@ func (x *PlannedUnit) String() string {
 func (*PlannedUnit) ProtoMessage() {}
 
 func (x *PlannedUnit) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_command_proto_msgTypes[7]
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -878,7 +1034,7 @@ func (x *PlannedUnit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlannedUnit.ProtoReflect.Descriptor instead.
 func (*PlannedUnit) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_command_proto_rawDescGZIP(), []int{7}
+	return file_oaas_pm_v1_command_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *PlannedUnit) GetId() string {
@@ -922,7 +1078,7 @@ type DeleteDeployment struct {
 
 func (x *DeleteDeployment) Reset() {
 	*x = DeleteDeployment{}
-	mi := &file_oaas_pm_v1_command_proto_msgTypes[8]
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -934,7 +1090,7 @@ func (x *DeleteDeployment) String() string {
 func (*DeleteDeployment) ProtoMessage() {}
 
 func (x *DeleteDeployment) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_command_proto_msgTypes[8]
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -947,7 +1103,7 @@ func (x *DeleteDeployment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteDeployment.ProtoReflect.Descriptor instead.
 func (*DeleteDeployment) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_command_proto_rawDescGZIP(), []int{8}
+	return file_oaas_pm_v1_command_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *DeleteDeployment) GetKey() string {
@@ -975,7 +1131,7 @@ type UpdateUnits struct {
 
 func (x *UpdateUnits) Reset() {
 	*x = UpdateUnits{}
-	mi := &file_oaas_pm_v1_command_proto_msgTypes[9]
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -987,7 +1143,7 @@ func (x *UpdateUnits) String() string {
 func (*UpdateUnits) ProtoMessage() {}
 
 func (x *UpdateUnits) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_command_proto_msgTypes[9]
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1000,7 +1156,7 @@ func (x *UpdateUnits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateUnits.ProtoReflect.Descriptor instead.
 func (*UpdateUnits) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_command_proto_rawDescGZIP(), []int{9}
+	return file_oaas_pm_v1_command_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *UpdateUnits) GetUpdates() []*UnitUpdate {
@@ -1030,7 +1186,7 @@ type UnitUpdate struct {
 
 func (x *UnitUpdate) Reset() {
 	*x = UnitUpdate{}
-	mi := &file_oaas_pm_v1_command_proto_msgTypes[10]
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1042,7 +1198,7 @@ func (x *UnitUpdate) String() string {
 func (*UnitUpdate) ProtoMessage() {}
 
 func (x *UnitUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_command_proto_msgTypes[10]
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1055,7 +1211,7 @@ func (x *UnitUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnitUpdate.ProtoReflect.Descriptor instead.
 func (*UnitUpdate) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_command_proto_rawDescGZIP(), []int{10}
+	return file_oaas_pm_v1_command_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *UnitUpdate) GetId() string {
@@ -1178,7 +1334,7 @@ type Gone struct {
 
 func (x *Gone) Reset() {
 	*x = Gone{}
-	mi := &file_oaas_pm_v1_command_proto_msgTypes[11]
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1190,7 +1346,7 @@ func (x *Gone) String() string {
 func (*Gone) ProtoMessage() {}
 
 func (x *Gone) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_command_proto_msgTypes[11]
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1203,7 +1359,7 @@ func (x *Gone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Gone.ProtoReflect.Descriptor instead.
 func (*Gone) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_command_proto_rawDescGZIP(), []int{11}
+	return file_oaas_pm_v1_command_proto_rawDescGZIP(), []int{13}
 }
 
 type Lost struct {
@@ -1215,7 +1371,7 @@ type Lost struct {
 
 func (x *Lost) Reset() {
 	*x = Lost{}
-	mi := &file_oaas_pm_v1_command_proto_msgTypes[12]
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1227,7 +1383,7 @@ func (x *Lost) String() string {
 func (*Lost) ProtoMessage() {}
 
 func (x *Lost) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_command_proto_msgTypes[12]
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1240,7 +1396,7 @@ func (x *Lost) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Lost.ProtoReflect.Descriptor instead.
 func (*Lost) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_command_proto_rawDescGZIP(), []int{12}
+	return file_oaas_pm_v1_command_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Lost) GetMessage() string {
@@ -1260,7 +1416,7 @@ type PutCluster struct {
 
 func (x *PutCluster) Reset() {
 	*x = PutCluster{}
-	mi := &file_oaas_pm_v1_command_proto_msgTypes[13]
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1272,7 +1428,7 @@ func (x *PutCluster) String() string {
 func (*PutCluster) ProtoMessage() {}
 
 func (x *PutCluster) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_command_proto_msgTypes[13]
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1285,7 +1441,7 @@ func (x *PutCluster) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutCluster.ProtoReflect.Descriptor instead.
 func (*PutCluster) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_command_proto_rawDescGZIP(), []int{13}
+	return file_oaas_pm_v1_command_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *PutCluster) GetCluster() *Cluster {
@@ -1304,7 +1460,7 @@ type RemoveCluster struct {
 
 func (x *RemoveCluster) Reset() {
 	*x = RemoveCluster{}
-	mi := &file_oaas_pm_v1_command_proto_msgTypes[14]
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1316,7 +1472,7 @@ func (x *RemoveCluster) String() string {
 func (*RemoveCluster) ProtoMessage() {}
 
 func (x *RemoveCluster) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_command_proto_msgTypes[14]
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1329,7 +1485,7 @@ func (x *RemoveCluster) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveCluster.ProtoReflect.Descriptor instead.
 func (*RemoveCluster) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_command_proto_rawDescGZIP(), []int{14}
+	return file_oaas_pm_v1_command_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *RemoveCluster) GetName() string {
@@ -1348,7 +1504,7 @@ type PutMember struct {
 
 func (x *PutMember) Reset() {
 	*x = PutMember{}
-	mi := &file_oaas_pm_v1_command_proto_msgTypes[15]
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1360,7 +1516,7 @@ func (x *PutMember) String() string {
 func (*PutMember) ProtoMessage() {}
 
 func (x *PutMember) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_command_proto_msgTypes[15]
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1373,7 +1529,7 @@ func (x *PutMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutMember.ProtoReflect.Descriptor instead.
 func (*PutMember) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_command_proto_rawDescGZIP(), []int{15}
+	return file_oaas_pm_v1_command_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *PutMember) GetMember() *Member {
@@ -1392,7 +1548,7 @@ type RemoveMember struct {
 
 func (x *RemoveMember) Reset() {
 	*x = RemoveMember{}
-	mi := &file_oaas_pm_v1_command_proto_msgTypes[16]
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1404,7 +1560,7 @@ func (x *RemoveMember) String() string {
 func (*RemoveMember) ProtoMessage() {}
 
 func (x *RemoveMember) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_command_proto_msgTypes[16]
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1417,7 +1573,7 @@ func (x *RemoveMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveMember.ProtoReflect.Descriptor instead.
 func (*RemoveMember) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_command_proto_rawDescGZIP(), []int{16}
+	return file_oaas_pm_v1_command_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *RemoveMember) GetServerId() string {
@@ -1437,7 +1593,7 @@ type PutAutopilot struct {
 
 func (x *PutAutopilot) Reset() {
 	*x = PutAutopilot{}
-	mi := &file_oaas_pm_v1_command_proto_msgTypes[17]
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1449,7 +1605,7 @@ func (x *PutAutopilot) String() string {
 func (*PutAutopilot) ProtoMessage() {}
 
 func (x *PutAutopilot) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_command_proto_msgTypes[17]
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1462,7 +1618,7 @@ func (x *PutAutopilot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutAutopilot.ProtoReflect.Descriptor instead.
 func (*PutAutopilot) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_command_proto_rawDescGZIP(), []int{17}
+	return file_oaas_pm_v1_command_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *PutAutopilot) GetAutopilot() *Autopilot {
@@ -1483,7 +1639,7 @@ type UpdateAlarms struct {
 
 func (x *UpdateAlarms) Reset() {
 	*x = UpdateAlarms{}
-	mi := &file_oaas_pm_v1_command_proto_msgTypes[18]
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1495,7 +1651,7 @@ func (x *UpdateAlarms) String() string {
 func (*UpdateAlarms) ProtoMessage() {}
 
 func (x *UpdateAlarms) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_command_proto_msgTypes[18]
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1508,7 +1664,7 @@ func (x *UpdateAlarms) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateAlarms.ProtoReflect.Descriptor instead.
 func (*UpdateAlarms) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_command_proto_rawDescGZIP(), []int{18}
+	return file_oaas_pm_v1_command_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *UpdateAlarms) GetRaise() []*Alarm {
@@ -1536,7 +1692,7 @@ type RaiseFeatureLevel struct {
 
 func (x *RaiseFeatureLevel) Reset() {
 	*x = RaiseFeatureLevel{}
-	mi := &file_oaas_pm_v1_command_proto_msgTypes[19]
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1548,7 +1704,7 @@ func (x *RaiseFeatureLevel) String() string {
 func (*RaiseFeatureLevel) ProtoMessage() {}
 
 func (x *RaiseFeatureLevel) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_command_proto_msgTypes[19]
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1561,7 +1717,7 @@ func (x *RaiseFeatureLevel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RaiseFeatureLevel.ProtoReflect.Descriptor instead.
 func (*RaiseFeatureLevel) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_command_proto_rawDescGZIP(), []int{19}
+	return file_oaas_pm_v1_command_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *RaiseFeatureLevel) GetLevel() uint32 {
@@ -1584,7 +1740,7 @@ type StageRestore struct {
 
 func (x *StageRestore) Reset() {
 	*x = StageRestore{}
-	mi := &file_oaas_pm_v1_command_proto_msgTypes[20]
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1596,7 +1752,7 @@ func (x *StageRestore) String() string {
 func (*StageRestore) ProtoMessage() {}
 
 func (x *StageRestore) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_command_proto_msgTypes[20]
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1609,7 +1765,7 @@ func (x *StageRestore) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StageRestore.ProtoReflect.Descriptor instead.
 func (*StageRestore) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_command_proto_rawDescGZIP(), []int{20}
+	return file_oaas_pm_v1_command_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *StageRestore) GetRestoreId() string {
@@ -1650,7 +1806,7 @@ type CommitRestore struct {
 
 func (x *CommitRestore) Reset() {
 	*x = CommitRestore{}
-	mi := &file_oaas_pm_v1_command_proto_msgTypes[21]
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1662,7 +1818,7 @@ func (x *CommitRestore) String() string {
 func (*CommitRestore) ProtoMessage() {}
 
 func (x *CommitRestore) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_command_proto_msgTypes[21]
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1675,7 +1831,7 @@ func (x *CommitRestore) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CommitRestore.ProtoReflect.Descriptor instead.
 func (*CommitRestore) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_command_proto_rawDescGZIP(), []int{21}
+	return file_oaas_pm_v1_command_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *CommitRestore) GetRestoreId() string {
@@ -1709,7 +1865,7 @@ type AbortRestore struct {
 
 func (x *AbortRestore) Reset() {
 	*x = AbortRestore{}
-	mi := &file_oaas_pm_v1_command_proto_msgTypes[22]
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1721,7 +1877,7 @@ func (x *AbortRestore) String() string {
 func (*AbortRestore) ProtoMessage() {}
 
 func (x *AbortRestore) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_command_proto_msgTypes[22]
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1734,7 +1890,7 @@ func (x *AbortRestore) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortRestore.ProtoReflect.Descriptor instead.
 func (*AbortRestore) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_command_proto_rawDescGZIP(), []int{22}
+	return file_oaas_pm_v1_command_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *AbortRestore) GetRestoreId() string {
@@ -1757,7 +1913,7 @@ type RaiseEpoch struct {
 
 func (x *RaiseEpoch) Reset() {
 	*x = RaiseEpoch{}
-	mi := &file_oaas_pm_v1_command_proto_msgTypes[23]
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1769,7 +1925,7 @@ func (x *RaiseEpoch) String() string {
 func (*RaiseEpoch) ProtoMessage() {}
 
 func (x *RaiseEpoch) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_command_proto_msgTypes[23]
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1782,7 +1938,7 @@ func (x *RaiseEpoch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RaiseEpoch.ProtoReflect.Descriptor instead.
 func (*RaiseEpoch) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_command_proto_rawDescGZIP(), []int{23}
+	return file_oaas_pm_v1_command_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *RaiseEpoch) GetRecoveryId() string {
@@ -1809,7 +1965,7 @@ type Remark struct {
 
 func (x *Remark) Reset() {
 	*x = Remark{}
-	mi := &file_oaas_pm_v1_command_proto_msgTypes[24]
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1821,7 +1977,7 @@ func (x *Remark) String() string {
 func (*Remark) ProtoMessage() {}
 
 func (x *Remark) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_command_proto_msgTypes[24]
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1834,7 +1990,7 @@ func (x *Remark) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Remark.ProtoReflect.Descriptor instead.
 func (*Remark) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_command_proto_rawDescGZIP(), []int{24}
+	return file_oaas_pm_v1_command_proto_rawDescGZIP(), []int{26}
 }
 
 var File_oaas_pm_v1_command_proto protoreflect.FileDescriptor
@@ -1842,7 +1998,7 @@ var File_oaas_pm_v1_command_proto protoreflect.FileDescriptor
 const file_oaas_pm_v1_command_proto_rawDesc = "" +
 	"\n" +
 	"\x18oaas/pm/v1/command.proto\x12\n" +
-	"oaas.pm.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a&oaas/deployment/deployment_types.proto\x1a\x17oaas/pm/v1/record.proto\x1a\x1aoaas/runtime/runtime.proto\"\xd5\v\n" +
+	"oaas.pm.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a&oaas/deployment/deployment_types.proto\x1a\x17oaas/pm/v1/record.proto\x1a\x1aoaas/runtime/runtime.proto\"\x93\f\n" +
 	"\aCommand\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x1d\n" +
 	"\n" +
@@ -1875,12 +2031,13 @@ const file_oaas_pm_v1_command_proto_rawDesc = "" +
 	"\rabort_restore\x18# \x01(\v2\x18.oaas.pm.v1.AbortRestoreH\x00R\fabortRestore\x129\n" +
 	"\vraise_epoch\x18$ \x01(\v2\x16.oaas.pm.v1.RaiseEpochH\x00R\n" +
 	"raiseEpoch\x12,\n" +
-	"\x06remark\x18% \x01(\v2\x12.oaas.pm.v1.RemarkH\x00R\x06remarkB\x04\n" +
-	"\x02op\"\xec\x01\n" +
+	"\x06remark\x18% \x01(\v2\x12.oaas.pm.v1.RemarkH\x00R\x06remark\x12<\n" +
+	"\fstep_rollout\x18& \x01(\v2\x17.oaas.pm.v1.StepRolloutH\x00R\vstepRolloutB\x04\n" +
+	"\x02op\"\x80\x02\n" +
 	"\x05Guard\x12-\n" +
 	"\x05table\x18\x01 \x01(\x0e2\x17.oaas.pm.v1.Guard.TableR\x05table\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\tR\x03key\x12!\n" +
-	"\fmodify_index\x18\x03 \x01(\x04R\vmodifyIndex\"\x7f\n" +
+	"\fmodify_index\x18\x03 \x01(\x04R\vmodifyIndex\"\x92\x01\n" +
 	"\x05Table\x12\x15\n" +
 	"\x11TABLE_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rTABLE_PACKAGE\x10\x01\x12\x14\n" +
@@ -1888,7 +2045,8 @@ const file_oaas_pm_v1_command_proto_rawDesc = "" +
 	"\rTABLE_CLUSTER\x10\x03\x12\x0e\n" +
 	"\n" +
 	"TABLE_UNIT\x10\x04\x12\x13\n" +
-	"\x0fTABLE_AUTOPILOT\x10\x05\"\x8c\x01\n" +
+	"\x0fTABLE_AUTOPILOT\x10\x05\x12\x11\n" +
+	"\rTABLE_ROLLOUT\x10\x06\"\x8c\x01\n" +
 	"\vIdempotency\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12!\n" +
 	"\frequest_hash\x18\x02 \x01(\fR\vrequestHash\x12\x16\n" +
@@ -1902,12 +2060,22 @@ const file_oaas_pm_v1_command_proto_rawDesc = "" +
 	"PutPackage\x12\x1a\n" +
 	"\bdocument\x18\x01 \x01(\fR\bdocument\"#\n" +
 	"\rDeletePackage\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\"\x83\x01\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"\xe1\x01\n" +
 	"\x10CommitDeployment\x12\x10\n" +
 	"\x03uid\x18\x01 \x01(\tR\x03uid\x12\x1a\n" +
 	"\bdocument\x18\x02 \x01(\fR\bdocument\x12\x12\n" +
 	"\x04plan\x18\x03 \x01(\fR\x04plan\x12-\n" +
-	"\x05units\x18\x04 \x03(\v2\x17.oaas.pm.v1.PlannedUnitR\x05units\"\x8d\x01\n" +
+	"\x05units\x18\x04 \x03(\v2\x17.oaas.pm.v1.PlannedUnitR\x05units\x12-\n" +
+	"\arevised\x18\x05 \x01(\v2\x13.oaas.pm.v1.RevisedR\arevised\x12-\n" +
+	"\arollout\x18\x06 \x01(\v2\x13.oaas.pm.v1.RolloutR\arollout\"^\n" +
+	"\aRevised\x12\x18\n" +
+	"\asummary\x18\x01 \x01(\tR\asummary\x12\x1f\n" +
+	"\vrollback_of\x18\x02 \x01(\x04R\n" +
+	"rollbackOf\x12\x18\n" +
+	"\aoutcome\x18\x03 \x01(\tR\aoutcome\"k\n" +
+	"\vStepRollout\x12-\n" +
+	"\arollout\x18\x01 \x01(\v2\x13.oaas.pm.v1.RolloutR\arollout\x12-\n" +
+	"\x05units\x18\x02 \x03(\v2\x17.oaas.pm.v1.PlannedUnitR\x05units\"\x8d\x01\n" +
 	"\vPlannedUnit\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x10\n" +
 	"\x03env\x18\x02 \x01(\tR\x03env\x129\n" +
@@ -1982,7 +2150,7 @@ func file_oaas_pm_v1_command_proto_rawDescGZIP() []byte {
 }
 
 var file_oaas_pm_v1_command_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_oaas_pm_v1_command_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
+var file_oaas_pm_v1_command_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_oaas_pm_v1_command_proto_goTypes = []any{
 	(Guard_Table)(0),                   // 0: oaas.pm.v1.Guard.Table
 	(*Command)(nil),                    // 1: oaas.pm.v1.Command
@@ -1992,78 +2160,86 @@ var file_oaas_pm_v1_command_proto_goTypes = []any{
 	(*PutPackage)(nil),                 // 5: oaas.pm.v1.PutPackage
 	(*DeletePackage)(nil),              // 6: oaas.pm.v1.DeletePackage
 	(*CommitDeployment)(nil),           // 7: oaas.pm.v1.CommitDeployment
-	(*PlannedUnit)(nil),                // 8: oaas.pm.v1.PlannedUnit
-	(*DeleteDeployment)(nil),           // 9: oaas.pm.v1.DeleteDeployment
-	(*UpdateUnits)(nil),                // 10: oaas.pm.v1.UpdateUnits
-	(*UnitUpdate)(nil),                 // 11: oaas.pm.v1.UnitUpdate
-	(*Gone)(nil),                       // 12: oaas.pm.v1.Gone
-	(*Lost)(nil),                       // 13: oaas.pm.v1.Lost
-	(*PutCluster)(nil),                 // 14: oaas.pm.v1.PutCluster
-	(*RemoveCluster)(nil),              // 15: oaas.pm.v1.RemoveCluster
-	(*PutMember)(nil),                  // 16: oaas.pm.v1.PutMember
-	(*RemoveMember)(nil),               // 17: oaas.pm.v1.RemoveMember
-	(*PutAutopilot)(nil),               // 18: oaas.pm.v1.PutAutopilot
-	(*UpdateAlarms)(nil),               // 19: oaas.pm.v1.UpdateAlarms
-	(*RaiseFeatureLevel)(nil),          // 20: oaas.pm.v1.RaiseFeatureLevel
-	(*StageRestore)(nil),               // 21: oaas.pm.v1.StageRestore
-	(*CommitRestore)(nil),              // 22: oaas.pm.v1.CommitRestore
-	(*AbortRestore)(nil),               // 23: oaas.pm.v1.AbortRestore
-	(*RaiseEpoch)(nil),                 // 24: oaas.pm.v1.RaiseEpoch
-	(*Remark)(nil),                     // 25: oaas.pm.v1.Remark
-	(*timestamppb.Timestamp)(nil),      // 26: google.protobuf.Timestamp
-	(*AuditNote)(nil),                  // 27: oaas.pm.v1.AuditNote
-	(*oaaspb.DeploymentUnit)(nil),      // 28: oaas.deployment.DeploymentUnit
-	(*Ack)(nil),                        // 29: oaas.pm.v1.Ack
-	(*oaaspb.ClassRuntimeSummary)(nil), // 30: oaas.runtime.ClassRuntimeSummary
-	(*Waiting)(nil),                    // 31: oaas.pm.v1.Waiting
-	(*Cluster)(nil),                    // 32: oaas.pm.v1.Cluster
-	(*Member)(nil),                     // 33: oaas.pm.v1.Member
-	(*Autopilot)(nil),                  // 34: oaas.pm.v1.Autopilot
-	(*Alarm)(nil),                      // 35: oaas.pm.v1.Alarm
-	(*AlarmKey)(nil),                   // 36: oaas.pm.v1.AlarmKey
+	(*Revised)(nil),                    // 8: oaas.pm.v1.Revised
+	(*StepRollout)(nil),                // 9: oaas.pm.v1.StepRollout
+	(*PlannedUnit)(nil),                // 10: oaas.pm.v1.PlannedUnit
+	(*DeleteDeployment)(nil),           // 11: oaas.pm.v1.DeleteDeployment
+	(*UpdateUnits)(nil),                // 12: oaas.pm.v1.UpdateUnits
+	(*UnitUpdate)(nil),                 // 13: oaas.pm.v1.UnitUpdate
+	(*Gone)(nil),                       // 14: oaas.pm.v1.Gone
+	(*Lost)(nil),                       // 15: oaas.pm.v1.Lost
+	(*PutCluster)(nil),                 // 16: oaas.pm.v1.PutCluster
+	(*RemoveCluster)(nil),              // 17: oaas.pm.v1.RemoveCluster
+	(*PutMember)(nil),                  // 18: oaas.pm.v1.PutMember
+	(*RemoveMember)(nil),               // 19: oaas.pm.v1.RemoveMember
+	(*PutAutopilot)(nil),               // 20: oaas.pm.v1.PutAutopilot
+	(*UpdateAlarms)(nil),               // 21: oaas.pm.v1.UpdateAlarms
+	(*RaiseFeatureLevel)(nil),          // 22: oaas.pm.v1.RaiseFeatureLevel
+	(*StageRestore)(nil),               // 23: oaas.pm.v1.StageRestore
+	(*CommitRestore)(nil),              // 24: oaas.pm.v1.CommitRestore
+	(*AbortRestore)(nil),               // 25: oaas.pm.v1.AbortRestore
+	(*RaiseEpoch)(nil),                 // 26: oaas.pm.v1.RaiseEpoch
+	(*Remark)(nil),                     // 27: oaas.pm.v1.Remark
+	(*timestamppb.Timestamp)(nil),      // 28: google.protobuf.Timestamp
+	(*AuditNote)(nil),                  // 29: oaas.pm.v1.AuditNote
+	(*Rollout)(nil),                    // 30: oaas.pm.v1.Rollout
+	(*oaaspb.DeploymentUnit)(nil),      // 31: oaas.deployment.DeploymentUnit
+	(*Ack)(nil),                        // 32: oaas.pm.v1.Ack
+	(*oaaspb.ClassRuntimeSummary)(nil), // 33: oaas.runtime.ClassRuntimeSummary
+	(*Waiting)(nil),                    // 34: oaas.pm.v1.Waiting
+	(*Cluster)(nil),                    // 35: oaas.pm.v1.Cluster
+	(*Member)(nil),                     // 36: oaas.pm.v1.Member
+	(*Autopilot)(nil),                  // 37: oaas.pm.v1.Autopilot
+	(*Alarm)(nil),                      // 38: oaas.pm.v1.Alarm
+	(*AlarmKey)(nil),                   // 39: oaas.pm.v1.AlarmKey
 }
 var file_oaas_pm_v1_command_proto_depIdxs = []int32{
-	26, // 0: oaas.pm.v1.Command.leader_time:type_name -> google.protobuf.Timestamp
+	28, // 0: oaas.pm.v1.Command.leader_time:type_name -> google.protobuf.Timestamp
 	2,  // 1: oaas.pm.v1.Command.guards:type_name -> oaas.pm.v1.Guard
 	3,  // 2: oaas.pm.v1.Command.idempotency:type_name -> oaas.pm.v1.Idempotency
-	27, // 3: oaas.pm.v1.Command.note:type_name -> oaas.pm.v1.AuditNote
+	29, // 3: oaas.pm.v1.Command.note:type_name -> oaas.pm.v1.AuditNote
 	4,  // 4: oaas.pm.v1.Command.found:type_name -> oaas.pm.v1.Found
 	5,  // 5: oaas.pm.v1.Command.put_package:type_name -> oaas.pm.v1.PutPackage
 	6,  // 6: oaas.pm.v1.Command.delete_package:type_name -> oaas.pm.v1.DeletePackage
 	7,  // 7: oaas.pm.v1.Command.commit_deployment:type_name -> oaas.pm.v1.CommitDeployment
-	9,  // 8: oaas.pm.v1.Command.delete_deployment:type_name -> oaas.pm.v1.DeleteDeployment
-	10, // 9: oaas.pm.v1.Command.update_units:type_name -> oaas.pm.v1.UpdateUnits
-	14, // 10: oaas.pm.v1.Command.put_cluster:type_name -> oaas.pm.v1.PutCluster
-	15, // 11: oaas.pm.v1.Command.remove_cluster:type_name -> oaas.pm.v1.RemoveCluster
-	16, // 12: oaas.pm.v1.Command.put_member:type_name -> oaas.pm.v1.PutMember
-	17, // 13: oaas.pm.v1.Command.remove_member:type_name -> oaas.pm.v1.RemoveMember
-	18, // 14: oaas.pm.v1.Command.put_autopilot:type_name -> oaas.pm.v1.PutAutopilot
-	19, // 15: oaas.pm.v1.Command.update_alarms:type_name -> oaas.pm.v1.UpdateAlarms
-	20, // 16: oaas.pm.v1.Command.raise_feature_level:type_name -> oaas.pm.v1.RaiseFeatureLevel
-	21, // 17: oaas.pm.v1.Command.stage_restore:type_name -> oaas.pm.v1.StageRestore
-	22, // 18: oaas.pm.v1.Command.commit_restore:type_name -> oaas.pm.v1.CommitRestore
-	23, // 19: oaas.pm.v1.Command.abort_restore:type_name -> oaas.pm.v1.AbortRestore
-	24, // 20: oaas.pm.v1.Command.raise_epoch:type_name -> oaas.pm.v1.RaiseEpoch
-	25, // 21: oaas.pm.v1.Command.remark:type_name -> oaas.pm.v1.Remark
-	0,  // 22: oaas.pm.v1.Guard.table:type_name -> oaas.pm.v1.Guard.Table
-	8,  // 23: oaas.pm.v1.CommitDeployment.units:type_name -> oaas.pm.v1.PlannedUnit
-	28, // 24: oaas.pm.v1.PlannedUnit.desired:type_name -> oaas.deployment.DeploymentUnit
-	11, // 25: oaas.pm.v1.UpdateUnits.updates:type_name -> oaas.pm.v1.UnitUpdate
-	29, // 26: oaas.pm.v1.UnitUpdate.acked:type_name -> oaas.pm.v1.Ack
-	30, // 27: oaas.pm.v1.UnitUpdate.runtime:type_name -> oaas.runtime.ClassRuntimeSummary
-	31, // 28: oaas.pm.v1.UnitUpdate.waiting:type_name -> oaas.pm.v1.Waiting
-	12, // 29: oaas.pm.v1.UnitUpdate.gone:type_name -> oaas.pm.v1.Gone
-	13, // 30: oaas.pm.v1.UnitUpdate.lost:type_name -> oaas.pm.v1.Lost
-	32, // 31: oaas.pm.v1.PutCluster.cluster:type_name -> oaas.pm.v1.Cluster
-	33, // 32: oaas.pm.v1.PutMember.member:type_name -> oaas.pm.v1.Member
-	34, // 33: oaas.pm.v1.PutAutopilot.autopilot:type_name -> oaas.pm.v1.Autopilot
-	35, // 34: oaas.pm.v1.UpdateAlarms.raise:type_name -> oaas.pm.v1.Alarm
-	36, // 35: oaas.pm.v1.UpdateAlarms.clear:type_name -> oaas.pm.v1.AlarmKey
-	36, // [36:36] is the sub-list for method output_type
-	36, // [36:36] is the sub-list for method input_type
-	36, // [36:36] is the sub-list for extension type_name
-	36, // [36:36] is the sub-list for extension extendee
-	0,  // [0:36] is the sub-list for field type_name
+	11, // 8: oaas.pm.v1.Command.delete_deployment:type_name -> oaas.pm.v1.DeleteDeployment
+	12, // 9: oaas.pm.v1.Command.update_units:type_name -> oaas.pm.v1.UpdateUnits
+	16, // 10: oaas.pm.v1.Command.put_cluster:type_name -> oaas.pm.v1.PutCluster
+	17, // 11: oaas.pm.v1.Command.remove_cluster:type_name -> oaas.pm.v1.RemoveCluster
+	18, // 12: oaas.pm.v1.Command.put_member:type_name -> oaas.pm.v1.PutMember
+	19, // 13: oaas.pm.v1.Command.remove_member:type_name -> oaas.pm.v1.RemoveMember
+	20, // 14: oaas.pm.v1.Command.put_autopilot:type_name -> oaas.pm.v1.PutAutopilot
+	21, // 15: oaas.pm.v1.Command.update_alarms:type_name -> oaas.pm.v1.UpdateAlarms
+	22, // 16: oaas.pm.v1.Command.raise_feature_level:type_name -> oaas.pm.v1.RaiseFeatureLevel
+	23, // 17: oaas.pm.v1.Command.stage_restore:type_name -> oaas.pm.v1.StageRestore
+	24, // 18: oaas.pm.v1.Command.commit_restore:type_name -> oaas.pm.v1.CommitRestore
+	25, // 19: oaas.pm.v1.Command.abort_restore:type_name -> oaas.pm.v1.AbortRestore
+	26, // 20: oaas.pm.v1.Command.raise_epoch:type_name -> oaas.pm.v1.RaiseEpoch
+	27, // 21: oaas.pm.v1.Command.remark:type_name -> oaas.pm.v1.Remark
+	9,  // 22: oaas.pm.v1.Command.step_rollout:type_name -> oaas.pm.v1.StepRollout
+	0,  // 23: oaas.pm.v1.Guard.table:type_name -> oaas.pm.v1.Guard.Table
+	10, // 24: oaas.pm.v1.CommitDeployment.units:type_name -> oaas.pm.v1.PlannedUnit
+	8,  // 25: oaas.pm.v1.CommitDeployment.revised:type_name -> oaas.pm.v1.Revised
+	30, // 26: oaas.pm.v1.CommitDeployment.rollout:type_name -> oaas.pm.v1.Rollout
+	30, // 27: oaas.pm.v1.StepRollout.rollout:type_name -> oaas.pm.v1.Rollout
+	10, // 28: oaas.pm.v1.StepRollout.units:type_name -> oaas.pm.v1.PlannedUnit
+	31, // 29: oaas.pm.v1.PlannedUnit.desired:type_name -> oaas.deployment.DeploymentUnit
+	13, // 30: oaas.pm.v1.UpdateUnits.updates:type_name -> oaas.pm.v1.UnitUpdate
+	32, // 31: oaas.pm.v1.UnitUpdate.acked:type_name -> oaas.pm.v1.Ack
+	33, // 32: oaas.pm.v1.UnitUpdate.runtime:type_name -> oaas.runtime.ClassRuntimeSummary
+	34, // 33: oaas.pm.v1.UnitUpdate.waiting:type_name -> oaas.pm.v1.Waiting
+	14, // 34: oaas.pm.v1.UnitUpdate.gone:type_name -> oaas.pm.v1.Gone
+	15, // 35: oaas.pm.v1.UnitUpdate.lost:type_name -> oaas.pm.v1.Lost
+	35, // 36: oaas.pm.v1.PutCluster.cluster:type_name -> oaas.pm.v1.Cluster
+	36, // 37: oaas.pm.v1.PutMember.member:type_name -> oaas.pm.v1.Member
+	37, // 38: oaas.pm.v1.PutAutopilot.autopilot:type_name -> oaas.pm.v1.Autopilot
+	38, // 39: oaas.pm.v1.UpdateAlarms.raise:type_name -> oaas.pm.v1.Alarm
+	39, // 40: oaas.pm.v1.UpdateAlarms.clear:type_name -> oaas.pm.v1.AlarmKey
+	41, // [41:41] is the sub-list for method output_type
+	41, // [41:41] is the sub-list for method input_type
+	41, // [41:41] is the sub-list for extension type_name
+	41, // [41:41] is the sub-list for extension extendee
+	0,  // [0:41] is the sub-list for field type_name
 }
 
 func init() { file_oaas_pm_v1_command_proto_init() }
@@ -2091,8 +2267,9 @@ func file_oaas_pm_v1_command_proto_init() {
 		(*Command_AbortRestore)(nil),
 		(*Command_RaiseEpoch)(nil),
 		(*Command_Remark)(nil),
+		(*Command_StepRollout)(nil),
 	}
-	file_oaas_pm_v1_command_proto_msgTypes[10].OneofWrappers = []any{
+	file_oaas_pm_v1_command_proto_msgTypes[12].OneofWrappers = []any{
 		(*UnitUpdate_Acked)(nil),
 		(*UnitUpdate_Runtime)(nil),
 		(*UnitUpdate_Waiting)(nil),
@@ -2105,7 +2282,7 @@ func file_oaas_pm_v1_command_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_oaas_pm_v1_command_proto_rawDesc), len(file_oaas_pm_v1_command_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   25,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

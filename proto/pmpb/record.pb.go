@@ -28,6 +28,68 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type RolloutPhase int32
+
+const (
+	RolloutPhase_ROLLOUT_PHASE_UNSPECIFIED  RolloutPhase = 0
+	RolloutPhase_ROLLOUT_PHASE_PROGRESSING  RolloutPhase = 1
+	RolloutPhase_ROLLOUT_PHASE_PAUSED       RolloutPhase = 2
+	RolloutPhase_ROLLOUT_PHASE_ROLLING_BACK RolloutPhase = 3
+	RolloutPhase_ROLLOUT_PHASE_COMPLETE     RolloutPhase = 4
+	// It has stopped; environments have different revisions.
+	RolloutPhase_ROLLOUT_PHASE_FAILED      RolloutPhase = 5
+	RolloutPhase_ROLLOUT_PHASE_ROLLED_BACK RolloutPhase = 6
+)
+
+// Enum value maps for RolloutPhase.
+var (
+	RolloutPhase_name = map[int32]string{
+		0: "ROLLOUT_PHASE_UNSPECIFIED",
+		1: "ROLLOUT_PHASE_PROGRESSING",
+		2: "ROLLOUT_PHASE_PAUSED",
+		3: "ROLLOUT_PHASE_ROLLING_BACK",
+		4: "ROLLOUT_PHASE_COMPLETE",
+		5: "ROLLOUT_PHASE_FAILED",
+		6: "ROLLOUT_PHASE_ROLLED_BACK",
+	}
+	RolloutPhase_value = map[string]int32{
+		"ROLLOUT_PHASE_UNSPECIFIED":  0,
+		"ROLLOUT_PHASE_PROGRESSING":  1,
+		"ROLLOUT_PHASE_PAUSED":       2,
+		"ROLLOUT_PHASE_ROLLING_BACK": 3,
+		"ROLLOUT_PHASE_COMPLETE":     4,
+		"ROLLOUT_PHASE_FAILED":       5,
+		"ROLLOUT_PHASE_ROLLED_BACK":  6,
+	}
+)
+
+func (x RolloutPhase) Enum() *RolloutPhase {
+	p := new(RolloutPhase)
+	*p = x
+	return p
+}
+
+func (x RolloutPhase) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (RolloutPhase) Descriptor() protoreflect.EnumDescriptor {
+	return file_oaas_pm_v1_record_proto_enumTypes[0].Descriptor()
+}
+
+func (RolloutPhase) Type() protoreflect.EnumType {
+	return &file_oaas_pm_v1_record_proto_enumTypes[0]
+}
+
+func (x RolloutPhase) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use RolloutPhase.Descriptor instead.
+func (RolloutPhase) EnumDescriptor() ([]byte, []int) {
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{0}
+}
+
 type ClusterSource int32
 
 const (
@@ -61,11 +123,11 @@ func (x ClusterSource) String() string {
 }
 
 func (ClusterSource) Descriptor() protoreflect.EnumDescriptor {
-	return file_oaas_pm_v1_record_proto_enumTypes[0].Descriptor()
+	return file_oaas_pm_v1_record_proto_enumTypes[1].Descriptor()
 }
 
 func (ClusterSource) Type() protoreflect.EnumType {
-	return &file_oaas_pm_v1_record_proto_enumTypes[0]
+	return &file_oaas_pm_v1_record_proto_enumTypes[1]
 }
 
 func (x ClusterSource) Number() protoreflect.EnumNumber {
@@ -74,7 +136,7 @@ func (x ClusterSource) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ClusterSource.Descriptor instead.
 func (ClusterSource) EnumDescriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{0}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{1}
 }
 
 type ClusterHealth int32
@@ -117,11 +179,11 @@ func (x ClusterHealth) String() string {
 }
 
 func (ClusterHealth) Descriptor() protoreflect.EnumDescriptor {
-	return file_oaas_pm_v1_record_proto_enumTypes[1].Descriptor()
+	return file_oaas_pm_v1_record_proto_enumTypes[2].Descriptor()
 }
 
 func (ClusterHealth) Type() protoreflect.EnumType {
-	return &file_oaas_pm_v1_record_proto_enumTypes[1]
+	return &file_oaas_pm_v1_record_proto_enumTypes[2]
 }
 
 func (x ClusterHealth) Number() protoreflect.EnumNumber {
@@ -130,7 +192,7 @@ func (x ClusterHealth) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ClusterHealth.Descriptor instead.
 func (ClusterHealth) EnumDescriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{1}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{2}
 }
 
 type Taint_Effect int32
@@ -166,11 +228,11 @@ func (x Taint_Effect) String() string {
 }
 
 func (Taint_Effect) Descriptor() protoreflect.EnumDescriptor {
-	return file_oaas_pm_v1_record_proto_enumTypes[2].Descriptor()
+	return file_oaas_pm_v1_record_proto_enumTypes[3].Descriptor()
 }
 
 func (Taint_Effect) Type() protoreflect.EnumType {
-	return &file_oaas_pm_v1_record_proto_enumTypes[2]
+	return &file_oaas_pm_v1_record_proto_enumTypes[3]
 }
 
 func (x Taint_Effect) Number() protoreflect.EnumNumber {
@@ -179,7 +241,7 @@ func (x Taint_Effect) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Taint_Effect.Descriptor instead.
 func (Taint_Effect) EnumDescriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{10, 0}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{15, 0}
 }
 
 type AlarmKey_Kind int32
@@ -217,11 +279,11 @@ func (x AlarmKey_Kind) String() string {
 }
 
 func (AlarmKey_Kind) Descriptor() protoreflect.EnumDescriptor {
-	return file_oaas_pm_v1_record_proto_enumTypes[3].Descriptor()
+	return file_oaas_pm_v1_record_proto_enumTypes[4].Descriptor()
 }
 
 func (AlarmKey_Kind) Type() protoreflect.EnumType {
-	return &file_oaas_pm_v1_record_proto_enumTypes[3]
+	return &file_oaas_pm_v1_record_proto_enumTypes[4]
 }
 
 func (x AlarmKey_Kind) Number() protoreflect.EnumNumber {
@@ -230,7 +292,7 @@ func (x AlarmKey_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use AlarmKey_Kind.Descriptor instead.
 func (AlarmKey_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{18, 0}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{23, 0}
 }
 
 // SnapshotRecord is one row of a snapshot.
@@ -252,6 +314,9 @@ type SnapshotRecord struct {
 	//	*SnapshotRecord_StagedPiece
 	//	*SnapshotRecord_AuditEntry
 	//	*SnapshotRecord_PastPlan
+	//	*SnapshotRecord_Revision
+	//	*SnapshotRecord_Rollout
+	//	*SnapshotRecord_TimelineEvent
 	Record        isSnapshotRecord_Record `protobuf_oneof:"record"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -420,6 +485,33 @@ func (x *SnapshotRecord) GetPastPlan() *Plan {
 	return nil
 }
 
+func (x *SnapshotRecord) GetRevision() *Revision {
+	if x != nil {
+		if x, ok := x.Record.(*SnapshotRecord_Revision); ok {
+			return x.Revision
+		}
+	}
+	return nil
+}
+
+func (x *SnapshotRecord) GetRollout() *Rollout {
+	if x != nil {
+		if x, ok := x.Record.(*SnapshotRecord_Rollout); ok {
+			return x.Rollout
+		}
+	}
+	return nil
+}
+
+func (x *SnapshotRecord) GetTimelineEvent() *TimelineEvent {
+	if x != nil {
+		if x, ok := x.Record.(*SnapshotRecord_TimelineEvent); ok {
+			return x.TimelineEvent
+		}
+	}
+	return nil
+}
+
 type isSnapshotRecord_Record interface {
 	isSnapshotRecord_Record()
 }
@@ -483,6 +575,19 @@ type SnapshotRecord_PastPlan struct {
 	PastPlan *Plan `protobuf:"bytes,14,opt,name=past_plan,json=pastPlan,proto3,oneof"`
 }
 
+type SnapshotRecord_Revision struct {
+	// From here on: snapshot format 5.
+	Revision *Revision `protobuf:"bytes,15,opt,name=revision,proto3,oneof"`
+}
+
+type SnapshotRecord_Rollout struct {
+	Rollout *Rollout `protobuf:"bytes,16,opt,name=rollout,proto3,oneof"`
+}
+
+type SnapshotRecord_TimelineEvent struct {
+	TimelineEvent *TimelineEvent `protobuf:"bytes,17,opt,name=timeline_event,json=timelineEvent,proto3,oneof"`
+}
+
 func (*SnapshotRecord_Meta) isSnapshotRecord_Record() {}
 
 func (*SnapshotRecord_Package) isSnapshotRecord_Record() {}
@@ -510,6 +615,12 @@ func (*SnapshotRecord_StagedPiece) isSnapshotRecord_Record() {}
 func (*SnapshotRecord_AuditEntry) isSnapshotRecord_Record() {}
 
 func (*SnapshotRecord_PastPlan) isSnapshotRecord_Record() {}
+
+func (*SnapshotRecord_Revision) isSnapshotRecord_Record() {}
+
+func (*SnapshotRecord_Rollout) isSnapshotRecord_Record() {}
+
+func (*SnapshotRecord_TimelineEvent) isSnapshotRecord_Record() {}
 
 // Meta is the state's single row about itself.
 type Meta struct {
@@ -702,10 +813,13 @@ type Deployment struct {
 	// UID of this incarnation of the key; a deleted and created key gets a new one.
 	Uid string `protobuf:"bytes,2,opt,name=uid,proto3" json:"uid,omitempty"`
 	// Rises with every change of the wish.
-	Generation    uint64 `protobuf:"varint,3,opt,name=generation,proto3" json:"generation,omitempty"`
-	Document      []byte `protobuf:"bytes,4,opt,name=document,proto3" json:"document,omitempty"`
-	CreateIndex   uint64 `protobuf:"varint,5,opt,name=create_index,json=createIndex,proto3" json:"create_index,omitempty"`
-	ModifyIndex   uint64 `protobuf:"varint,6,opt,name=modify_index,json=modifyIndex,proto3" json:"modify_index,omitempty"`
+	Generation  uint64 `protobuf:"varint,3,opt,name=generation,proto3" json:"generation,omitempty"`
+	Document    []byte `protobuf:"bytes,4,opt,name=document,proto3" json:"document,omitempty"`
+	CreateIndex uint64 `protobuf:"varint,5,opt,name=create_index,json=createIndex,proto3" json:"create_index,omitempty"`
+	ModifyIndex uint64 `protobuf:"varint,6,opt,name=modify_index,json=modifyIndex,proto3" json:"modify_index,omitempty"`
+	// Where its present revision comes from; absent where that was before feature
+	// level 6.
+	Revision      *RevisionNote `protobuf:"bytes,7,opt,name=revision,proto3" json:"revision,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -782,6 +896,637 @@ func (x *Deployment) GetModifyIndex() uint64 {
 	return 0
 }
 
+func (x *Deployment) GetRevision() *RevisionNote {
+	if x != nil {
+		return x.Revision
+	}
+	return nil
+}
+
+// RevisionNote says where a revision of a deployment comes from. A revision is what
+// the environments are to run of it: functions, requirements, settings. How much of it
+// and where does not make another one.
+type RevisionNote struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// From 1 on, for each deployment.
+	Number    uint64                 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
+	Time      *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=time,proto3" json:"time,omitempty"`
+	Principal string                 `protobuf:"bytes,3,opt,name=principal,proto3" json:"principal,omitempty"`
+	// What the client calls itself.
+	Agent     string `protobuf:"bytes,4,opt,name=agent,proto3" json:"agent,omitempty"`
+	RequestId string `protobuf:"bytes,5,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// What was changed, in a few words.
+	Summary string `protobuf:"bytes,6,opt,name=summary,proto3" json:"summary,omitempty"`
+	// Number of the revision whose content it has again; 0: of none.
+	RollbackOf    uint64 `protobuf:"varint,7,opt,name=rollback_of,json=rollbackOf,proto3" json:"rollback_of,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevisionNote) Reset() {
+	*x = RevisionNote{}
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevisionNote) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevisionNote) ProtoMessage() {}
+
+func (x *RevisionNote) ProtoReflect() protoreflect.Message {
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevisionNote.ProtoReflect.Descriptor instead.
+func (*RevisionNote) Descriptor() ([]byte, []int) {
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *RevisionNote) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *RevisionNote) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *RevisionNote) GetPrincipal() string {
+	if x != nil {
+		return x.Principal
+	}
+	return ""
+}
+
+func (x *RevisionNote) GetAgent() string {
+	if x != nil {
+		return x.Agent
+	}
+	return ""
+}
+
+func (x *RevisionNote) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+func (x *RevisionNote) GetSummary() string {
+	if x != nil {
+		return x.Summary
+	}
+	return ""
+}
+
+func (x *RevisionNote) GetRollbackOf() uint64 {
+	if x != nil {
+		return x.RollbackOf
+	}
+	return 0
+}
+
+// Revision is one that a deployment had before its present one.
+type Revision struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	DeploymentKey string                 `protobuf:"bytes,1,opt,name=deployment_key,json=deploymentKey,proto3" json:"deployment_key,omitempty"`
+	DeploymentUid string                 `protobuf:"bytes,2,opt,name=deployment_uid,json=deploymentUid,proto3" json:"deployment_uid,omitempty"`
+	Note          *RevisionNote          `protobuf:"bytes,3,opt,name=note,proto3" json:"note,omitempty"`
+	// The deployment as it was when the revision was left.
+	Document []byte `protobuf:"bytes,4,opt,name=document,proto3" json:"document,omitempty"`
+	// How it ended: complete, superseded or failed. Empty: it went everywhere at once.
+	Outcome string `protobuf:"bytes,5,opt,name=outcome,proto3" json:"outcome,omitempty"`
+	// Index of the command that left it.
+	ModifyIndex   uint64 `protobuf:"varint,6,opt,name=modify_index,json=modifyIndex,proto3" json:"modify_index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Revision) Reset() {
+	*x = Revision{}
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Revision) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Revision) ProtoMessage() {}
+
+func (x *Revision) ProtoReflect() protoreflect.Message {
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Revision.ProtoReflect.Descriptor instead.
+func (*Revision) Descriptor() ([]byte, []int) {
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *Revision) GetDeploymentKey() string {
+	if x != nil {
+		return x.DeploymentKey
+	}
+	return ""
+}
+
+func (x *Revision) GetDeploymentUid() string {
+	if x != nil {
+		return x.DeploymentUid
+	}
+	return ""
+}
+
+func (x *Revision) GetNote() *RevisionNote {
+	if x != nil {
+		return x.Note
+	}
+	return nil
+}
+
+func (x *Revision) GetDocument() []byte {
+	if x != nil {
+		return x.Document
+	}
+	return nil
+}
+
+func (x *Revision) GetOutcome() string {
+	if x != nil {
+		return x.Outcome
+	}
+	return ""
+}
+
+func (x *Revision) GetModifyIndex() uint64 {
+	if x != nil {
+		return x.ModifyIndex
+	}
+	return 0
+}
+
+// Rollout is the way of a deployment to its present revision, environment by
+// environment. It is all that a leader needs to go on with it: deadlines are data.
+type Rollout struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	DeploymentKey string                 `protobuf:"bytes,1,opt,name=deployment_key,json=deploymentKey,proto3" json:"deployment_key,omitempty"`
+	DeploymentUid string                 `protobuf:"bytes,2,opt,name=deployment_uid,json=deploymentUid,proto3" json:"deployment_uid,omitempty"`
+	// The revision that all environments are to have.
+	Revision uint64 `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`
+	// The last revision that all environments had, to which a rollback goes.
+	Stable uint64       `protobuf:"varint,4,opt,name=stable,proto3" json:"stable,omitempty"`
+	Phase  RolloutPhase `protobuf:"varint,5,opt,name=phase,proto3,enum=oaas.pm.v1.RolloutPhase" json:"phase,omitempty"`
+	// Why it has failed, or is being taken back.
+	Reason  string `protobuf:"bytes,6,opt,name=reason,proto3" json:"reason,omitempty"`
+	Message string `protobuf:"bytes,7,opt,name=message,proto3" json:"message,omitempty"`
+	// Wave that is under way, from 0 on.
+	Wave uint32 `protobuf:"varint,8,opt,name=wave,proto3" json:"wave,omitempty"`
+	// Absent before the first environment's turn.
+	WaveStarted *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=wave_started,json=waveStarted,proto3" json:"wave_started,omitempty"`
+	Deadline    *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=deadline,proto3" json:"deadline,omitempty"`
+	Paused      *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=paused,proto3" json:"paused,omitempty"`
+	Started     *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=started,proto3" json:"started,omitempty"`
+	Ended       *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=ended,proto3" json:"ended,omitempty"`
+	// In the order in which their turn comes.
+	Envs []*RolloutEnv `protobuf:"bytes,14,rep,name=envs,proto3" json:"envs,omitempty"`
+	// The strategy in numbers of environments.
+	Canary            uint32               `protobuf:"varint,15,opt,name=canary,proto3" json:"canary,omitempty"`
+	MaxUnavailable    uint32               `protobuf:"varint,16,opt,name=max_unavailable,json=maxUnavailable,proto3" json:"max_unavailable,omitempty"`
+	MinHealthyTime    *durationpb.Duration `protobuf:"bytes,17,opt,name=min_healthy_time,json=minHealthyTime,proto3" json:"min_healthy_time,omitempty"`
+	ProgressDeadline  *durationpb.Duration `protobuf:"bytes,18,opt,name=progress_deadline,json=progressDeadline,proto3" json:"progress_deadline,omitempty"`
+	RollbackOnFailure bool                 `protobuf:"varint,19,opt,name=rollback_on_failure,json=rollbackOnFailure,proto3" json:"rollback_on_failure,omitempty"`
+	// What is only there until it is complete or rolled back: the deployment at its
+	// stable revision, and the classes of both revisions as JSON.
+	StableDocument []byte `protobuf:"bytes,20,opt,name=stable_document,json=stableDocument,proto3" json:"stable_document,omitempty"`
+	StableClass    []byte `protobuf:"bytes,21,opt,name=stable_class,json=stableClass,proto3" json:"stable_class,omitempty"`
+	Class          []byte `protobuf:"bytes,22,opt,name=class,proto3" json:"class,omitempty"`
+	CreateIndex    uint64 `protobuf:"varint,23,opt,name=create_index,json=createIndex,proto3" json:"create_index,omitempty"`
+	ModifyIndex    uint64 `protobuf:"varint,24,opt,name=modify_index,json=modifyIndex,proto3" json:"modify_index,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *Rollout) Reset() {
+	*x = Rollout{}
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Rollout) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Rollout) ProtoMessage() {}
+
+func (x *Rollout) ProtoReflect() protoreflect.Message {
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Rollout.ProtoReflect.Descriptor instead.
+func (*Rollout) Descriptor() ([]byte, []int) {
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Rollout) GetDeploymentKey() string {
+	if x != nil {
+		return x.DeploymentKey
+	}
+	return ""
+}
+
+func (x *Rollout) GetDeploymentUid() string {
+	if x != nil {
+		return x.DeploymentUid
+	}
+	return ""
+}
+
+func (x *Rollout) GetRevision() uint64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *Rollout) GetStable() uint64 {
+	if x != nil {
+		return x.Stable
+	}
+	return 0
+}
+
+func (x *Rollout) GetPhase() RolloutPhase {
+	if x != nil {
+		return x.Phase
+	}
+	return RolloutPhase_ROLLOUT_PHASE_UNSPECIFIED
+}
+
+func (x *Rollout) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Rollout) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *Rollout) GetWave() uint32 {
+	if x != nil {
+		return x.Wave
+	}
+	return 0
+}
+
+func (x *Rollout) GetWaveStarted() *timestamppb.Timestamp {
+	if x != nil {
+		return x.WaveStarted
+	}
+	return nil
+}
+
+func (x *Rollout) GetDeadline() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Deadline
+	}
+	return nil
+}
+
+func (x *Rollout) GetPaused() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Paused
+	}
+	return nil
+}
+
+func (x *Rollout) GetStarted() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Started
+	}
+	return nil
+}
+
+func (x *Rollout) GetEnded() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Ended
+	}
+	return nil
+}
+
+func (x *Rollout) GetEnvs() []*RolloutEnv {
+	if x != nil {
+		return x.Envs
+	}
+	return nil
+}
+
+func (x *Rollout) GetCanary() uint32 {
+	if x != nil {
+		return x.Canary
+	}
+	return 0
+}
+
+func (x *Rollout) GetMaxUnavailable() uint32 {
+	if x != nil {
+		return x.MaxUnavailable
+	}
+	return 0
+}
+
+func (x *Rollout) GetMinHealthyTime() *durationpb.Duration {
+	if x != nil {
+		return x.MinHealthyTime
+	}
+	return nil
+}
+
+func (x *Rollout) GetProgressDeadline() *durationpb.Duration {
+	if x != nil {
+		return x.ProgressDeadline
+	}
+	return nil
+}
+
+func (x *Rollout) GetRollbackOnFailure() bool {
+	if x != nil {
+		return x.RollbackOnFailure
+	}
+	return false
+}
+
+func (x *Rollout) GetStableDocument() []byte {
+	if x != nil {
+		return x.StableDocument
+	}
+	return nil
+}
+
+func (x *Rollout) GetStableClass() []byte {
+	if x != nil {
+		return x.StableClass
+	}
+	return nil
+}
+
+func (x *Rollout) GetClass() []byte {
+	if x != nil {
+		return x.Class
+	}
+	return nil
+}
+
+func (x *Rollout) GetCreateIndex() uint64 {
+	if x != nil {
+		return x.CreateIndex
+	}
+	return 0
+}
+
+func (x *Rollout) GetModifyIndex() uint64 {
+	if x != nil {
+		return x.ModifyIndex
+	}
+	return 0
+}
+
+type RolloutEnv struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Env   string                 `protobuf:"bytes,1,opt,name=env,proto3" json:"env,omitempty"`
+	Wave  uint32                 `protobuf:"varint,2,opt,name=wave,proto3" json:"wave,omitempty"`
+	// What the environment is to run now.
+	Revision uint64 `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`
+	// When it was given that by this rollout.
+	Updated       *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=updated,proto3" json:"updated,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RolloutEnv) Reset() {
+	*x = RolloutEnv{}
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RolloutEnv) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RolloutEnv) ProtoMessage() {}
+
+func (x *RolloutEnv) ProtoReflect() protoreflect.Message {
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RolloutEnv.ProtoReflect.Descriptor instead.
+func (*RolloutEnv) Descriptor() ([]byte, []int) {
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *RolloutEnv) GetEnv() string {
+	if x != nil {
+		return x.Env
+	}
+	return ""
+}
+
+func (x *RolloutEnv) GetWave() uint32 {
+	if x != nil {
+		return x.Wave
+	}
+	return 0
+}
+
+func (x *RolloutEnv) GetRevision() uint64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *RolloutEnv) GetUpdated() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Updated
+	}
+	return nil
+}
+
+// TimelineEvent is something that has happened to a deployment.
+type TimelineEvent struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Index of the command that tells it, and its place among what that tells.
+	Index         uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
+	Sequence      uint32                 `protobuf:"varint,2,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	Time          *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=time,proto3" json:"time,omitempty"`
+	DeploymentKey string                 `protobuf:"bytes,4,opt,name=deployment_key,json=deploymentKey,proto3" json:"deployment_key,omitempty"`
+	DeploymentUid string                 `protobuf:"bytes,5,opt,name=deployment_uid,json=deploymentUid,proto3" json:"deployment_uid,omitempty"`
+	Type          string                 `protobuf:"bytes,6,opt,name=type,proto3" json:"type,omitempty"`
+	// Empty when it is about all of the deployment.
+	Env string `protobuf:"bytes,7,opt,name=env,proto3" json:"env,omitempty"`
+	// Machine-readable cause, if there is one.
+	Reason        string `protobuf:"bytes,8,opt,name=reason,proto3" json:"reason,omitempty"`
+	Message       string `protobuf:"bytes,9,opt,name=message,proto3" json:"message,omitempty"`
+	Generation    uint64 `protobuf:"varint,10,opt,name=generation,proto3" json:"generation,omitempty"`
+	Revision      uint64 `protobuf:"varint,11,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TimelineEvent) Reset() {
+	*x = TimelineEvent{}
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TimelineEvent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TimelineEvent) ProtoMessage() {}
+
+func (x *TimelineEvent) ProtoReflect() protoreflect.Message {
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TimelineEvent.ProtoReflect.Descriptor instead.
+func (*TimelineEvent) Descriptor() ([]byte, []int) {
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *TimelineEvent) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *TimelineEvent) GetSequence() uint32 {
+	if x != nil {
+		return x.Sequence
+	}
+	return 0
+}
+
+func (x *TimelineEvent) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *TimelineEvent) GetDeploymentKey() string {
+	if x != nil {
+		return x.DeploymentKey
+	}
+	return ""
+}
+
+func (x *TimelineEvent) GetDeploymentUid() string {
+	if x != nil {
+		return x.DeploymentUid
+	}
+	return ""
+}
+
+func (x *TimelineEvent) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *TimelineEvent) GetEnv() string {
+	if x != nil {
+		return x.Env
+	}
+	return ""
+}
+
+func (x *TimelineEvent) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *TimelineEvent) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *TimelineEvent) GetGeneration() uint64 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+func (x *TimelineEvent) GetRevision() uint64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
 // Plan is the last plan of a deployment, with its explanation as JSON.
 type Plan struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -796,7 +1541,7 @@ type Plan struct {
 
 func (x *Plan) Reset() {
 	*x = Plan{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[4]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -808,7 +1553,7 @@ func (x *Plan) String() string {
 func (*Plan) ProtoMessage() {}
 
 func (x *Plan) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[4]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -821,7 +1566,7 @@ func (x *Plan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Plan.ProtoReflect.Descriptor instead.
 func (*Plan) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{4}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Plan) GetDeploymentKey() string {
@@ -887,16 +1632,19 @@ type Unit struct {
 	// Last runtime reported by the cluster; absent before the first report.
 	Runtime *oaaspb.ClassRuntimeSummary `protobuf:"bytes,13,opt,name=runtime,proto3" json:"runtime,omitempty"`
 	// Why the wish is not acknowledged yet; absent when it is.
-	Waiting       *Waiting `protobuf:"bytes,14,opt,name=waiting,proto3" json:"waiting,omitempty"`
-	CreateIndex   uint64   `protobuf:"varint,15,opt,name=create_index,json=createIndex,proto3" json:"create_index,omitempty"`
-	ModifyIndex   uint64   `protobuf:"varint,16,opt,name=modify_index,json=modifyIndex,proto3" json:"modify_index,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Waiting     *Waiting `protobuf:"bytes,14,opt,name=waiting,proto3" json:"waiting,omitempty"`
+	CreateIndex uint64   `protobuf:"varint,15,opt,name=create_index,json=createIndex,proto3" json:"create_index,omitempty"`
+	ModifyIndex uint64   `protobuf:"varint,16,opt,name=modify_index,json=modifyIndex,proto3" json:"modify_index,omitempty"`
+	// Since when its condition is what it is; absent where that is from before feature
+	// level 6.
+	ConditionSince *timestamppb.Timestamp `protobuf:"bytes,17,opt,name=condition_since,json=conditionSince,proto3" json:"condition_since,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Unit) Reset() {
 	*x = Unit{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[5]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -908,7 +1656,7 @@ func (x *Unit) String() string {
 func (*Unit) ProtoMessage() {}
 
 func (x *Unit) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[5]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -921,7 +1669,7 @@ func (x *Unit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Unit.ProtoReflect.Descriptor instead.
 func (*Unit) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{5}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Unit) GetId() string {
@@ -1036,6 +1784,13 @@ func (x *Unit) GetModifyIndex() uint64 {
 	return 0
 }
 
+func (x *Unit) GetConditionSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ConditionSince
+	}
+	return nil
+}
+
 type Ack struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Epoch         uint64                 `protobuf:"varint,1,opt,name=epoch,proto3" json:"epoch,omitempty"`
@@ -1048,7 +1803,7 @@ type Ack struct {
 
 func (x *Ack) Reset() {
 	*x = Ack{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[6]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1060,7 +1815,7 @@ func (x *Ack) String() string {
 func (*Ack) ProtoMessage() {}
 
 func (x *Ack) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[6]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1073,7 +1828,7 @@ func (x *Ack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ack.ProtoReflect.Descriptor instead.
 func (*Ack) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{6}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Ack) GetEpoch() uint64 {
@@ -1119,7 +1874,7 @@ type Waiting struct {
 
 func (x *Waiting) Reset() {
 	*x = Waiting{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[7]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1131,7 +1886,7 @@ func (x *Waiting) String() string {
 func (*Waiting) ProtoMessage() {}
 
 func (x *Waiting) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[7]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1144,7 +1899,7 @@ func (x *Waiting) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Waiting.ProtoReflect.Descriptor instead.
 func (*Waiting) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{7}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Waiting) GetCode() string {
@@ -1222,7 +1977,7 @@ type Cluster struct {
 
 func (x *Cluster) Reset() {
 	*x = Cluster{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[8]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1234,7 +1989,7 @@ func (x *Cluster) String() string {
 func (*Cluster) ProtoMessage() {}
 
 func (x *Cluster) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[8]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1247,7 +2002,7 @@ func (x *Cluster) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cluster.ProtoReflect.Descriptor instead.
 func (*Cluster) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{8}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Cluster) GetName() string {
@@ -1468,7 +2223,7 @@ type ClusterPolicy struct {
 
 func (x *ClusterPolicy) Reset() {
 	*x = ClusterPolicy{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[9]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1480,7 +2235,7 @@ func (x *ClusterPolicy) String() string {
 func (*ClusterPolicy) ProtoMessage() {}
 
 func (x *ClusterPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[9]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1493,7 +2248,7 @@ func (x *ClusterPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterPolicy.ProtoReflect.Descriptor instead.
 func (*ClusterPolicy) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{9}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ClusterPolicy) GetLabels() map[string]string {
@@ -1592,7 +2347,7 @@ type Taint struct {
 
 func (x *Taint) Reset() {
 	*x = Taint{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[10]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1604,7 +2359,7 @@ func (x *Taint) String() string {
 func (*Taint) ProtoMessage() {}
 
 func (x *Taint) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[10]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1617,7 +2372,7 @@ func (x *Taint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Taint.ProtoReflect.Descriptor instead.
 func (*Taint) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{10}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Taint) GetKey() string {
@@ -1655,7 +2410,7 @@ type Outage struct {
 
 func (x *Outage) Reset() {
 	*x = Outage{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[11]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1667,7 +2422,7 @@ func (x *Outage) String() string {
 func (*Outage) ProtoMessage() {}
 
 func (x *Outage) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[11]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1680,7 +2435,7 @@ func (x *Outage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Outage.ProtoReflect.Descriptor instead.
 func (*Outage) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{11}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Outage) GetStart() *timestamppb.Timestamp {
@@ -1717,7 +2472,7 @@ type OutageTotals struct {
 
 func (x *OutageTotals) Reset() {
 	*x = OutageTotals{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[12]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1729,7 +2484,7 @@ func (x *OutageTotals) String() string {
 func (*OutageTotals) ProtoMessage() {}
 
 func (x *OutageTotals) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[12]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1742,7 +2497,7 @@ func (x *OutageTotals) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OutageTotals.ProtoReflect.Descriptor instead.
 func (*OutageTotals) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{12}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *OutageTotals) GetCount() uint64 {
@@ -1779,7 +2534,7 @@ type NodeResources struct {
 
 func (x *NodeResources) Reset() {
 	*x = NodeResources{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[13]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1791,7 +2546,7 @@ func (x *NodeResources) String() string {
 func (*NodeResources) ProtoMessage() {}
 
 func (x *NodeResources) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[13]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1804,7 +2559,7 @@ func (x *NodeResources) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeResources.ProtoReflect.Descriptor instead.
 func (*NodeResources) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{13}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *NodeResources) GetAllocatableMillicores() uint64 {
@@ -1856,7 +2611,7 @@ type Member struct {
 
 func (x *Member) Reset() {
 	*x = Member{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[14]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1868,7 +2623,7 @@ func (x *Member) String() string {
 func (*Member) ProtoMessage() {}
 
 func (x *Member) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[14]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1881,7 +2636,7 @@ func (x *Member) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Member.ProtoReflect.Descriptor instead.
 func (*Member) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{14}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Member) GetServerId() string {
@@ -1965,7 +2720,7 @@ type Deletion struct {
 
 func (x *Deletion) Reset() {
 	*x = Deletion{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[15]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1977,7 +2732,7 @@ func (x *Deletion) String() string {
 func (*Deletion) ProtoMessage() {}
 
 func (x *Deletion) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[15]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1990,7 +2745,7 @@ func (x *Deletion) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Deletion.ProtoReflect.Descriptor instead.
 func (*Deletion) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{15}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Deletion) GetDeploymentUid() string {
@@ -2075,7 +2830,7 @@ type Reply struct {
 
 func (x *Reply) Reset() {
 	*x = Reply{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[16]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2087,7 +2842,7 @@ func (x *Reply) String() string {
 func (*Reply) ProtoMessage() {}
 
 func (x *Reply) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[16]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2100,7 +2855,7 @@ func (x *Reply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reply.ProtoReflect.Descriptor instead.
 func (*Reply) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{16}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Reply) GetKey() string {
@@ -2180,7 +2935,7 @@ type Autopilot struct {
 
 func (x *Autopilot) Reset() {
 	*x = Autopilot{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[17]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2192,7 +2947,7 @@ func (x *Autopilot) String() string {
 func (*Autopilot) ProtoMessage() {}
 
 func (x *Autopilot) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[17]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2205,7 +2960,7 @@ func (x *Autopilot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Autopilot.ProtoReflect.Descriptor instead.
 func (*Autopilot) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{17}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Autopilot) GetCleanupDeadServers() bool {
@@ -2288,7 +3043,7 @@ type AlarmKey struct {
 
 func (x *AlarmKey) Reset() {
 	*x = AlarmKey{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[18]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2300,7 +3055,7 @@ func (x *AlarmKey) String() string {
 func (*AlarmKey) ProtoMessage() {}
 
 func (x *AlarmKey) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[18]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2313,7 +3068,7 @@ func (x *AlarmKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlarmKey.ProtoReflect.Descriptor instead.
 func (*AlarmKey) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{18}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *AlarmKey) GetKind() AlarmKey_Kind {
@@ -2343,7 +3098,7 @@ type Alarm struct {
 
 func (x *Alarm) Reset() {
 	*x = Alarm{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[19]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2355,7 +3110,7 @@ func (x *Alarm) String() string {
 func (*Alarm) ProtoMessage() {}
 
 func (x *Alarm) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[19]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2368,7 +3123,7 @@ func (x *Alarm) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Alarm.ProtoReflect.Descriptor instead.
 func (*Alarm) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{19}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Alarm) GetKey() *AlarmKey {
@@ -2412,7 +3167,7 @@ type StagedPiece struct {
 
 func (x *StagedPiece) Reset() {
 	*x = StagedPiece{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[20]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2424,7 +3179,7 @@ func (x *StagedPiece) String() string {
 func (*StagedPiece) ProtoMessage() {}
 
 func (x *StagedPiece) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[20]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2437,7 +3192,7 @@ func (x *StagedPiece) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StagedPiece.ProtoReflect.Descriptor instead.
 func (*StagedPiece) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{20}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *StagedPiece) GetRestoreId() string {
@@ -2490,7 +3245,7 @@ type AuditNote struct {
 
 func (x *AuditNote) Reset() {
 	*x = AuditNote{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[21]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2502,7 +3257,7 @@ func (x *AuditNote) String() string {
 func (*AuditNote) ProtoMessage() {}
 
 func (x *AuditNote) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[21]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2515,7 +3270,7 @@ func (x *AuditNote) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditNote.ProtoReflect.Descriptor instead.
 func (*AuditNote) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{21}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *AuditNote) GetAction() string {
@@ -2574,7 +3329,7 @@ type AuditEntry struct {
 
 func (x *AuditEntry) Reset() {
 	*x = AuditEntry{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[22]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2586,7 +3341,7 @@ func (x *AuditEntry) String() string {
 func (*AuditEntry) ProtoMessage() {}
 
 func (x *AuditEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[22]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2599,7 +3354,7 @@ func (x *AuditEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditEntry.ProtoReflect.Descriptor instead.
 func (*AuditEntry) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{22}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *AuditEntry) GetIndex() uint64 {
@@ -2642,7 +3397,7 @@ var File_oaas_pm_v1_record_proto protoreflect.FileDescriptor
 const file_oaas_pm_v1_record_proto_rawDesc = "" +
 	"\n" +
 	"\x17oaas/pm/v1/record.proto\x12\n" +
-	"oaas.pm.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1aoaas/runtime/runtime.proto\"\xc7\x05\n" +
+	"oaas.pm.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1aoaas/runtime/runtime.proto\"\xf0\x06\n" +
 	"\x0eSnapshotRecord\x12&\n" +
 	"\x04meta\x18\x01 \x01(\v2\x10.oaas.pm.v1.MetaH\x00R\x04meta\x12/\n" +
 	"\apackage\x18\x02 \x01(\v2\x13.oaas.pm.v1.PackageH\x00R\apackage\x128\n" +
@@ -2661,7 +3416,10 @@ const file_oaas_pm_v1_record_proto_rawDesc = "" +
 	"\fstaged_piece\x18\f \x01(\v2\x17.oaas.pm.v1.StagedPieceH\x00R\vstagedPiece\x129\n" +
 	"\vaudit_entry\x18\r \x01(\v2\x16.oaas.pm.v1.AuditEntryH\x00R\n" +
 	"auditEntry\x12/\n" +
-	"\tpast_plan\x18\x0e \x01(\v2\x10.oaas.pm.v1.PlanH\x00R\bpastPlanB\b\n" +
+	"\tpast_plan\x18\x0e \x01(\v2\x10.oaas.pm.v1.PlanH\x00R\bpastPlan\x122\n" +
+	"\brevision\x18\x0f \x01(\v2\x14.oaas.pm.v1.RevisionH\x00R\brevision\x12/\n" +
+	"\arollout\x18\x10 \x01(\v2\x13.oaas.pm.v1.RolloutH\x00R\arollout\x12B\n" +
+	"\x0etimeline_event\x18\x11 \x01(\v2\x19.oaas.pm.v1.TimelineEventH\x00R\rtimelineEventB\b\n" +
 	"\x06record\"\xbd\x02\n" +
 	"\x04Meta\x12\x1d\n" +
 	"\n" +
@@ -2680,7 +3438,7 @@ const file_oaas_pm_v1_record_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
 	"\bdocument\x18\x02 \x01(\fR\bdocument\x12!\n" +
 	"\fcreate_index\x18\x03 \x01(\x04R\vcreateIndex\x12!\n" +
-	"\fmodify_index\x18\x04 \x01(\x04R\vmodifyIndex\"\xb2\x01\n" +
+	"\fmodify_index\x18\x04 \x01(\x04R\vmodifyIndex\"\xe8\x01\n" +
 	"\n" +
 	"Deployment\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x10\n" +
@@ -2690,7 +3448,72 @@ const file_oaas_pm_v1_record_proto_rawDesc = "" +
 	"generation\x12\x1a\n" +
 	"\bdocument\x18\x04 \x01(\fR\bdocument\x12!\n" +
 	"\fcreate_index\x18\x05 \x01(\x04R\vcreateIndex\x12!\n" +
-	"\fmodify_index\x18\x06 \x01(\x04R\vmodifyIndex\"\xb3\x01\n" +
+	"\fmodify_index\x18\x06 \x01(\x04R\vmodifyIndex\x124\n" +
+	"\brevision\x18\a \x01(\v2\x18.oaas.pm.v1.RevisionNoteR\brevision\"\xe4\x01\n" +
+	"\fRevisionNote\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\x04R\x06number\x12.\n" +
+	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x1c\n" +
+	"\tprincipal\x18\x03 \x01(\tR\tprincipal\x12\x14\n" +
+	"\x05agent\x18\x04 \x01(\tR\x05agent\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x05 \x01(\tR\trequestId\x12\x18\n" +
+	"\asummary\x18\x06 \x01(\tR\asummary\x12\x1f\n" +
+	"\vrollback_of\x18\a \x01(\x04R\n" +
+	"rollbackOf\"\xdf\x01\n" +
+	"\bRevision\x12%\n" +
+	"\x0edeployment_key\x18\x01 \x01(\tR\rdeploymentKey\x12%\n" +
+	"\x0edeployment_uid\x18\x02 \x01(\tR\rdeploymentUid\x12,\n" +
+	"\x04note\x18\x03 \x01(\v2\x18.oaas.pm.v1.RevisionNoteR\x04note\x12\x1a\n" +
+	"\bdocument\x18\x04 \x01(\fR\bdocument\x12\x18\n" +
+	"\aoutcome\x18\x05 \x01(\tR\aoutcome\x12!\n" +
+	"\fmodify_index\x18\x06 \x01(\x04R\vmodifyIndex\"\xe6\a\n" +
+	"\aRollout\x12%\n" +
+	"\x0edeployment_key\x18\x01 \x01(\tR\rdeploymentKey\x12%\n" +
+	"\x0edeployment_uid\x18\x02 \x01(\tR\rdeploymentUid\x12\x1a\n" +
+	"\brevision\x18\x03 \x01(\x04R\brevision\x12\x16\n" +
+	"\x06stable\x18\x04 \x01(\x04R\x06stable\x12.\n" +
+	"\x05phase\x18\x05 \x01(\x0e2\x18.oaas.pm.v1.RolloutPhaseR\x05phase\x12\x16\n" +
+	"\x06reason\x18\x06 \x01(\tR\x06reason\x12\x18\n" +
+	"\amessage\x18\a \x01(\tR\amessage\x12\x12\n" +
+	"\x04wave\x18\b \x01(\rR\x04wave\x12=\n" +
+	"\fwave_started\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\vwaveStarted\x126\n" +
+	"\bdeadline\x18\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\bdeadline\x122\n" +
+	"\x06paused\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\x06paused\x124\n" +
+	"\astarted\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\astarted\x120\n" +
+	"\x05ended\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\x05ended\x12*\n" +
+	"\x04envs\x18\x0e \x03(\v2\x16.oaas.pm.v1.RolloutEnvR\x04envs\x12\x16\n" +
+	"\x06canary\x18\x0f \x01(\rR\x06canary\x12'\n" +
+	"\x0fmax_unavailable\x18\x10 \x01(\rR\x0emaxUnavailable\x12C\n" +
+	"\x10min_healthy_time\x18\x11 \x01(\v2\x19.google.protobuf.DurationR\x0eminHealthyTime\x12F\n" +
+	"\x11progress_deadline\x18\x12 \x01(\v2\x19.google.protobuf.DurationR\x10progressDeadline\x12.\n" +
+	"\x13rollback_on_failure\x18\x13 \x01(\bR\x11rollbackOnFailure\x12'\n" +
+	"\x0fstable_document\x18\x14 \x01(\fR\x0estableDocument\x12!\n" +
+	"\fstable_class\x18\x15 \x01(\fR\vstableClass\x12\x14\n" +
+	"\x05class\x18\x16 \x01(\fR\x05class\x12!\n" +
+	"\fcreate_index\x18\x17 \x01(\x04R\vcreateIndex\x12!\n" +
+	"\fmodify_index\x18\x18 \x01(\x04R\vmodifyIndex\"\x84\x01\n" +
+	"\n" +
+	"RolloutEnv\x12\x10\n" +
+	"\x03env\x18\x01 \x01(\tR\x03env\x12\x12\n" +
+	"\x04wave\x18\x02 \x01(\rR\x04wave\x12\x1a\n" +
+	"\brevision\x18\x03 \x01(\x04R\brevision\x124\n" +
+	"\aupdated\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\aupdated\"\xd3\x02\n" +
+	"\rTimelineEvent\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x1a\n" +
+	"\bsequence\x18\x02 \x01(\rR\bsequence\x12.\n" +
+	"\x04time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12%\n" +
+	"\x0edeployment_key\x18\x04 \x01(\tR\rdeploymentKey\x12%\n" +
+	"\x0edeployment_uid\x18\x05 \x01(\tR\rdeploymentUid\x12\x12\n" +
+	"\x04type\x18\x06 \x01(\tR\x04type\x12\x10\n" +
+	"\x03env\x18\a \x01(\tR\x03env\x12\x16\n" +
+	"\x06reason\x18\b \x01(\tR\x06reason\x12\x18\n" +
+	"\amessage\x18\t \x01(\tR\amessage\x12\x1e\n" +
+	"\n" +
+	"generation\x18\n" +
+	" \x01(\x04R\n" +
+	"generation\x12\x1a\n" +
+	"\brevision\x18\v \x01(\x04R\brevision\"\xb3\x01\n" +
 	"\x04Plan\x12%\n" +
 	"\x0edeployment_key\x18\x01 \x01(\tR\rdeploymentKey\x12%\n" +
 	"\x0edeployment_uid\x18\x02 \x01(\tR\rdeploymentUid\x12\x1e\n" +
@@ -2698,7 +3521,7 @@ const file_oaas_pm_v1_record_proto_rawDesc = "" +
 	"generation\x18\x03 \x01(\x04R\n" +
 	"generation\x12\x1a\n" +
 	"\bdocument\x18\x04 \x01(\fR\bdocument\x12!\n" +
-	"\fmodify_index\x18\x05 \x01(\x04R\vmodifyIndex\"\xad\x04\n" +
+	"\fmodify_index\x18\x05 \x01(\x04R\vmodifyIndex\"\xf2\x04\n" +
 	"\x04Unit\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12%\n" +
 	"\x0edeployment_uid\x18\x02 \x01(\tR\rdeploymentUid\x12%\n" +
@@ -2719,7 +3542,8 @@ const file_oaas_pm_v1_record_proto_rawDesc = "" +
 	"\aruntime\x18\r \x01(\v2!.oaas.runtime.ClassRuntimeSummaryR\aruntime\x12-\n" +
 	"\awaiting\x18\x0e \x01(\v2\x13.oaas.pm.v1.WaitingR\awaiting\x12!\n" +
 	"\fcreate_index\x18\x0f \x01(\x04R\vcreateIndex\x12!\n" +
-	"\fmodify_index\x18\x10 \x01(\x04R\vmodifyIndex\"\x84\x01\n" +
+	"\fmodify_index\x18\x10 \x01(\x04R\vmodifyIndex\x12C\n" +
+	"\x0fcondition_since\x18\x11 \x01(\v2\x1a.google.protobuf.TimestampR\x0econditionSince\"\x84\x01\n" +
 	"\x03Ack\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x14\n" +
 	"\x05fence\x18\x02 \x01(\x04R\x05fence\x12!\n" +
@@ -2893,7 +3717,15 @@ const file_oaas_pm_v1_record_proto_rawDesc = "" +
 	"\n" +
 	"request_id\x18\x03 \x01(\tR\trequestId\x12\x1c\n" +
 	"\tprincipal\x18\x04 \x01(\tR\tprincipal\x12)\n" +
-	"\x04note\x18\x05 \x01(\v2\x15.oaas.pm.v1.AuditNoteR\x04note*e\n" +
+	"\x04note\x18\x05 \x01(\v2\x15.oaas.pm.v1.AuditNoteR\x04note*\xdb\x01\n" +
+	"\fRolloutPhase\x12\x1d\n" +
+	"\x19ROLLOUT_PHASE_UNSPECIFIED\x10\x00\x12\x1d\n" +
+	"\x19ROLLOUT_PHASE_PROGRESSING\x10\x01\x12\x18\n" +
+	"\x14ROLLOUT_PHASE_PAUSED\x10\x02\x12\x1e\n" +
+	"\x1aROLLOUT_PHASE_ROLLING_BACK\x10\x03\x12\x1a\n" +
+	"\x16ROLLOUT_PHASE_COMPLETE\x10\x04\x12\x18\n" +
+	"\x14ROLLOUT_PHASE_FAILED\x10\x05\x12\x1d\n" +
+	"\x19ROLLOUT_PHASE_ROLLED_BACK\x10\x06*e\n" +
 	"\rClusterSource\x12\x1e\n" +
 	"\x1aCLUSTER_SOURCE_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15CLUSTER_SOURCE_STATIC\x10\x01\x12\x19\n" +
@@ -2917,98 +3749,122 @@ func file_oaas_pm_v1_record_proto_rawDescGZIP() []byte {
 	return file_oaas_pm_v1_record_proto_rawDescData
 }
 
-var file_oaas_pm_v1_record_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_oaas_pm_v1_record_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
+var file_oaas_pm_v1_record_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
+var file_oaas_pm_v1_record_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
 var file_oaas_pm_v1_record_proto_goTypes = []any{
-	(ClusterSource)(0),                 // 0: oaas.pm.v1.ClusterSource
-	(ClusterHealth)(0),                 // 1: oaas.pm.v1.ClusterHealth
-	(Taint_Effect)(0),                  // 2: oaas.pm.v1.Taint.Effect
-	(AlarmKey_Kind)(0),                 // 3: oaas.pm.v1.AlarmKey.Kind
-	(*SnapshotRecord)(nil),             // 4: oaas.pm.v1.SnapshotRecord
-	(*Meta)(nil),                       // 5: oaas.pm.v1.Meta
-	(*Package)(nil),                    // 6: oaas.pm.v1.Package
-	(*Deployment)(nil),                 // 7: oaas.pm.v1.Deployment
-	(*Plan)(nil),                       // 8: oaas.pm.v1.Plan
-	(*Unit)(nil),                       // 9: oaas.pm.v1.Unit
-	(*Ack)(nil),                        // 10: oaas.pm.v1.Ack
-	(*Waiting)(nil),                    // 11: oaas.pm.v1.Waiting
-	(*Cluster)(nil),                    // 12: oaas.pm.v1.Cluster
-	(*ClusterPolicy)(nil),              // 13: oaas.pm.v1.ClusterPolicy
-	(*Taint)(nil),                      // 14: oaas.pm.v1.Taint
-	(*Outage)(nil),                     // 15: oaas.pm.v1.Outage
-	(*OutageTotals)(nil),               // 16: oaas.pm.v1.OutageTotals
-	(*NodeResources)(nil),              // 17: oaas.pm.v1.NodeResources
-	(*Member)(nil),                     // 18: oaas.pm.v1.Member
-	(*Deletion)(nil),                   // 19: oaas.pm.v1.Deletion
-	(*Reply)(nil),                      // 20: oaas.pm.v1.Reply
-	(*Autopilot)(nil),                  // 21: oaas.pm.v1.Autopilot
-	(*AlarmKey)(nil),                   // 22: oaas.pm.v1.AlarmKey
-	(*Alarm)(nil),                      // 23: oaas.pm.v1.Alarm
-	(*StagedPiece)(nil),                // 24: oaas.pm.v1.StagedPiece
-	(*AuditNote)(nil),                  // 25: oaas.pm.v1.AuditNote
-	(*AuditEntry)(nil),                 // 26: oaas.pm.v1.AuditEntry
-	nil,                                // 27: oaas.pm.v1.Cluster.LabelsEntry
-	nil,                                // 28: oaas.pm.v1.ClusterPolicy.LabelsEntry
-	nil,                                // 29: oaas.pm.v1.ClusterPolicy.LatencyMsEntry
-	(*timestamppb.Timestamp)(nil),      // 30: google.protobuf.Timestamp
-	(*oaaspb.ClassRuntimeSummary)(nil), // 31: oaas.runtime.ClassRuntimeSummary
-	(*durationpb.Duration)(nil),        // 32: google.protobuf.Duration
+	(RolloutPhase)(0),                  // 0: oaas.pm.v1.RolloutPhase
+	(ClusterSource)(0),                 // 1: oaas.pm.v1.ClusterSource
+	(ClusterHealth)(0),                 // 2: oaas.pm.v1.ClusterHealth
+	(Taint_Effect)(0),                  // 3: oaas.pm.v1.Taint.Effect
+	(AlarmKey_Kind)(0),                 // 4: oaas.pm.v1.AlarmKey.Kind
+	(*SnapshotRecord)(nil),             // 5: oaas.pm.v1.SnapshotRecord
+	(*Meta)(nil),                       // 6: oaas.pm.v1.Meta
+	(*Package)(nil),                    // 7: oaas.pm.v1.Package
+	(*Deployment)(nil),                 // 8: oaas.pm.v1.Deployment
+	(*RevisionNote)(nil),               // 9: oaas.pm.v1.RevisionNote
+	(*Revision)(nil),                   // 10: oaas.pm.v1.Revision
+	(*Rollout)(nil),                    // 11: oaas.pm.v1.Rollout
+	(*RolloutEnv)(nil),                 // 12: oaas.pm.v1.RolloutEnv
+	(*TimelineEvent)(nil),              // 13: oaas.pm.v1.TimelineEvent
+	(*Plan)(nil),                       // 14: oaas.pm.v1.Plan
+	(*Unit)(nil),                       // 15: oaas.pm.v1.Unit
+	(*Ack)(nil),                        // 16: oaas.pm.v1.Ack
+	(*Waiting)(nil),                    // 17: oaas.pm.v1.Waiting
+	(*Cluster)(nil),                    // 18: oaas.pm.v1.Cluster
+	(*ClusterPolicy)(nil),              // 19: oaas.pm.v1.ClusterPolicy
+	(*Taint)(nil),                      // 20: oaas.pm.v1.Taint
+	(*Outage)(nil),                     // 21: oaas.pm.v1.Outage
+	(*OutageTotals)(nil),               // 22: oaas.pm.v1.OutageTotals
+	(*NodeResources)(nil),              // 23: oaas.pm.v1.NodeResources
+	(*Member)(nil),                     // 24: oaas.pm.v1.Member
+	(*Deletion)(nil),                   // 25: oaas.pm.v1.Deletion
+	(*Reply)(nil),                      // 26: oaas.pm.v1.Reply
+	(*Autopilot)(nil),                  // 27: oaas.pm.v1.Autopilot
+	(*AlarmKey)(nil),                   // 28: oaas.pm.v1.AlarmKey
+	(*Alarm)(nil),                      // 29: oaas.pm.v1.Alarm
+	(*StagedPiece)(nil),                // 30: oaas.pm.v1.StagedPiece
+	(*AuditNote)(nil),                  // 31: oaas.pm.v1.AuditNote
+	(*AuditEntry)(nil),                 // 32: oaas.pm.v1.AuditEntry
+	nil,                                // 33: oaas.pm.v1.Cluster.LabelsEntry
+	nil,                                // 34: oaas.pm.v1.ClusterPolicy.LabelsEntry
+	nil,                                // 35: oaas.pm.v1.ClusterPolicy.LatencyMsEntry
+	(*timestamppb.Timestamp)(nil),      // 36: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),        // 37: google.protobuf.Duration
+	(*oaaspb.ClassRuntimeSummary)(nil), // 38: oaas.runtime.ClassRuntimeSummary
 }
 var file_oaas_pm_v1_record_proto_depIdxs = []int32{
-	5,  // 0: oaas.pm.v1.SnapshotRecord.meta:type_name -> oaas.pm.v1.Meta
-	6,  // 1: oaas.pm.v1.SnapshotRecord.package:type_name -> oaas.pm.v1.Package
-	7,  // 2: oaas.pm.v1.SnapshotRecord.deployment:type_name -> oaas.pm.v1.Deployment
-	8,  // 3: oaas.pm.v1.SnapshotRecord.plan:type_name -> oaas.pm.v1.Plan
-	9,  // 4: oaas.pm.v1.SnapshotRecord.unit:type_name -> oaas.pm.v1.Unit
-	12, // 5: oaas.pm.v1.SnapshotRecord.cluster:type_name -> oaas.pm.v1.Cluster
-	18, // 6: oaas.pm.v1.SnapshotRecord.member:type_name -> oaas.pm.v1.Member
-	19, // 7: oaas.pm.v1.SnapshotRecord.deletion:type_name -> oaas.pm.v1.Deletion
-	20, // 8: oaas.pm.v1.SnapshotRecord.reply:type_name -> oaas.pm.v1.Reply
-	21, // 9: oaas.pm.v1.SnapshotRecord.autopilot:type_name -> oaas.pm.v1.Autopilot
-	23, // 10: oaas.pm.v1.SnapshotRecord.alarm:type_name -> oaas.pm.v1.Alarm
-	24, // 11: oaas.pm.v1.SnapshotRecord.staged_piece:type_name -> oaas.pm.v1.StagedPiece
-	26, // 12: oaas.pm.v1.SnapshotRecord.audit_entry:type_name -> oaas.pm.v1.AuditEntry
-	8,  // 13: oaas.pm.v1.SnapshotRecord.past_plan:type_name -> oaas.pm.v1.Plan
-	30, // 14: oaas.pm.v1.Meta.time:type_name -> google.protobuf.Timestamp
-	30, // 15: oaas.pm.v1.Unit.created_at:type_name -> google.protobuf.Timestamp
-	10, // 16: oaas.pm.v1.Unit.ack:type_name -> oaas.pm.v1.Ack
-	31, // 17: oaas.pm.v1.Unit.runtime:type_name -> oaas.runtime.ClassRuntimeSummary
-	11, // 18: oaas.pm.v1.Unit.waiting:type_name -> oaas.pm.v1.Waiting
-	30, // 19: oaas.pm.v1.Ack.time:type_name -> google.protobuf.Timestamp
-	30, // 20: oaas.pm.v1.Waiting.since:type_name -> google.protobuf.Timestamp
-	0,  // 21: oaas.pm.v1.Cluster.source:type_name -> oaas.pm.v1.ClusterSource
-	27, // 22: oaas.pm.v1.Cluster.labels:type_name -> oaas.pm.v1.Cluster.LabelsEntry
-	1,  // 23: oaas.pm.v1.Cluster.health:type_name -> oaas.pm.v1.ClusterHealth
-	30, // 24: oaas.pm.v1.Cluster.health_since:type_name -> google.protobuf.Timestamp
-	30, // 25: oaas.pm.v1.Cluster.last_seen:type_name -> google.protobuf.Timestamp
-	13, // 26: oaas.pm.v1.Cluster.policy:type_name -> oaas.pm.v1.ClusterPolicy
-	15, // 27: oaas.pm.v1.Cluster.outages:type_name -> oaas.pm.v1.Outage
-	16, // 28: oaas.pm.v1.Cluster.totals:type_name -> oaas.pm.v1.OutageTotals
-	30, // 29: oaas.pm.v1.Cluster.observed_since:type_name -> google.protobuf.Timestamp
-	17, // 30: oaas.pm.v1.Cluster.resources:type_name -> oaas.pm.v1.NodeResources
-	28, // 31: oaas.pm.v1.ClusterPolicy.labels:type_name -> oaas.pm.v1.ClusterPolicy.LabelsEntry
-	14, // 32: oaas.pm.v1.ClusterPolicy.taints:type_name -> oaas.pm.v1.Taint
-	29, // 33: oaas.pm.v1.ClusterPolicy.latency_ms:type_name -> oaas.pm.v1.ClusterPolicy.LatencyMsEntry
-	2,  // 34: oaas.pm.v1.Taint.effect:type_name -> oaas.pm.v1.Taint.Effect
-	30, // 35: oaas.pm.v1.Outage.start:type_name -> google.protobuf.Timestamp
-	30, // 36: oaas.pm.v1.Outage.end:type_name -> google.protobuf.Timestamp
-	30, // 37: oaas.pm.v1.OutageTotals.since:type_name -> google.protobuf.Timestamp
-	30, // 38: oaas.pm.v1.Deletion.deleted_at:type_name -> google.protobuf.Timestamp
-	30, // 39: oaas.pm.v1.Reply.time:type_name -> google.protobuf.Timestamp
-	32, // 40: oaas.pm.v1.Autopilot.dead_server_grace:type_name -> google.protobuf.Duration
-	32, // 41: oaas.pm.v1.Autopilot.last_contact_threshold:type_name -> google.protobuf.Duration
-	32, // 42: oaas.pm.v1.Autopilot.server_stabilization:type_name -> google.protobuf.Duration
-	3,  // 43: oaas.pm.v1.AlarmKey.kind:type_name -> oaas.pm.v1.AlarmKey.Kind
-	22, // 44: oaas.pm.v1.Alarm.key:type_name -> oaas.pm.v1.AlarmKey
-	30, // 45: oaas.pm.v1.Alarm.since:type_name -> google.protobuf.Timestamp
-	30, // 46: oaas.pm.v1.StagedPiece.time:type_name -> google.protobuf.Timestamp
-	30, // 47: oaas.pm.v1.AuditEntry.time:type_name -> google.protobuf.Timestamp
-	25, // 48: oaas.pm.v1.AuditEntry.note:type_name -> oaas.pm.v1.AuditNote
-	49, // [49:49] is the sub-list for method output_type
-	49, // [49:49] is the sub-list for method input_type
-	49, // [49:49] is the sub-list for extension type_name
-	49, // [49:49] is the sub-list for extension extendee
-	0,  // [0:49] is the sub-list for field type_name
+	6,  // 0: oaas.pm.v1.SnapshotRecord.meta:type_name -> oaas.pm.v1.Meta
+	7,  // 1: oaas.pm.v1.SnapshotRecord.package:type_name -> oaas.pm.v1.Package
+	8,  // 2: oaas.pm.v1.SnapshotRecord.deployment:type_name -> oaas.pm.v1.Deployment
+	14, // 3: oaas.pm.v1.SnapshotRecord.plan:type_name -> oaas.pm.v1.Plan
+	15, // 4: oaas.pm.v1.SnapshotRecord.unit:type_name -> oaas.pm.v1.Unit
+	18, // 5: oaas.pm.v1.SnapshotRecord.cluster:type_name -> oaas.pm.v1.Cluster
+	24, // 6: oaas.pm.v1.SnapshotRecord.member:type_name -> oaas.pm.v1.Member
+	25, // 7: oaas.pm.v1.SnapshotRecord.deletion:type_name -> oaas.pm.v1.Deletion
+	26, // 8: oaas.pm.v1.SnapshotRecord.reply:type_name -> oaas.pm.v1.Reply
+	27, // 9: oaas.pm.v1.SnapshotRecord.autopilot:type_name -> oaas.pm.v1.Autopilot
+	29, // 10: oaas.pm.v1.SnapshotRecord.alarm:type_name -> oaas.pm.v1.Alarm
+	30, // 11: oaas.pm.v1.SnapshotRecord.staged_piece:type_name -> oaas.pm.v1.StagedPiece
+	32, // 12: oaas.pm.v1.SnapshotRecord.audit_entry:type_name -> oaas.pm.v1.AuditEntry
+	14, // 13: oaas.pm.v1.SnapshotRecord.past_plan:type_name -> oaas.pm.v1.Plan
+	10, // 14: oaas.pm.v1.SnapshotRecord.revision:type_name -> oaas.pm.v1.Revision
+	11, // 15: oaas.pm.v1.SnapshotRecord.rollout:type_name -> oaas.pm.v1.Rollout
+	13, // 16: oaas.pm.v1.SnapshotRecord.timeline_event:type_name -> oaas.pm.v1.TimelineEvent
+	36, // 17: oaas.pm.v1.Meta.time:type_name -> google.protobuf.Timestamp
+	9,  // 18: oaas.pm.v1.Deployment.revision:type_name -> oaas.pm.v1.RevisionNote
+	36, // 19: oaas.pm.v1.RevisionNote.time:type_name -> google.protobuf.Timestamp
+	9,  // 20: oaas.pm.v1.Revision.note:type_name -> oaas.pm.v1.RevisionNote
+	0,  // 21: oaas.pm.v1.Rollout.phase:type_name -> oaas.pm.v1.RolloutPhase
+	36, // 22: oaas.pm.v1.Rollout.wave_started:type_name -> google.protobuf.Timestamp
+	36, // 23: oaas.pm.v1.Rollout.deadline:type_name -> google.protobuf.Timestamp
+	36, // 24: oaas.pm.v1.Rollout.paused:type_name -> google.protobuf.Timestamp
+	36, // 25: oaas.pm.v1.Rollout.started:type_name -> google.protobuf.Timestamp
+	36, // 26: oaas.pm.v1.Rollout.ended:type_name -> google.protobuf.Timestamp
+	12, // 27: oaas.pm.v1.Rollout.envs:type_name -> oaas.pm.v1.RolloutEnv
+	37, // 28: oaas.pm.v1.Rollout.min_healthy_time:type_name -> google.protobuf.Duration
+	37, // 29: oaas.pm.v1.Rollout.progress_deadline:type_name -> google.protobuf.Duration
+	36, // 30: oaas.pm.v1.RolloutEnv.updated:type_name -> google.protobuf.Timestamp
+	36, // 31: oaas.pm.v1.TimelineEvent.time:type_name -> google.protobuf.Timestamp
+	36, // 32: oaas.pm.v1.Unit.created_at:type_name -> google.protobuf.Timestamp
+	16, // 33: oaas.pm.v1.Unit.ack:type_name -> oaas.pm.v1.Ack
+	38, // 34: oaas.pm.v1.Unit.runtime:type_name -> oaas.runtime.ClassRuntimeSummary
+	17, // 35: oaas.pm.v1.Unit.waiting:type_name -> oaas.pm.v1.Waiting
+	36, // 36: oaas.pm.v1.Unit.condition_since:type_name -> google.protobuf.Timestamp
+	36, // 37: oaas.pm.v1.Ack.time:type_name -> google.protobuf.Timestamp
+	36, // 38: oaas.pm.v1.Waiting.since:type_name -> google.protobuf.Timestamp
+	1,  // 39: oaas.pm.v1.Cluster.source:type_name -> oaas.pm.v1.ClusterSource
+	33, // 40: oaas.pm.v1.Cluster.labels:type_name -> oaas.pm.v1.Cluster.LabelsEntry
+	2,  // 41: oaas.pm.v1.Cluster.health:type_name -> oaas.pm.v1.ClusterHealth
+	36, // 42: oaas.pm.v1.Cluster.health_since:type_name -> google.protobuf.Timestamp
+	36, // 43: oaas.pm.v1.Cluster.last_seen:type_name -> google.protobuf.Timestamp
+	19, // 44: oaas.pm.v1.Cluster.policy:type_name -> oaas.pm.v1.ClusterPolicy
+	21, // 45: oaas.pm.v1.Cluster.outages:type_name -> oaas.pm.v1.Outage
+	22, // 46: oaas.pm.v1.Cluster.totals:type_name -> oaas.pm.v1.OutageTotals
+	36, // 47: oaas.pm.v1.Cluster.observed_since:type_name -> google.protobuf.Timestamp
+	23, // 48: oaas.pm.v1.Cluster.resources:type_name -> oaas.pm.v1.NodeResources
+	34, // 49: oaas.pm.v1.ClusterPolicy.labels:type_name -> oaas.pm.v1.ClusterPolicy.LabelsEntry
+	20, // 50: oaas.pm.v1.ClusterPolicy.taints:type_name -> oaas.pm.v1.Taint
+	35, // 51: oaas.pm.v1.ClusterPolicy.latency_ms:type_name -> oaas.pm.v1.ClusterPolicy.LatencyMsEntry
+	3,  // 52: oaas.pm.v1.Taint.effect:type_name -> oaas.pm.v1.Taint.Effect
+	36, // 53: oaas.pm.v1.Outage.start:type_name -> google.protobuf.Timestamp
+	36, // 54: oaas.pm.v1.Outage.end:type_name -> google.protobuf.Timestamp
+	36, // 55: oaas.pm.v1.OutageTotals.since:type_name -> google.protobuf.Timestamp
+	36, // 56: oaas.pm.v1.Deletion.deleted_at:type_name -> google.protobuf.Timestamp
+	36, // 57: oaas.pm.v1.Reply.time:type_name -> google.protobuf.Timestamp
+	37, // 58: oaas.pm.v1.Autopilot.dead_server_grace:type_name -> google.protobuf.Duration
+	37, // 59: oaas.pm.v1.Autopilot.last_contact_threshold:type_name -> google.protobuf.Duration
+	37, // 60: oaas.pm.v1.Autopilot.server_stabilization:type_name -> google.protobuf.Duration
+	4,  // 61: oaas.pm.v1.AlarmKey.kind:type_name -> oaas.pm.v1.AlarmKey.Kind
+	28, // 62: oaas.pm.v1.Alarm.key:type_name -> oaas.pm.v1.AlarmKey
+	36, // 63: oaas.pm.v1.Alarm.since:type_name -> google.protobuf.Timestamp
+	36, // 64: oaas.pm.v1.StagedPiece.time:type_name -> google.protobuf.Timestamp
+	36, // 65: oaas.pm.v1.AuditEntry.time:type_name -> google.protobuf.Timestamp
+	31, // 66: oaas.pm.v1.AuditEntry.note:type_name -> oaas.pm.v1.AuditNote
+	67, // [67:67] is the sub-list for method output_type
+	67, // [67:67] is the sub-list for method input_type
+	67, // [67:67] is the sub-list for extension type_name
+	67, // [67:67] is the sub-list for extension extendee
+	0,  // [0:67] is the sub-list for field type_name
 }
 
 func init() { file_oaas_pm_v1_record_proto_init() }
@@ -3031,17 +3887,20 @@ func file_oaas_pm_v1_record_proto_init() {
 		(*SnapshotRecord_StagedPiece)(nil),
 		(*SnapshotRecord_AuditEntry)(nil),
 		(*SnapshotRecord_PastPlan)(nil),
+		(*SnapshotRecord_Revision)(nil),
+		(*SnapshotRecord_Rollout)(nil),
+		(*SnapshotRecord_TimelineEvent)(nil),
 	}
-	file_oaas_pm_v1_record_proto_msgTypes[8].OneofWrappers = []any{}
-	file_oaas_pm_v1_record_proto_msgTypes[9].OneofWrappers = []any{}
 	file_oaas_pm_v1_record_proto_msgTypes[13].OneofWrappers = []any{}
+	file_oaas_pm_v1_record_proto_msgTypes[14].OneofWrappers = []any{}
+	file_oaas_pm_v1_record_proto_msgTypes[18].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_oaas_pm_v1_record_proto_rawDesc), len(file_oaas_pm_v1_record_proto_rawDesc)),
-			NumEnums:      4,
-			NumMessages:   26,
+			NumEnums:      5,
+			NumMessages:   31,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
