@@ -65,6 +65,10 @@ bench-plan: ## Measure the planner and check it against others (some minutes); w
 bench-ha: build ## Measure failover, restarts, scale and bad input with three pmd (about 20 minutes); writes bench/out/ha.json.
 	$(LOCAL) bench-ha --bin bin --out bench/out/ha.json
 
+.PHONY: bench-dispatch
+bench-dispatch: build ## Measure how three pmd serve 100 clusters: latency, cold clusters, change of leader, outage, misbehaviour (about 10 minutes); writes bench/out/dispatch.json.
+	$(LOCAL) bench-dispatch --bin bin --out bench/out/dispatch.json
+
 .PHONY: bench-crm
 bench-crm: build ## Measure a crm on the local Kubernetes: throughput, rest, change of leader, faults, bad objects (about 40 minutes); writes bench/out/crm.json.
 	$(LOCAL) bench-crm --bin bin --out bench/out/crm.json

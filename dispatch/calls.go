@@ -159,14 +159,14 @@ func (l *lane) watchBreaker(o outcome) {
 	}
 	if l.breaker.state == breakerOpen {
 		l.metrics.opened.WithLabelValues(l.name).Inc()
-		l.troubled = o.waiting
+		l.troubled, l.health.refusing = o.waiting, l.opts.Now()
 		if ok, held := l.chatter.pass(); ok {
 			l.log.Warn("circuit breaker opened: the cluster does not answer calls, only probes are sent", "failures", l.opts.BreakerFailures, "code", o.waiting.GetCode(), "error", o.waiting.GetMessage(), "lines_left_out", held)
 		}
 		l.lookAtAll()
 		return
 	}
-	l.troubled = nil
+	l.troubled, l.health.refusing = nil, time.Time{}
 	if ok, held := l.chatter.pass(); ok {
 		l.log.Info("circuit breaker closed: the cluster answers again", "lines_left_out", held)
 	}

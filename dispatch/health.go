@@ -17,30 +17,54 @@ import (
 type health struct {
 	// since is when the present state began.
 	since time.Time
-	// seen is true once the manager has answered in this session.
-	seen bool
+	// seen is true once the manager has answered in this session, which began to be
+	// of use then.
+	seen  bool
+	began time.Time
 	// ready is what the manager says of its API server.
 	ready bool
 	// heard is when the manager last answered.
 	heard time.Time
-	// cause is why there is no session, nil while there is one.
-	cause error
+	// cause is why there is no session, nil while there is one. last is the last cause.
+	cause, last error
+	// brief counts the sessions in a row that ended soon.
+	brief int
+	// refusing is since when the manager answers, but not the calls. Zero: it does.
+	refusing time.Time
 }
 
+// flapping is after how many brief sessions in a row a cluster is not believed to be
+// back before a session has lasted.
+const flapping = 3
+
 func (h *health) up(ready bool, now time.Time) {
+	if !h.seen {
+		h.began = now
+	}
 	h.seen, h.ready, h.cause, h.heard = true, ready, nil, now
 }
 
-func (h *health) down(cause error, now time.Time) {
+func (h *health) down(cause error, now time.Time, patience time.Duration) {
+	switch {
+	case !h.seen: // it was not there
+	case now.Sub(h.began) < patience:
+		h.brief++
+	default:
+		h.brief = 0
+	}
 	if h.cause == nil {
 		h.since = now
 	}
-	h.seen, h.cause = false, cause
+	h.seen, h.cause, h.last = false, cause, cause
 }
 
 // verdict is the health to store, or unspecified while it is too early to say.
 func (h *health) verdict(now time.Time, patience time.Duration) (pmpb.ClusterHealth, string) {
 	switch {
+	case h.brief >= flapping && (!h.seen || now.Sub(h.began) < patience):
+		return pmpb.ClusterHealth_CLUSTER_HEALTH_UNREACHABLE, "sessions with the manager keep ending: " + reasonOf(h.last)
+	case h.seen && h.ready && !h.refusing.IsZero() && now.Sub(h.refusing) >= patience:
+		return pmpb.ClusterHealth_CLUSTER_HEALTH_DEGRADED, "the manager reports, but does not answer calls"
 	case h.seen && h.ready:
 		return pmpb.ClusterHealth_CLUSTER_HEALTH_HEALTHY, ""
 	case h.seen:
@@ -49,15 +73,13 @@ func (h *health) verdict(now time.Time, patience time.Duration) (pmpb.ClusterHea
 		if why, untrusted := untrustedBecause(h.cause); untrusted {
 			return pmpb.ClusterHealth_CLUSTER_HEALTH_UNREACHABLE, why
 		}
-		var breach *protocolError
-		if errors.As(h.cause, &breach) {
-			return pmpb.ClusterHealth_CLUSTER_HEALTH_UNREACHABLE, breach.Error()
-		}
-		return pmpb.ClusterHealth_CLUSTER_HEALTH_UNREACHABLE, "the manager does not answer: " + clip(status.Convert(h.cause).Message())
+		return pmpb.ClusterHealth_CLUSTER_HEALTH_UNREACHABLE, "the manager does not answer: " + reasonOf(h.cause)
 	default:
 		return pmpb.ClusterHealth_CLUSTER_HEALTH_UNSPECIFIED, ""
 	}
 }
+
+func reasonOf(cause error) string { return clip(status.Convert(cause).Message()) }
 
 // judge commits the cluster's health when it changed. Only the state counts as
 // changed: the text of an unreachable cluster's last error may vary by attempt.

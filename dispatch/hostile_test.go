@@ -103,7 +103,7 @@ func newNeighbourhood(t *testing.T, bad *hostile, edit ...func(*dispatch.Options
 	n := &neighbourhood{bad: bad, good: newManager("oaas-2"), metrics: prometheus.NewRegistry(), began: time.Now()}
 	bad.manager = newManager("oaas-1")
 	n.world = newWorld(t, append(edit, func(o *dispatch.Options) { o.Metrics = n.metrics })...)
-	n.world.stop()
+	n.stop()
 	n.store.BeforeApply = func(cmd *pmpb.Command) error {
 		if cmd.GetPutCluster().GetCluster().GetName() == "oaas-1" {
 			n.rows.Add(1)

@@ -104,7 +104,7 @@ func (l *lane) ended(cause error) {
 	}
 	l.metrics.ended(l.name, cause)
 	l.work.have, l.arriving = nil, nil
-	l.health.down(cause, l.opts.Now())
+	l.health.down(cause, l.opts.Now(), l.opts.UnreachableAfter)
 	l.lookAtAll()
 }
 

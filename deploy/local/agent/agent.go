@@ -4,11 +4,9 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"net"
 	"sync"
 	"time"
 
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -23,6 +21,10 @@ type Options struct {
 	Address string
 	// Heartbeat is the longest silence of a watch; 0 means two seconds.
 	Heartbeat time.Duration
+	// Received, if set, is told of every call of Deploy before it is carried out. It is called from many goroutines.
+	Received func(unit *oaaspb.DeploymentUnit)
+	// Behaviour is how it departs from what a manager should do.
+	Behaviour Behaviour
 }
 
 // Agent is a running manager. Stop ends it.
@@ -32,17 +34,17 @@ type Agent struct {
 	oaaspb.UnimplementedCrmInfoServiceServer
 	oaaspb.UnimplementedHealthServiceServer
 
-	options  Options
-	listener net.Listener
-	server   *grpc.Server
-	done     chan struct{}
-	serveErr error
+	options Options
+	address string
+	// serving is nil while the agent is unplugged.
+	serving *endpoint
 
 	mu         sync.Mutex
 	objects    map[string]*oaaspb.ClassRuntimeSummary
 	tombstones map[string]order
 	watchers   map[*watcher]bool
-	deploys    uint64
+	// What was called, and the inventories that were sent to their end.
+	deploys, deletes, inventories uint64
 }
 
 // order is the place of a change among all changes of one unit.
@@ -65,39 +67,51 @@ func Start(options Options) (*Agent, error) {
 	if options.Heartbeat == 0 {
 		options.Heartbeat = 2 * time.Second
 	}
-	listener, err := net.Listen("tcp", options.Address)
-	if err != nil {
-		return nil, fmt.Errorf("start agent: %w", err)
-	}
 	a := &Agent{
-		options: options, listener: listener, server: grpc.NewServer(), done: make(chan struct{}),
+		options: options, address: options.Address,
 		objects: map[string]*oaaspb.ClassRuntimeSummary{}, tombstones: map[string]order{}, watchers: map[*watcher]bool{},
 	}
-	oaaspb.RegisterDeploymentServiceServer(a.server, a)
-	oaaspb.RegisterAgentServiceServer(a.server, a)
-	oaaspb.RegisterCrmInfoServiceServer(a.server, a)
-	oaaspb.RegisterHealthServiceServer(a.server, a)
-	go func() {
-		defer close(a.done)
-		a.serveErr = a.server.Serve(listener)
-	}()
-	return a, nil
+	return a, a.Plug()
 }
 
 // Address is the host:port of the manager.
-func (a *Agent) Address() string { return a.listener.Addr().String() }
+func (a *Agent) Address() string { return a.address }
 
 // Name of the cluster.
 func (a *Agent) Name() string { return a.options.Name }
 
-// Stop ends all calls and the server.
-func (a *Agent) Stop() error {
-	a.server.Stop()
-	<-a.done
-	if a.serveErr != nil {
-		return fmt.Errorf("agent %s: %w", a.options.Name, a.serveErr)
+// Plug serves at the agent's address, with all that it has. An agent that was started is plugged in.
+func (a *Agent) Plug() error {
+	p, err := open(a.address, a.services())
+	if err != nil {
+		return fmt.Errorf("agent %s: %w", a.options.Name, err)
+	}
+	a.serving, a.address = p, p.listener.Addr().String()
+	return nil
+}
+
+// Unplug cuts all connections and refuses new ones, until the agent is plugged in again. It keeps what it has.
+func (a *Agent) Unplug() error {
+	p := a.serving
+	if p == nil {
+		return nil
+	}
+	a.serving = nil
+	if err := p.close(); err != nil {
+		return fmt.Errorf("agent %s: %w", a.options.Name, err)
 	}
 	return nil
+}
+
+// Stop ends all calls and the server.
+func (a *Agent) Stop() error { return a.Unplug() }
+
+// Wipe forgets everything, as a cluster that was made anew. The agent must be unplugged.
+func (a *Agent) Wipe() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	clear(a.objects)
+	clear(a.tombstones)
 }
 
 // Objects counts what is stored.
@@ -114,9 +128,37 @@ func (a *Agent) Deploys() uint64 {
 	return a.deploys
 }
 
+// Deletes counts the calls of DeleteDeployment.
+func (a *Agent) Deletes() uint64 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.deletes
+}
+
+// Deliveries gives what the stored units carry, by unit id.
+func (a *Agent) Deliveries() map[string]*oaaspb.Delivery {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	out := make(map[string]*oaaspb.Delivery, len(a.objects))
+	for id, s := range a.objects {
+		out[id] = s.GetDelivery()
+	}
+	return out
+}
+
+// Inventories counts the inventories that were sent to their end.
+func (a *Agent) Inventories() uint64 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.inventories
+}
+
 // Deploy stores a unit and reports it as running.
 func (a *Agent) Deploy(_ context.Context, req *oaaspb.DeployRequest) (*oaaspb.DeployResponse, error) {
 	unit := req.GetDeploymentUnit()
+	if a.options.Received != nil {
+		a.options.Received(unit)
+	}
 	id, delivery := unit.GetId(), unit.GetDelivery()
 	if id == "" {
 		return nil, status.Error(codes.InvalidArgument, "deployment_unit.id: is needed")
@@ -149,6 +191,7 @@ func (a *Agent) DeleteDeployment(_ context.Context, req *oaaspb.DeleteDeployment
 	id, at := req.GetDeploymentId(), orderOf(req.GetDelivery())
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.deletes++
 	have := a.objects[id]
 	if have != nil && at.compare(orderOf(have.GetDelivery())) < 0 {
 		return nil, status.Errorf(codes.FailedPrecondition, "unit %s carries a newer change", id)

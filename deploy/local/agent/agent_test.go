@@ -16,9 +16,11 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func start(t *testing.T) (*Agent, *grpc.ClientConn) {
+var ordinary = Options{Name: "edge", Heartbeat: 20 * time.Millisecond}
+
+func start(t *testing.T, options Options) (*Agent, *grpc.ClientConn) {
 	t.Helper()
-	a, err := Start(Options{Name: "edge", Heartbeat: 20 * time.Millisecond})
+	a, err := Start(options)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,7 +46,7 @@ func unit(id, uid string, epoch, fence uint64) *oaaspb.DeployRequest {
 }
 
 func TestFences(t *testing.T) {
-	_, conn := start(t)
+	_, conn := start(t, ordinary)
 	client := oaaspb.NewDeploymentServiceClient(conn)
 	deploy := func(uid string, epoch, fence uint64) codes.Code {
 		_, err := client.Deploy(t.Context(), unit("u", uid, epoch, fence))
@@ -80,7 +82,7 @@ func next(t *testing.T, stream grpc.ServerStreamingClient[oaaspb.RuntimeEvent]) 
 }
 
 func TestWatch(t *testing.T) {
-	_, conn := start(t)
+	_, conn := start(t, ordinary)
 	client := oaaspb.NewDeploymentServiceClient(conn)
 	if _, err := client.Deploy(t.Context(), unit("u", "a", 1, 1)); err != nil {
 		t.Fatal(err)
@@ -110,7 +112,7 @@ func TestWatch(t *testing.T) {
 // A reader that never reads holds nobody up, however much there is to tell.
 func TestSlowWatcher(t *testing.T) {
 	const count = 20_000
-	a, conn := start(t)
+	a, conn := start(t, ordinary)
 	for i := range count {
 		if _, err := a.Deploy(t.Context(), unit(fmt.Sprintf("u-%d", i), "a", 1, 1)); err != nil {
 			t.Fatal(err)

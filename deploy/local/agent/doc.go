@@ -5,7 +5,8 @@
 // carries and which would measure Kubernetes.
 //
 // Flow: Start listens on loopback. Deploy and DeleteDeployment follow the rules of fences and tombstones. WatchRuntimes sends
-// the whole inventory, says that it is complete, and then every change.
+// the whole inventory, says that it is complete, and then every change. Unplug and Plug take the cluster off the network and
+// bring it back. A Behaviour other than Faithful makes the agent one of the ways in which a manager can be broken or malicious.
 //
 // Invariants:
 //   - A watcher that is slow or stands still holds nobody up and costs no more memory than there are objects: what waits for it

@@ -78,6 +78,9 @@ func (a *Agent) WatchRuntimes(_ *oaaspb.WatchRuntimesRequest, stream grpc.Server
 	if err := stream.Send(&oaaspb.RuntimeEvent{Event: &oaaspb.RuntimeEvent_InventoryComplete{InventoryComplete: complete}}); err != nil {
 		return err
 	}
+	a.mu.Lock()
+	a.inventories++
+	a.mu.Unlock()
 	heartbeat := time.NewTicker(a.options.Heartbeat)
 	defer heartbeat.Stop()
 	for {

@@ -97,19 +97,7 @@ func (o *crmOptions) Validate() error {
 
 func runBenchCRM(ctx context.Context, out io.Writer, options *crmOptions) error {
 	results, err := measureCRM(ctx, options)
-	if len(results) > 0 {
-		err = errors.Join(err, bench.WriteTable(out, results))
-		if options.out != "" {
-			err = errors.Join(err, bench.WriteJSON(options.out, results))
-		}
-	}
-	if err != nil {
-		return err
-	}
-	if failed := bench.Failed(results); failed > 0 {
-		return fmt.Errorf("%d of %d figures miss their bound", failed, len(results))
-	}
-	return nil
+	return publish(out, options.out, results, err)
 }
 
 // crmBench is what all figures share.

@@ -100,19 +100,7 @@ func (o *haOptions) Validate() error {
 
 func runBenchHA(ctx context.Context, out io.Writer, options *haOptions) error {
 	results, err := measureHA(ctx, options)
-	if len(results) > 0 {
-		err = errors.Join(err, bench.WriteTable(out, results))
-		if options.out != "" {
-			err = errors.Join(err, bench.WriteJSON(options.out, results))
-		}
-	}
-	if err != nil {
-		return err
-	}
-	if failed := bench.Failed(results); failed > 0 {
-		return fmt.Errorf("%d of %d figures miss their bound", failed, len(results))
-	}
-	return nil
+	return publish(out, options.out, results, err)
 }
 
 // measureHA gives what was measured, also when not all could be.

@@ -82,16 +82,21 @@ func measureScale(ctx context.Context, s *haStack, options *haOptions) ([]bench.
 
 // fill posts the deployments and gives the rate.
 func (s *haStack) fill(ctx context.Context, count int) (perSecond float64, err error) {
+	return postAll(ctx, s.system.PMs, count, func(n int) []byte { return deploymentBody(fmt.Sprintf("scale-%06d", n)) })
+}
+
+// postAll posts deployments 1 to count through all nodes, by many clients at a time, and gives the rate.
+func postAll(ctx context.Context, nodes []*system.PM, count int, body func(n int) []byte) (perSecond float64, err error) {
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: scaleLoaders}}
 	defer client.CloseIdleConnections()
 	var next atomic.Int64
 	began := time.Now()
 	group, ctx := errgroup.WithContext(ctx)
 	for i := range scaleLoaders {
-		node := &system.Client{Base: s.system.PMs[i%len(s.system.PMs)].URL(), HTTP: client}
+		node := &system.Client{Base: nodes[i%len(nodes)].URL(), HTTP: client}
 		group.Go(func() error {
-			for n := next.Add(1); n <= int64(count); n = next.Add(1) {
-				if _, err := node.Do(ctx, http.MethodPost, "/api/v1/deployments", deploymentBody(fmt.Sprintf("scale-%06d", n)), nil); err != nil {
+			for n := int(next.Add(1)); n <= count; n = int(next.Add(1)) {
+				if _, err := node.Do(ctx, http.MethodPost, "/api/v1/deployments", body(n), nil); err != nil {
 					return err
 				}
 				if n%10_000 == 0 {

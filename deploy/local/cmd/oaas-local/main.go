@@ -45,7 +45,7 @@ func command() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(buildCommand(), upCommand(), runCommand(), demoCommand(), smokeCommand(), benchCommand(), benchHACommand(), benchCRMCommand())
+	root.AddCommand(buildCommand(), upCommand(), runCommand(), demoCommand(), smokeCommand(), benchCommand(), benchHACommand(), benchCRMCommand(), benchDispatchCommand())
 	return root
 }
 
