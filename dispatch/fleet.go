@@ -5,27 +5,42 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"oaas.io/control-plane/discovery"
+	"oaas.io/control-plane/fsm"
 	"oaas.io/control-plane/proto/oaaspb"
 	"oaas.io/control-plane/proto/pmpb"
 )
 
 // fleet turns candidates into registered clusters. A statically configured
 // cluster is registered at once, since the operator vouches for it; what gossip
-// proposes is registered after its manager said that it is that cluster.
+// proposes, and what an agent says to be, is registered after the manager there said
+// that it is that cluster.
 type fleet struct {
 	m    *Manager
 	term uint64
+
+	// asking are the names that are being looked into: a manager that takes its time
+	// delays no other.
+	mu     sync.Mutex
+	asking map[string]bool
+	askers sync.WaitGroup
+	// waiting says that it was told that agents have to wait; only run's goroutine uses it.
+	waiting bool
 }
 
 // verifyInterval is how often candidates that are not registered yet are asked
 // again. Registered ones cost nothing.
 const verifyInterval = 2 * time.Second
 
-// run registers until ctx ends.
+// maxAsking bounds the names that are looked into at the same time.
+const maxAsking = 64
+
+// run registers until ctx ends, and returns when nobody is asked any more.
 func (f *fleet) run(ctx context.Context) {
+	defer f.askers.Wait()
 	tick := time.NewTicker(verifyInterval)
 	defer tick.Stop()
 	for {
@@ -39,24 +54,64 @@ func (f *fleet) run(ctx context.Context) {
 	}
 }
 
-// pass looks at every candidate once. Several candidates of one name are tried in order until one answers: a manager
-// that moved is announced under its new address before its old one is forgotten.
+// pass looks at every candidate that is not registered and not being looked into.
 func (f *fleet) pass(ctx context.Context) {
-	for _, group := range byName(f.m.opts.Candidates.Candidates()) {
-		if f.settled(group) {
+	for _, group := range byName(f.candidates()) {
+		if f.settled(group) || !f.begin(group[0].Name) {
 			continue
 		}
-		for _, c := range group {
-			err := f.register(ctx, c)
-			if ctx.Err() != nil {
-				return
-			}
-			if err == nil {
-				break
-			}
-			f.m.metrics.rejected.WithLabelValues(rejection(err)).Inc()
-			f.m.opts.Logger.Warn("cluster not registered", "cluster", c.Name, "address", c.Address, "error", err)
+		f.askers.Go(func() {
+			defer f.done(group[0].Name)
+			f.look(ctx, group)
+		})
+	}
+}
+
+// candidates are those that may be registered. While there may be servers that could
+// not dial an agent if they came to lead, that is nobody who is one.
+func (f *fleet) candidates() []discovery.Candidate {
+	all := f.m.opts.Candidates.Candidates()
+	if f.m.opts.Registry.State().Snapshot().FeatureLevel() >= fsm.AgentsFrom {
+		return all
+	}
+	out := slices.DeleteFunc(slices.Clone(all), func(c discovery.Candidate) bool { return c.Source == discovery.SourceAgent })
+	if len(out) < len(all) && !f.waiting {
+		f.waiting = true
+		f.m.opts.Logger.Warn("agents are not registered before all servers know how to reach them", "agents", len(all)-len(out), "feature_level", fsm.AgentsFrom)
+	}
+	return out
+}
+
+// begin says whether a name may be looked into now.
+func (f *fleet) begin(name string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.asking[name] || len(f.asking) >= maxAsking {
+		return false
+	}
+	if f.asking == nil {
+		f.asking = map[string]bool{}
+	}
+	f.asking[name] = true
+	return true
+}
+
+func (f *fleet) done(name string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.asking, name)
+}
+
+// look tries the candidates of one name in order until one answers: a manager that
+// moved is announced under its new address before its old one is forgotten.
+func (f *fleet) look(ctx context.Context, group []discovery.Candidate) {
+	for _, c := range group {
+		err := f.register(ctx, c)
+		if err == nil || ctx.Err() != nil {
+			return
 		}
+		f.m.metrics.rejected.WithLabelValues(rejection(err)).Inc()
+		f.m.opts.Logger.Warn("cluster not registered", "cluster", c.Name, "address", c.Address, "error", err)
 	}
 }
 
@@ -69,7 +124,7 @@ func (f *fleet) settled(group []discovery.Candidate) bool {
 
 func (f *fleet) register(ctx context.Context, c discovery.Candidate) error {
 	var info *oaaspb.ClusterInfo
-	if sourceOf(c) == pmpb.ClusterSource_CLUSTER_SOURCE_GOSSIP {
+	if sourceOf(c) != pmpb.ClusterSource_CLUSTER_SOURCE_STATIC {
 		var err error
 		if info, err = f.verify(ctx, c); err != nil {
 			return err
@@ -78,7 +133,7 @@ func (f *fleet) register(ctx context.Context, c discovery.Candidate) error {
 	err := f.m.opts.Registry.PutCluster(ctx, f.term, c.Name, func(row *pmpb.Cluster) error {
 		static := pmpb.ClusterSource_CLUSTER_SOURCE_STATIC
 		if row.GetSource() == static && sourceOf(c) != static && f.configured(c.Name) {
-			return nil // configuration outranks gossip
+			return nil // configuration outranks what is found
 		}
 		row.Source = sourceOf(c)
 		if row.GetAddress() != c.Address {
@@ -96,7 +151,7 @@ func (f *fleet) register(ctx context.Context, c discovery.Candidate) error {
 	return err
 }
 
-// verify asks a gossiped candidate who it is.
+// verify asks a candidate that was found who it is.
 func (f *fleet) verify(ctx context.Context, c discovery.Candidate) (*oaaspb.ClusterInfo, error) {
 	conn, err := f.m.opts.Dial(c.Name, c.Address)
 	if err != nil {
@@ -112,6 +167,9 @@ func (f *fleet) verify(ctx context.Context, c discovery.Candidate) (*oaaspb.Clus
 	if info.GetName() != c.Name {
 		return nil, fmt.Errorf("%w: it was announced as %q and says it is %q", errOtherCluster, c.Name, info.GetName())
 	}
+	if uid, agent := discovery.AgentUID(c.Address); agent && uid != info.GetUid() {
+		return nil, fmt.Errorf("%w: it connected with uid %q and says it has %q", errOtherCluster, uid, info.GetUid())
+	}
 	return info, nil
 }
 
@@ -122,10 +180,14 @@ func (f *fleet) configured(name string) bool {
 }
 
 func sourceOf(c discovery.Candidate) pmpb.ClusterSource {
-	if c.Source == discovery.SourceStatic {
+	switch c.Source {
+	case discovery.SourceStatic:
 		return pmpb.ClusterSource_CLUSTER_SOURCE_STATIC
+	case discovery.SourceAgent:
+		return pmpb.ClusterSource_CLUSTER_SOURCE_AGENT
+	default:
+		return pmpb.ClusterSource_CLUSTER_SOURCE_GOSSIP
 	}
-	return pmpb.ClusterSource_CLUSTER_SOURCE_GOSSIP
 }
 
 func rejection(err error) string {

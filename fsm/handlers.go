@@ -11,7 +11,7 @@ import (
 // Level is the highest feature level that this build knows. A command of a level
 // is only proposed when every server of the cluster knows that level: a build
 // refuses what it does not know, and states would differ if another one did not.
-const Level = 5
+const Level = 6
 
 // handler is one operation on the state.
 type handler struct {
@@ -103,6 +103,9 @@ func (s *State) LevelOf(cmd *pmpb.Command) uint32 {
 	if forPlanner(cmd.GetPutCluster().GetCluster()) {
 		level = max(level, PlannerFrom)
 	}
+	if cmd.GetPutCluster().GetCluster().GetSource() == pmpb.ClusterSource_CLUSTER_SOURCE_AGENT {
+		level = max(level, AgentsFrom)
+	}
 	return level
 }
 
@@ -113,6 +116,10 @@ const PlannerFrom = 4
 // PodsFrom is the feature level from which packages and deployments say what their pods
 // have. An older server does not keep that of a document.
 const PodsFrom = 5
+
+// AgentsFrom is the feature level from which clusters are reached by connections that
+// their own managers have made. An older server that comes to lead could not dial them.
+const AgentsFrom = 6
 
 // forPlanner reports that a row holds what only servers of that level know. An
 // older one neither checks nor keeps them up.
