@@ -26,10 +26,40 @@ type clusterInfo struct {
 	NodeZones []string `json:"node_zones,omitempty"`
 	// Resources of its nodes together; absent when it does not report them.
 	Resources *clusterResources `json:"resources,omitempty"`
+	// Agents are the connections that its manager has made, the one in use first; absent
+	// unless that is how it is reached.
+	Agents []agentConnection `json:"agents,omitempty"`
 	// Policy is what operators said; absent when they said nothing.
 	Policy *ClusterPolicy `json:"policy,omitempty"`
 	// Availability is what is known beside the report in health; absent when that is all.
 	Availability *availabilityView `json:"availability,omitempty"`
+}
+
+// Agents tells where the managers of clusters are that connect themselves, as far as
+// this node knows.
+type Agents interface {
+	// Connections gives those of a cluster that is registered with an address, the one in
+	// use first.
+	Connections(cluster, address string) []AgentConnection
+}
+
+// AgentConnection is one that the manager of a cluster has made to a node.
+type AgentConnection struct {
+	// Node and ServerID are the node's.
+	Node, ServerID string
+	// Instance tells apart the starts of managers of one cluster.
+	Instance, Version string
+	RemoteAddress     string
+	Since             time.Time
+}
+
+type agentConnection struct {
+	Node          string `json:"node"`
+	ServerID      string `json:"server_id"`
+	Instance      string `json:"instance"`
+	Version       string `json:"version,omitempty"`
+	RemoteAddress string `json:"remote_address"`
+	Since         string `json:"since"`
 }
 
 // clusterResources sums up the nodes that are ready and take new pods. What is free is
@@ -66,9 +96,24 @@ func (s *Server) listEnvs(w http.ResponseWriter, r *http.Request) error {
 		if a := seen.Availability(c); a.Declared != nil || a.Measured != nil {
 			info.Availability = tellAvailability(a)
 		}
+		info.Agents = s.agentsOf(c)
 		list = append(list, info)
 	}
 	return writeJSON(w, http.StatusOK, list)
+}
+
+// agentsOf tells how an environment is connected now, which is no part of the state.
+func (s *Server) agentsOf(c *pmpb.Cluster) []agentConnection {
+	if s.opts.Agents == nil || c.GetSource() != pmpb.ClusterSource_CLUSTER_SOURCE_AGENT {
+		return nil
+	}
+	var out []agentConnection
+	for _, a := range s.opts.Agents.Connections(c.GetName(), c.GetAddress()) {
+		out = append(out, agentConnection{
+			Node: a.Node, ServerID: a.ServerID, Instance: a.Instance, Version: a.Version, RemoteAddress: a.RemoteAddress, Since: zulu(a.Since),
+		})
+	}
+	return out
 }
 
 func (s *Server) newClusterInfo(c *pmpb.Cluster) clusterInfo {
@@ -164,6 +209,8 @@ func sourceName(source pmpb.ClusterSource) string {
 		return "static"
 	case pmpb.ClusterSource_CLUSTER_SOURCE_GOSSIP:
 		return "gossip"
+	case pmpb.ClusterSource_CLUSTER_SOURCE_AGENT:
+		return "agent"
 	default:
 		return ""
 	}

@@ -33,6 +33,8 @@ type Options struct {
 	Audit      Audit
 	// Clusters are asked what a dry run would do in them; nil: they are not asked.
 	Clusters Clusters
+	// Agents tells where managers are that connect themselves; nil: nobody knows.
+	Agents Agents
 	// Settings are how the node was started, for operators. Secrets are taken out.
 	Settings map[string]string
 	// DataDir is where doctor measures the disk; empty: it does not.

@@ -93,6 +93,18 @@ func Run(ctx context.Context, opts Options) error {
 		}
 		return nil
 	})
+	if opts.Tunnel != nil {
+		group.Go(func() error {
+			if err := m.server.ServeTunnel(ctx, opts.Tunnel); err != nil {
+				return fmt.Errorf("serve gRPC to the control plane: %w", err)
+			}
+			return nil
+		})
+		group.Go(func() error {
+			opts.Tunnel.Run(ctx, m.server.ClusterUID)
+			return nil
+		})
+	}
 	if opts.MetricsListener != nil {
 		group.Go(func() error { return m.serveMetrics(ctx, opts.MetricsListener) })
 	}

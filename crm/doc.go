@@ -20,6 +20,7 @@
 //     kube-system namespace and the definition of Knative Services, and does
 //     without nodes and definition if it may not.
 //   - An optional API that comes or goes restarts nothing.
-//   - It knows nothing of the package manager but the messages in proto.
+//   - It knows nothing of the package manager but the messages in proto. How to reach a
+//     control plane that cannot reach it is the business of whoever gives it a Tunnel.
 //   - When Run returns, every goroutine it started has ended.
 package crm

@@ -22,6 +22,13 @@ import (
 // DefaultConcurrency is how many class runtimes are reconciled at a time.
 const DefaultConcurrency = 32
 
+// Tunnel is a listener whose connections come through those that it keeps to the control
+// plane while Run runs. Run asks identify for the cluster's UID until it is known.
+type Tunnel interface {
+	net.Listener
+	Run(ctx context.Context, identify func(context.Context) (uid string, err error))
+}
+
 // Options configures a class runtime manager.
 type Options struct {
 	// RESTConfig leads to the Kubernetes API server. Required.
@@ -31,6 +38,9 @@ type Options struct {
 	// TLS makes the port speak TLS only, health checks included; nil makes it speak
 	// without. Certificates may change while it is used.
 	TLS *tls.Config
+	// Tunnel keeps connections to a control plane that cannot reach Listener; nil keeps
+	// none.
+	Tunnel Tunnel
 	// MetricsListener is the port for Prometheus and readiness; nil for none. Run
 	// closes it.
 	MetricsListener net.Listener

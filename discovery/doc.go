@@ -6,10 +6,11 @@
 //
 // # Flow
 //
-// There are two sources. [Static] reads the environment variables that name
+// There are three sources. [Static] reads the environment variables that name
 // clusters. Gossip needs no list: every CRM runs an [Announcer], every PM node an
 // [Observer]; both are members of one memberlist pool, which they enter through
-// any PM node. [Merge] puts the sources together, [Directory] serves the result.
+// any PM node. Agents, CRMs that have connected to a PM node themselves, are found
+// by package tunnel. [Merge] puts the sources together, [Directory] serves the result.
 //
 // # Gossip
 //
@@ -35,7 +36,7 @@
 //   - With a key nothing is accepted that is not encrypted with it.
 //   - Whether a CRM speaks TLS is a part of its address. What certificate it must
 //     have is configuration only: no member can say so of itself.
-//   - Static configuration wins over gossip, by name.
+//   - Static configuration wins over what is found, and an agent over gossip, by name.
 //   - Nothing panics on configuration: every mistake is an error that names the
 //     variable.
 package discovery

@@ -1,6 +1,7 @@
 package discovery_test
 
 import (
+	"context"
 	"errors"
 	"maps"
 	"strings"
@@ -189,13 +190,56 @@ func TestMerge(t *testing.T) {
 	}
 	old, recent := gossip("c", "c:1", "01"), gossip("c", "c:2", "02")
 	st := []discovery.Candidate{static("b", "static:1"), static("z", "z:1")}
-	got := discovery.Merge(st, []discovery.Candidate{old, gossip("b", "gossip:1", "09"), recent, gossip("a", "a:1", "01")})
-	want := []discovery.Candidate{gossip("a", "a:1", "01"), st[0], recent, old, st[1]}
+	agent := func(name, uid string) discovery.Candidate {
+		return discovery.Candidate{Name: name, Address: discovery.AgentAddress(uid), Source: discovery.SourceAgent}
+	}
+	got := discovery.Merge(st, []discovery.Candidate{
+		old, gossip("b", "gossip:1", "09"), recent, gossip("a", "a:1", "01"), agent("c", "uid-c"), agent("z", "uid-z"), agent("d", "uid-d"),
+	})
+	want := []discovery.Candidate{gossip("a", "a:1", "01"), st[0], agent("c", "uid-c"), recent, old, agent("d", "uid-d"), st[1]}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
-	d := discovery.NewDirectory(st, nil)
-	if diff := cmp.Diff(st, d.Candidates()); diff != "" || d.Changed() != nil {
-		t.Errorf("a directory without gossip:\n%s", diff)
+}
+
+// found is a finder whose candidates a test gives.
+type found struct {
+	list    []discovery.Candidate
+	changed chan struct{}
+}
+
+func (f *found) Candidates() []discovery.Candidate { return f.list }
+func (f *found) Changed() <-chan struct{}          { return f.changed }
+
+func TestDirectory(t *testing.T) {
+	st := []discovery.Candidate{static("b", "static:1")}
+	one := &found{changed: make(chan struct{}, 1), list: []discovery.Candidate{{Name: "a", Address: "a:1", Source: discovery.SourceGossip}}}
+	two := &found{changed: make(chan struct{}, 1), list: []discovery.Candidate{{Name: "c", Address: "agent://c", Source: discovery.SourceAgent}}}
+	d := discovery.NewDirectory(st, one, two)
+	if diff := cmp.Diff([]discovery.Candidate{one.list[0], st[0], two.list[0]}, d.Candidates()); diff != "" {
+		t.Error(diff)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { d.Run(ctx); close(done) }()
+	for _, f := range []*found{one, two} {
+		f.changed <- struct{}{}
+		<-d.Changed()
+	}
+	cancel()
+	<-done
+	if diff := cmp.Diff(st, discovery.NewDirectory(st).Candidates()); diff != "" {
+		t.Errorf("a directory that finds nothing: %s", diff)
+	}
+}
+
+func TestAgentAddress(t *testing.T) {
+	if uid, is := discovery.AgentUID(discovery.AgentAddress("uid-1")); !is || uid != "uid-1" {
+		t.Errorf("%q, %t", uid, is)
+	}
+	for _, address := range []string{"agent:8088", "https://agent:8088", ""} {
+		if _, is := discovery.AgentUID(address); is {
+			t.Errorf("%q is taken for an agent's", address)
+		}
 	}
 }

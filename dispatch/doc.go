@@ -7,7 +7,7 @@
 // Manager.Run is started when this node became leader and is ready in its term,
 // and is cancelled and joined when it no longer is. It owns
 //
-//   - the fleet, which turns candidates (static configuration, gossip) into
+//   - the fleet, which turns candidates (static configuration, gossip, agents) into
 //     registered clusters after asking each of them who it is;
 //   - one lane per registered cluster, which compares what the state wants in
 //     that cluster with what the cluster reports and sends the difference;

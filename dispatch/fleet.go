@@ -9,14 +9,16 @@ import (
 	"time"
 
 	"oaas.io/control-plane/discovery"
+	"oaas.io/control-plane/fsm"
 	"oaas.io/control-plane/proto/oaaspb"
 	"oaas.io/control-plane/proto/pmpb"
 )
 
 // fleet turns candidates into registered clusters. A statically configured
 // cluster is registered at once, since the operator vouches for it; what gossip
-// proposes is registered after its manager said that it is that cluster. Names are
-// asked independently of each other, so that one that does not answer delays none.
+// proposes, and what an agent says to be, is registered after the manager there said
+// that it is that cluster. Names are asked independently of each other, so that one that
+// does not answer delays none.
 type fleet struct {
 	m    *Manager
 	term uint64
@@ -25,6 +27,8 @@ type fleet struct {
 	mu     sync.Mutex
 	// busy are the names that are being asked about.
 	busy map[string]bool
+	// waiting says that it was told that agents have to wait; only run's goroutine uses it.
+	waiting bool
 }
 
 const (
@@ -35,7 +39,7 @@ const (
 	maxAsking = 256
 )
 
-// run registers until ctx ends.
+// run registers until ctx ends, and returns when nobody is asked any more.
 func (f *fleet) run(ctx context.Context) {
 	defer f.asking.Wait()
 	tick := time.NewTicker(verifyInterval)
@@ -53,7 +57,7 @@ func (f *fleet) run(ctx context.Context) {
 
 // pass looks at every candidate once, and asks about those that are news.
 func (f *fleet) pass(ctx context.Context) {
-	for _, group := range byName(f.m.opts.Candidates.Candidates()) {
+	for _, group := range byName(f.candidates()) {
 		if f.settled(group) || !f.begin(group[0].Name) {
 			continue
 		}
@@ -62,6 +66,21 @@ func (f *fleet) pass(ctx context.Context) {
 			f.settle(ctx, group)
 		})
 	}
+}
+
+// candidates are those that may be registered. While there may be servers that could
+// not dial an agent if they came to lead, that is nobody who is one.
+func (f *fleet) candidates() []discovery.Candidate {
+	all := f.m.opts.Candidates.Candidates()
+	if f.m.opts.Registry.State().Snapshot().FeatureLevel() >= fsm.AgentsFrom {
+		return all
+	}
+	out := slices.DeleteFunc(slices.Clone(all), func(c discovery.Candidate) bool { return c.Source == discovery.SourceAgent })
+	if len(out) < len(all) && !f.waiting {
+		f.waiting = true
+		f.m.opts.Logger.Warn("agents are not registered before all servers know how to reach them", "agents", len(all)-len(out), "feature_level", fsm.AgentsFrom)
+	}
+	return out
 }
 
 func (f *fleet) begin(name string) bool {
@@ -102,7 +121,7 @@ func (f *fleet) settled(group []discovery.Candidate) bool {
 
 func (f *fleet) register(ctx context.Context, c discovery.Candidate) error {
 	var info *oaaspb.ClusterInfo
-	if sourceOf(c) == pmpb.ClusterSource_CLUSTER_SOURCE_GOSSIP {
+	if sourceOf(c) != pmpb.ClusterSource_CLUSTER_SOURCE_STATIC {
 		var err error
 		if info, err = f.verify(ctx, c); err != nil {
 			return err
@@ -111,7 +130,7 @@ func (f *fleet) register(ctx context.Context, c discovery.Candidate) error {
 	err := f.m.opts.Registry.PutCluster(ctx, f.term, c.Name, func(row *pmpb.Cluster) error {
 		static := pmpb.ClusterSource_CLUSTER_SOURCE_STATIC
 		if row.GetSource() == static && sourceOf(c) != static && f.configured(c.Name) {
-			return nil // configuration outranks gossip
+			return nil // configuration outranks what is found
 		}
 		row.Source = sourceOf(c)
 		if row.GetAddress() != c.Address {
@@ -129,7 +148,7 @@ func (f *fleet) register(ctx context.Context, c discovery.Candidate) error {
 	return err
 }
 
-// verify asks a gossiped candidate who it is.
+// verify asks a candidate that was found who it is.
 func (f *fleet) verify(ctx context.Context, c discovery.Candidate) (*oaaspb.ClusterInfo, error) {
 	conn, err := f.m.opts.Dial(c.Name, c.Address)
 	if err != nil {
@@ -145,6 +164,9 @@ func (f *fleet) verify(ctx context.Context, c discovery.Candidate) (*oaaspb.Clus
 	if info.GetName() != c.Name {
 		return nil, fmt.Errorf("%w: it was announced as %q and says it is %q", errOtherCluster, c.Name, info.GetName())
 	}
+	if uid, agent := discovery.AgentUID(c.Address); agent && uid != info.GetUid() {
+		return nil, fmt.Errorf("%w: it connected with uid %q and says it has %q", errOtherCluster, uid, info.GetUid())
+	}
 	forget(info, f.m.opts.Registry.State().Snapshot().FeatureLevel())
 	return info, nil
 }
@@ -156,10 +178,14 @@ func (f *fleet) configured(name string) bool {
 }
 
 func sourceOf(c discovery.Candidate) pmpb.ClusterSource {
-	if c.Source == discovery.SourceStatic {
+	switch c.Source {
+	case discovery.SourceStatic:
 		return pmpb.ClusterSource_CLUSTER_SOURCE_STATIC
+	case discovery.SourceAgent:
+		return pmpb.ClusterSource_CLUSTER_SOURCE_AGENT
+	default:
+		return pmpb.ClusterSource_CLUSTER_SOURCE_GOSSIP
 	}
-	return pmpb.ClusterSource_CLUSTER_SOURCE_GOSSIP
 }
 
 func rejection(err error) string {

@@ -73,6 +73,9 @@ func (h *health) verdict(now time.Time, patience time.Duration) (pmpb.ClusterHea
 		if why, untrusted := untrustedBecause(h.cause); untrusted {
 			return pmpb.ClusterHealth_CLUSTER_HEALTH_UNREACHABLE, why
 		}
+		if noAgent(h.cause) {
+			return pmpb.ClusterHealth_CLUSTER_HEALTH_UNREACHABLE, ErrNoAgent.Error() + ": its manager has to connect by itself"
+		}
 		return pmpb.ClusterHealth_CLUSTER_HEALTH_UNREACHABLE, "the manager does not answer: " + reasonOf(h.cause)
 	default:
 		return pmpb.ClusterHealth_CLUSTER_HEALTH_UNSPECIFIED, ""
@@ -84,7 +87,7 @@ func reasonOf(cause error) string { return clip(status.Convert(cause).Message())
 // judge commits the cluster's health when it changed. Only the state counts as
 // changed: the text of an unreachable cluster's last error may vary by attempt.
 // That a stranger answers, or one that cannot be trusted, is told all the same, since
-// a person has to act.
+// a person has to act; and so is that nobody has connected, which says where to look.
 func (l *lane) judge(ctx context.Context, snap *fsm.Snapshot, now time.Time) {
 	verdict, message := l.health.verdict(now, l.opts.UnreachableAfter)
 	row := snap.Cluster(l.name)
@@ -92,7 +95,7 @@ func (l *lane) judge(ctx context.Context, snap *fsm.Snapshot, now time.Time) {
 		return
 	}
 	_, untrusted := untrustedBecause(l.health.cause)
-	news := (untrusted || errors.Is(l.health.cause, errOtherCluster)) && row.GetHealthMessage() != message
+	news := (untrusted || noAgent(l.health.cause) || errors.Is(l.health.cause, errOtherCluster)) && row.GetHealthMessage() != message
 	keeping := snap.FeatureLevel() >= fsm.PlannerFrom
 	// A cluster that was healthy before its outages were kept is observed from now on.
 	unobserved := keeping && verdict == pmpb.ClusterHealth_CLUSTER_HEALTH_HEALTHY && row.GetObservedSince() == nil

@@ -84,5 +84,9 @@ func (l *lane) explain(u *pmpb.Unit) {
 		l.wait(u, &pmpb.Waiting{Code: WaitUnreachable, Message: clip(fmt.Sprintf("cluster %s at %s: %s; the unit is sent when that is mended", l.name, l.address, why))})
 		return
 	}
+	if noAgent(l.health.cause) {
+		l.wait(u, &pmpb.Waiting{Code: WaitUnreachable, Message: ErrNoAgent.Error() + "; the unit is sent when one is"})
+		return
+	}
 	l.wait(u, &pmpb.Waiting{Code: WaitUnreachable, Message: fmt.Sprintf("cluster %s at %s does not answer; the unit is sent when it does", l.name, l.address)})
 }

@@ -14,6 +14,15 @@ import (
 // text of such an error and nothing else, so that it is found by that.
 var ErrUntrusted = errors.New("no trusted connection")
 
+// ErrNoAgent is why there is no connection to a cluster whose manager has to make it
+// itself. It is found by its text, as ErrUntrusted is.
+var ErrNoAgent = errors.New("no agent of the cluster is connected to the control plane")
+
+// noAgent finds that in the error of a call.
+func noAgent(err error) bool {
+	return err != nil && strings.Contains(status.Convert(err).Message(), ErrNoAgent.Error())
+}
+
 // untrustedBecause finds the reason in the error of a call.
 func untrustedBecause(err error) (why string, untrusted bool) {
 	if err == nil {

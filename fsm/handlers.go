@@ -109,6 +109,9 @@ func (s *State) LevelOf(cmd *pmpb.Command) uint32 {
 	if forRollout(cmd) {
 		level = max(level, RolloutFrom)
 	}
+	if cmd.GetPutCluster().GetCluster().GetSource() == pmpb.ClusterSource_CLUSTER_SOURCE_AGENT {
+		level = max(level, AgentsFrom)
+	}
 	return level
 }
 
@@ -130,6 +133,10 @@ func forRollout(cmd *pmpb.Command) bool {
 	return op.GetRevised() != nil || op.GetRollout() != nil ||
 		slices.ContainsFunc(cmd.GetGuards(), func(g *pmpb.Guard) bool { return g.GetTable() == pmpb.Guard_TABLE_ROLLOUT })
 }
+
+// AgentsFrom is the feature level from which clusters are reached by connections that
+// their own managers have made. An older server that comes to lead could not dial them.
+const AgentsFrom = 6
 
 // forPlanner reports that a row holds what only servers of that level know. An
 // older one neither checks nor keeps them up.

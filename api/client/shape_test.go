@@ -16,6 +16,7 @@ func TestTypesHaveWhatTheServerAnswers(t *testing.T) {
 	for name, into := range map[string]any{
 		"units-waiting":  &[]Unit{},
 		"envs":           &[]Env{},
+		"envs-agent":     &[]Env{},
 		"env-health":     &EnvHealth{},
 		"class-runtimes": &[]ClassRuntime{},
 		"class-runtime":  &ClassRuntime{},

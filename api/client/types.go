@@ -136,7 +136,7 @@ type ResourceRef struct {
 type Env struct {
 	Name   string    `json:"name"`
 	Health EnvHealth `json:"health"`
-	// Source is how the environment became known: static or gossip.
+	// Source is how the environment is reached: static, gossip or agent.
 	Source            string            `json:"source,omitempty"`
 	Address           string            `json:"address,omitempty"`
 	Namespace         string            `json:"namespace,omitempty"`
@@ -151,10 +151,23 @@ type Env struct {
 	NodeZones []string `json:"node_zones,omitempty"`
 	// Resources of its nodes together; nil when it does not report them.
 	Resources *EnvResources `json:"resources,omitempty"`
+	// Agents are the connections that its manager has made to nodes, the one in use first;
+	// nil unless Source is agent.
+	Agents []AgentConnection `json:"agents,omitempty"`
 	// Policy is what operators said; nil when they said nothing.
 	Policy *ClusterPolicy `json:"policy,omitempty"`
 	// Availability is what is known beside the report in Health; nil when that is all.
 	Availability *Availability `json:"availability,omitempty"`
+}
+
+// AgentConnection is one that an environment's manager has made to a node.
+type AgentConnection struct {
+	Node          string     `json:"node"`
+	ServerID      string     `json:"server_id"`
+	Instance      string     `json:"instance"`
+	Version       string     `json:"version,omitempty"`
+	RemoteAddress string     `json:"remote_address"`
+	Since         *time.Time `json:"since"`
 }
 
 // EnvResources sums up the nodes of an environment that take new pods; nil where it is

@@ -21,7 +21,10 @@ func command() *cobra.Command {
 With the cluster of the current kubeconfig, announced to a package manager:
   crm --name edge-1 --install-crd --create-namespace --join pm-0.pm:7946
 
-Without --join it waits to be called: tell the package manager its address.
+Without --join it waits to be called: tell the package manager its address. Where the
+package manager cannot call it, as at the edge, it connects itself:
+  crm --name edge-1 --control-plane pm.example.org:7403 --control-plane-tls-ca ca.crt \
+      --control-plane-tls-cert edge-1.crt --control-plane-tls-key edge-1.key
 
 Every flag can also be given as CRM_<NAME> in the environment (CRM_GRPC_ADDR for
 --grpc-addr) or as <name> in the YAML file of --config. The variables of oaas-rs

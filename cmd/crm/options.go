@@ -57,6 +57,9 @@ type options struct {
 	OTEL           bool
 	OTELEndpoint   string
 
+	// ControlPlane is for a cluster that cannot be dialled.
+	ControlPlane controlPlaneOptions
+
 	Join            []string
 	GossipAddr      string
 	GossipAdvertise string
@@ -107,6 +110,8 @@ func (o *options) bind(fs *pflag.FlagSet) {
 	o.Pods.bind(fs)
 	fs.BoolVar(&o.OTEL, "otel", false, "containers export telemetry when their class does not say")
 	fs.StringVar(&o.OTELEndpoint, "otel-endpoint", "http://otel-collector:4317", "OTLP endpoint of the containers")
+
+	o.ControlPlane.bind(fs)
 
 	fs.StringSliceVar(&o.Join, "join", nil, "gossip addresses of package managers, host:port or host; empty announces nothing")
 	fs.StringVar(&o.GossipAddr, "gossip-addr", ":7946", "address of gossip (TCP and UDP)")
@@ -182,7 +187,7 @@ func (o *options) Validate() error {
 	if o.ODGMHealthPath != "" && !strings.HasPrefix(o.ODGMHealthPath, "/") {
 		bad("odgm-health-path", "%q does not begin with /", o.ODGMHealthPath)
 	}
-	errs = append(errs, o.validateTLS())
+	errs = append(errs, o.validateTLS(), o.ControlPlane.Validate())
 	if _, err := discovery.ParseKeys(o.GossipKey); err != nil {
 		bad("gossip-key", "%v", err)
 	}

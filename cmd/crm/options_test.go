@@ -75,6 +75,9 @@ func TestMistakesAreNamed(t *testing.T) {
 		{"--tls-cert=x"}, {"--tls-key=x"}, {"--tls-client-ca=x"}, {"--tls-client-names=x"}, {"--tls-client-names=,x", "--tls-client-ca=x", "--tls-cert=x", "--tls-key=x"},
 		{"--gossip-key=short"}, {"--log-level=loud"}, {"--log-format=xml"},
 		{"--odgm-health-path=healthz"}, {"--pod-tolerations=a:Never"},
+		{"--control-plane=pm"}, {"--control-plane-tls-cert=x", "--control-plane=pm:1"}, {"--control-plane-tls-key=x", "--control-plane=pm:1"},
+		{"--control-plane-plaintext", "--control-plane=pm:1", "--control-plane-tls-ca=x"}, {"--control-plane-plaintext", "--control-plane=pm:1", "--control-plane-token-file=x"},
+		{"--control-plane-connections=0"}, {"--control-plane-retry-max=1ms"},
 	} {
 		flag, _, _ := strings.Cut(args[0], "=")
 		if _, err := parse(args, nil); err == nil || !strings.Contains(err.Error(), flag) {
@@ -87,6 +90,9 @@ func TestMistakesAreNamed(t *testing.T) {
 		if _, err := parse(args, nil); err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("%v: %v, want %s", args, err, want)
 		}
+	}
+	if _, err := parse([]string{"--control-plane-token-file=x"}, nil); err == nil || !strings.Contains(err.Error(), "--control-plane: is missing") {
+		t.Errorf("settings of a control plane that is not named: %v", err)
 	}
 	if _, err := parse(nil, []string{"CRM_REGOIN=eu"}); err == nil {
 		t.Error("a misspelt variable was taken")

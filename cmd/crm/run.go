@@ -41,15 +41,20 @@ func run(ctx context.Context, opts *options) error {
 	if err != nil {
 		return daemon.Usage(err)
 	}
+	agent, err := openTunnel(opts, secured.store, log)
+	if err != nil {
+		return daemon.Usage(err)
+	}
 	listener, metrics, err := listen(opts)
 	if err != nil {
 		return err
 	}
 	defer secured.follow(ctx)()
 	gossip := &gossip{opts: opts, log: log, grpc: listener.Addr()}
-	err = crm.Run(ctx, crm.Options{
-		RESTConfig: restConfig, Listener: listener, MetricsListener: metrics, TLS: secured.config, Collectors: secured.collectors(),
-		Name: opts.Name, Namespace: opts.Namespace, Region: opts.Region, Zone: opts.Zone,
+	crmOpts := crm.Options{
+		RESTConfig: restConfig, Listener: listener, MetricsListener: metrics, TLS: secured.config,
+		Collectors: append(collectorsOf(agent), secured.store),
+		Name:       opts.Name, Namespace: opts.Namespace, Region: opts.Region, Zone: opts.Zone,
 		Labels: opts.Labels, Availability: opts.declared(), Version: version.Version,
 		Environment: template.Environment{
 			Profile: opts.Profile, Datacenter: opts.Datacenter, Edge: opts.Edge, HPA: opts.HPA,
@@ -60,7 +65,11 @@ func run(ctx context.Context, opts *options) error {
 		DisableODGM: !opts.ODGM, DisableKnative: !opts.Knative, Concurrency: opts.Concurrency, ProgressDeadline: opts.Deadline,
 		LeaderElection: opts.LeaderElect, InstallCRD: opts.InstallCRD, CreateNamespace: opts.CreateNamespace,
 		Logger: log, Serving: gossip.start,
-	})
+	}
+	if agent != nil {
+		crmOpts.Tunnel = agent
+	}
+	err = crm.Run(ctx, crmOpts)
 	gossip.stop(ctx)
 	if err == nil {
 		log.Info("stopped")
@@ -110,7 +119,9 @@ type gossip struct {
 // package manager can be told the address otherwise.
 func (g *gossip) start(ctx context.Context) {
 	if len(g.opts.Join) == 0 {
-		g.log.Info("not announced: no --join")
+		if len(g.opts.ControlPlane.Addresses) == 0 {
+			g.log.Info("not announced: neither --join nor --control-plane")
+		}
 		return
 	}
 	keys, err := discovery.ParseKeys(g.opts.GossipKey)

@@ -98,9 +98,9 @@ func (apiUp) Observe() crmserver.APIState {
 	return crmserver.APIState{Ready: true, Version: "v1.37.2", LastContact: time.Now()}
 }
 
-// serveManager runs the gRPC side of a class runtime manager over an API server in
+// newManager makes the gRPC side of a class runtime manager over an API server in
 // memory, with TLS unless there is no configuration.
-func serveManager(t *testing.T, name string, config *tls.Config) string {
+func newManager(t *testing.T, name, uid string, config *tls.Config) *crmserver.Server {
 	t.Helper()
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, v1alpha1.AddToScheme} {
@@ -108,7 +108,7 @@ func serveManager(t *testing.T, name string, config *tls.Config) string {
 			t.Fatal(err)
 		}
 	}
-	system := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "kube-system", UID: types.UID("uid-of-" + name)}}
+	system := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "kube-system", UID: types.UID(uid)}}
 	objects := fake.NewClientBuilder().WithScheme(scheme).WithObjects(system).WithInterceptorFuncs(interceptor.Funcs{
 		// The library in memory cannot keep our objects; that they are taken is enough.
 		Create: func(context.Context, client.WithWatch, client.Object, ...client.CreateOption) error { return nil },
@@ -124,6 +124,13 @@ func serveManager(t *testing.T, name string, config *tls.Config) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(detach)
+	return server
+}
+
+// serveManager serves one on a port of its own.
+func serveManager(t *testing.T, name string, config *tls.Config) string {
+	t.Helper()
+	server := newManager(t, name, "uid-of-"+name, config)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -145,6 +152,8 @@ type fleet struct {
 	t        *testing.T
 	store    *registrytest.Store
 	registry *registry.Registry
+	manager  *dispatch.Manager
+	logger   hclog.Logger
 	log      *lines
 }
 
@@ -166,6 +175,45 @@ func (l *lines) String() string {
 	return l.text.String()
 }
 
+// newFleet makes a leader without clusters.
+func newFleet(t *testing.T) *fleet {
+	t.Helper()
+	f := &fleet{t: t, log: &lines{}}
+	f.logger = hclog.New(&hclog.LoggerOptions{Output: f.log, Level: hclog.Debug})
+	var err error
+	if f.store, err = registrytest.New(); err != nil {
+		t.Fatal(err)
+	}
+	if f.registry, err = registry.New(registry.Options{Store: f.store, NewUID: func() string { return "uid-1" }}); err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+// run runs the leader's loops, and what else is given, until the test ends.
+func (f *fleet) run(candidates dispatch.Candidates, dial dispatch.Dialer, further ...func(context.Context)) {
+	f.t.Helper()
+	var err error
+	f.manager, err = dispatch.New(dispatch.Options{
+		Registry: f.registry, Candidates: candidates, Dial: dial, Logger: f.logger,
+		RetryMin: 5 * time.Millisecond, RetryMax: 50 * time.Millisecond, UnreachableAfter: 50 * time.Millisecond, BatchWindow: time.Millisecond,
+	})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() {
+		if err := f.manager.Run(ctx, 1); err != nil {
+			f.t.Error(err)
+		}
+	})
+	for _, more := range further {
+		running.Go(func() { more(ctx) })
+	}
+	f.t.Cleanup(func() { cancel(); running.Wait() })
+}
+
 // lead runs the leader's loops with clusters that are configured in JSON.
 func lead(t *testing.T, opts crmOptions, clusters map[string]map[string]any) *fleet {
 	t.Helper()
@@ -180,35 +228,13 @@ func lead(t *testing.T, opts crmOptions, clusters map[string]map[string]any) *fl
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &fleet{t: t, log: &lines{}}
-	logger := hclog.New(&hclog.LoggerOptions{Output: f.log, Level: hclog.Debug})
+	f := newFleet(t)
 	opts.interval = 2 * time.Millisecond
-	connect, err := openClusterTLS(&opts, static.Candidates, logger)
+	connect, err := openClusterTLS(&opts, static.Candidates, f.logger)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if f.store, err = registrytest.New(); err != nil {
-		t.Fatal(err)
-	}
-	if f.registry, err = registry.New(registry.Options{Store: f.store, NewUID: func() string { return "uid-1" }}); err != nil {
-		t.Fatal(err)
-	}
-	manager, err := dispatch.New(dispatch.Options{
-		Registry: f.registry, Candidates: discovery.NewDirectory(static.Candidates, nil), Dial: connect.dial, Logger: logger,
-		RetryMin: 5 * time.Millisecond, RetryMax: 50 * time.Millisecond, UnreachableAfter: 50 * time.Millisecond, BatchWindow: time.Millisecond,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	var running sync.WaitGroup
-	running.Go(func() {
-		if err := manager.Run(ctx, 1); err != nil {
-			t.Error(err)
-		}
-	})
-	running.Go(func() { connect.store.Run(ctx) })
-	t.Cleanup(func() { cancel(); running.Wait() })
+	f.run(discovery.NewDirectory(static.Candidates), (&dialer{tls: connect}).dial, connect.store.Run)
 	return f
 }
 

@@ -40,8 +40,10 @@ type options struct {
 	Region     string
 	Zone       string
 
-	// CRM is TLS towards the managers of clusters.
-	CRM crmOptions
+	// CRM is TLS towards the managers of clusters, Agents the port for those that connect
+	// themselves.
+	CRM    crmOptions
+	Agents agentOptions
 
 	MaxBodyBytes   int64
 	RequestTimeout time.Duration
@@ -88,6 +90,7 @@ func (o *options) bind(fs *pflag.FlagSet) {
 	fs.StringVar(&o.Zone, "zone", "", "zone of this node")
 
 	o.CRM.bind(fs)
+	o.Agents.bind(fs)
 
 	fs.Int64Var(&o.MaxBodyBytes, "max-body-bytes", 52428800, "largest request body that is read")
 	fs.DurationVar(&o.RequestTimeout, "request-timeout", 30*time.Second, "time that a request may take; ?wait= extends it")
@@ -121,7 +124,7 @@ func (o *options) resolve(fs *pflag.FlagSet) {
 		return
 	}
 	for flag, addr := range map[string]*string{
-		"http-addr": &o.HTTPAddr, "grpc-addr": &o.GRPCAddr, "raft-addr": &o.RaftAddr, "gossip-addr": &o.GossipAddr,
+		"http-addr": &o.HTTPAddr, "grpc-addr": &o.GRPCAddr, "raft-addr": &o.RaftAddr, "gossip-addr": &o.GossipAddr, "agent-addr": &o.Agents.Addr,
 	} {
 		if host, port, err := net.SplitHostPort(*addr); err == nil && host == "" && !fs.Changed(flag) {
 			*addr = net.JoinHostPort("127.0.0.1", port)
@@ -193,7 +196,7 @@ func (o *options) Validate() error {
 	if o.RequestTimeout <= 0 {
 		bad("request-timeout", "must be positive")
 	}
-	return errors.Join(append(errs, o.CRM.Validate(), o.Log.Validate())...)
+	return errors.Join(append(errs, o.CRM.Validate(), o.Agents.Validate(o.CRM.Required), o.Log.Validate())...)
 }
 
 // advertise gives the address at which others reach a listener.

@@ -25,6 +25,7 @@ import (
 	"oaas.io/control-plane/raftstore"
 	"oaas.io/control-plane/raftstore/backup"
 	"oaas.io/control-plane/registry"
+	"oaas.io/control-plane/tunnel"
 )
 
 // stopTimeout bounds how long a node may take to stop.
@@ -38,6 +39,10 @@ type node struct {
 	logs    *api.LogBuffer
 	metrics *prometheus.Registry
 	tls     *clusterTLS
+	// agentPort is for managers that connect themselves, agents where they are.
+	agentPort *agentPort
+	agents    *tunnel.Hub
+	directory *discovery.Directory
 
 	raft     *raftstore.Node
 	registry *registry.Registry
@@ -66,6 +71,9 @@ func run(ctx context.Context, opts *options) (err error) {
 		n.log.Warn(w)
 	}
 	if n.tls, err = openClusterTLS(&opts.CRM, static.Candidates, n.log); err != nil {
+		return daemon.Usage(err)
+	}
+	if n.agentPort, err = openAgentPort(&opts.Agents, n.tls.store, n.log); err != nil {
 		return daemon.Usage(err)
 	}
 	if err := n.metrics.Register(n.tls.store); err != nil {
@@ -167,10 +175,18 @@ func (n *node) assemble(static *discovery.StaticConfig, target backup.Target) er
 	if err != nil {
 		return err
 	}
+	if n.agents, err = n.newHub(); err != nil {
+		return err
+	}
+	finders := []discovery.Finder{foundAgents{n.agents}}
+	if n.observer != nil {
+		finders = append(finders, n.observer)
+	}
+	n.directory = discovery.NewDirectory(static.Candidates, finders...)
 	n.dispatch, err = dispatch.New(dispatch.Options{
 		Registry:   n.registry,
-		Candidates: discovery.NewDirectory(static.Candidates, n.observer),
-		Dial:       n.tls.dial,
+		Candidates: n.directory,
+		Dial:       (&dialer{tls: n.tls, agents: n.agents.Dial}).dial,
 		Logger:     n.log.Named("dispatch"),
 		Metrics:    n.metrics,
 	})
@@ -179,7 +195,7 @@ func (n *node) assemble(static *discovery.StaticConfig, target backup.Target) er
 	}
 	apiOpts := api.Options{
 		Registry: n.registry, Cluster: n.raft, Metrics: n.metrics, Logger: n.log.Named("api"), Logs: n.logs,
-		Membership: api.NodeMembership{Node: n.raft}, Inspection: api.NodeInspection{Node: n.raft}, Snapshots: api.NodeSnapshots{Node: n.raft}, Audit: n.raft, Clusters: n.dispatch, Settings: n.opts.settings, DataDir: n.opts.DataDir, Version: version.Version,
+		Membership: api.NodeMembership{Node: n.raft}, Inspection: api.NodeInspection{Node: n.raft}, Snapshots: api.NodeSnapshots{Node: n.raft}, Audit: n.raft, Clusters: n.dispatch, Agents: shownAgents{n.agents}, Settings: n.opts.settings, DataDir: n.opts.DataDir, Version: version.Version,
 		MaxBodyBytes: n.opts.MaxBodyBytes, RequestTimeout: n.opts.RequestTimeout,
 		GatewayTimeout: n.opts.GatewayTimeout, StaticDir: n.opts.StaticDir,
 	}
@@ -203,6 +219,7 @@ func (n *node) serve(ctx context.Context, lns *listeners) error {
 	internal := grpc.NewServer(n.raft.ServerOptions()...)
 	n.raft.RegisterServices(internal)
 	pmpb.RegisterForwardServiceServer(internal, api.NewForwardServer(n.api))
+	n.agents.RegisterPeers(internal)
 
 	// The parts outlive the signal by the time it takes to hand leadership over:
 	// until then the other nodes need this one's internal port.
@@ -214,6 +231,7 @@ func (n *node) serve(ctx context.Context, lns *listeners) error {
 		select {
 		case <-asked:
 			n.api.Drain()
+			n.agents.Drain()
 			n.raft.HandOver(ctx)
 			stop()
 		case <-ctx.Done():
@@ -235,6 +253,17 @@ func (n *node) serve(ctx context.Context, lns *listeners) error {
 		stopGRPC(internal)
 		return nil
 	})
+	group.Go(func() error {
+		n.agents.Run(ctx)
+		return nil
+	})
+	group.Go(func() error {
+		n.directory.Run(ctx)
+		return nil
+	})
+	if lns.agents != nil {
+		n.serveAgents(ctx, group, lns.agents)
+	}
 	group.Go(func() error { return n.raft.RunWhileLeader(ctx, n.dispatch.Run) })
 	if n.backups != nil {
 		group.Go(func() error { return n.raft.RunWhileLeader(ctx, n.backups.Schedule) })
@@ -255,6 +284,22 @@ func (n *node) serve(ctx context.Context, lns *listeners) error {
 	return err
 }
 
+// serveAgents answers managers that connect themselves.
+func (n *node) serveAgents(ctx context.Context, group *errgroup.Group, ln net.Listener) {
+	server := n.agentPort.server(n.agents)
+	n.log.Info("agents may connect", "address", ln.Addr(), "tls", n.agentPort.config != nil)
+	group.Go(func() error { return server.Serve(ln) })
+	group.Go(func() error {
+		n.agentPort.run(ctx)
+		return nil
+	})
+	group.Go(func() error {
+		<-ctx.Done()
+		stopGRPC(server)
+		return nil
+	})
+}
+
 // stopGRPC lets calls under way finish for a moment and then cuts them off.
 func stopGRPC(s *grpc.Server) {
 	timer := time.AfterFunc(3*time.Second, s.Stop)
@@ -264,14 +309,17 @@ func stopGRPC(s *grpc.Server) {
 
 // listeners are the bound ports, so that a port in use is reported before
 // anything is started.
-type listeners struct{ http, grpc net.Listener }
+type listeners struct{ http, grpc, agents net.Listener }
 
 func listen(opts *options) (*listeners, error) {
 	var l listeners
 	for _, b := range []struct {
 		flag, addr string
 		to         *net.Listener
-	}{{"http-addr", opts.HTTPAddr, &l.http}, {"grpc-addr", opts.GRPCAddr, &l.grpc}} {
+	}{{"http-addr", opts.HTTPAddr, &l.http}, {"grpc-addr", opts.GRPCAddr, &l.grpc}, {"agent-addr", opts.Agents.Addr, &l.agents}} {
+		if b.addr == "" {
+			continue
+		}
 		ln, err := net.Listen("tcp", b.addr)
 		if err != nil {
 			l.close()
@@ -284,7 +332,7 @@ func listen(opts *options) (*listeners, error) {
 
 // close releases what is not closed by its server already.
 func (l *listeners) close() {
-	for _, ln := range []net.Listener{l.http, l.grpc} {
+	for _, ln := range []net.Listener{l.http, l.grpc, l.agents} {
 		if ln != nil {
 			_ = ln.Close() // an error only says that its server was faster
 		}

@@ -72,6 +72,10 @@ func (s agentService) GetClusterInfo(ctx context.Context, _ *oaaspb.GetClusterIn
 	return info, nil
 }
 
+// ClusterUID is what tells the cluster apart from all others. It fails until the API
+// server was reached once.
+func (s *Server) ClusterUID(ctx context.Context) (string, error) { return s.clusterUID(ctx) }
+
 // clusterUID is the UID of the kube-system namespace: the one object that every
 // cluster has and that is never replaced.
 func (s *Server) clusterUID(ctx context.Context) (string, error) {

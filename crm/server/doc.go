@@ -9,7 +9,9 @@
 // every change that the informer sees (hub.go, agent.go). PreviewUnit goes the way
 // of Deploy and of the controller with an API server that stores nothing (preview.go).
 // All services share one TCP port with the HTTP health paths (port.go), inside of TLS
-// when there is a configuration for it (secure.go).
+// when there is a configuration for it (secure.go). Where the control plane cannot reach
+// that port, they are also served on connections that it opens through those that the
+// manager has made to it (ServeTunnel).
 //
 // Every replica of the manager answers every call; there is no leader on this
 // side. What makes that safe is that all decisions are made on live reads and

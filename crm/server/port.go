@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"google.golang.org/grpc"
 )
 
 // sniffTimeout bounds how long a new connection may stay silent before it is
@@ -239,7 +241,11 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 		MaxHeaderBytes:    16 << 10,
 		ErrorLog:          s.log.Named("http").StandardLogger(nil),
 	}
-	rpc, plain := s.newGRPCServer(), newPlainServer()
+	var further []grpc.ServerOption
+	if s.guard != nil {
+		further = append(further, grpc.Creds(established{}))
+	}
+	rpc, plain := s.newGRPCServer(further...), newPlainServer()
 	var refusing sync.WaitGroup
 	if s.guard != nil {
 		refusing.Go(func() { _ = plain.Serve(split.plain) }) // it ends with the port, whose error counts
@@ -269,7 +275,8 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	s.endStreams()
 	plain.Stop()
 	refusing.Wait()
-	s.drain(context.WithoutCancel(ctx), rpc, httpServer)
+	s.drain(context.WithoutCancel(ctx), rpc)
+	s.drainHTTP(context.WithoutCancel(ctx), httpServer)
 	for ; pending > 0; pending-- {
 		<-exits
 	}
@@ -282,7 +289,7 @@ type gracefulStopper interface {
 	Stop()
 }
 
-func (s *Server) drain(ctx context.Context, rpc gracefulStopper, httpServer *http.Server) {
+func (s *Server) drain(ctx context.Context, rpc gracefulStopper) {
 	ctx, cancel := context.WithTimeout(ctx, s.opts.GracePeriod)
 	defer cancel()
 	done := make(chan struct{})
@@ -296,7 +303,33 @@ func (s *Server) drain(ctx context.Context, rpc gracefulStopper, httpServer *htt
 		rpc.Stop()
 		<-done
 	}
+}
+
+func (s *Server) drainHTTP(ctx context.Context, httpServer *http.Server) {
+	ctx, cancel := context.WithTimeout(ctx, s.opts.GracePeriod)
+	defer cancel()
 	if err := httpServer.Shutdown(ctx); err != nil {
 		_ = httpServer.Close()
 	}
+}
+
+// ServeTunnel answers gRPC on the connections that the control plane opens through
+// those that this manager has made to it. It ends as Serve does. Who is at the other end
+// was found out when those were made.
+func (s *Server) ServeTunnel(ctx context.Context, listener net.Listener) error {
+	rpc := s.newGRPCServer()
+	ended := make(chan error, 1)
+	go func() { ended <- rpc.Serve(listener) }()
+	select {
+	case err := <-ended:
+		if err == nil {
+			err = errors.New("the tunnel's listener was closed")
+		}
+		return err
+	case <-ctx.Done():
+	}
+	s.endStreams()
+	s.drain(context.WithoutCancel(ctx), rpc)
+	<-ended
+	return nil
 }

@@ -262,8 +262,9 @@ func (s *Server) endStreams() {
 	s.health.Shutdown()
 }
 
-// newGRPCServer builds the transport with every service on it.
-func (s *Server) newGRPCServer() *grpc.Server {
+// newGRPCServer builds the transport with every service on it. further are the options
+// of its kind of connections.
+func (s *Server) newGRPCServer(further ...grpc.ServerOption) *grpc.Server {
 	options := []grpc.ServerOption{
 		grpc.ChainUnaryInterceptor(s.observeUnary, s.recoverUnary, s.budgetUnary),
 		grpc.ChainStreamInterceptor(s.observeStream, s.recoverStream),
@@ -272,10 +273,7 @@ func (s *Server) newGRPCServer() *grpc.Server {
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 	}
-	if s.guard != nil {
-		options = append(options, grpc.Creds(established{}))
-	}
-	server := grpc.NewServer(options...)
+	server := grpc.NewServer(append(options, further...)...)
 	s.Register(server)
 	reflection.Register(server)
 	return server

@@ -96,6 +96,8 @@ const (
 	ClusterSource_CLUSTER_SOURCE_UNSPECIFIED ClusterSource = 0
 	ClusterSource_CLUSTER_SOURCE_STATIC      ClusterSource = 1
 	ClusterSource_CLUSTER_SOURCE_GOSSIP      ClusterSource = 2
+	// Feature level 6.
+	ClusterSource_CLUSTER_SOURCE_AGENT ClusterSource = 3
 )
 
 // Enum value maps for ClusterSource.
@@ -104,11 +106,13 @@ var (
 		0: "CLUSTER_SOURCE_UNSPECIFIED",
 		1: "CLUSTER_SOURCE_STATIC",
 		2: "CLUSTER_SOURCE_GOSSIP",
+		3: "CLUSTER_SOURCE_AGENT",
 	}
 	ClusterSource_value = map[string]int32{
 		"CLUSTER_SOURCE_UNSPECIFIED": 0,
 		"CLUSTER_SOURCE_STATIC":      1,
 		"CLUSTER_SOURCE_GOSSIP":      2,
+		"CLUSTER_SOURCE_AGENT":       3,
 	}
 )
 
@@ -1935,7 +1939,8 @@ type Cluster struct {
 	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// Empty until the cluster's manager was verified once.
 	Uid string `protobuf:"bytes,2,opt,name=uid,proto3" json:"uid,omitempty"`
-	// host:port of the manager's gRPC service, https://host:port where it speaks TLS.
+	// host:port of the manager's gRPC service, https://host:port where it speaks TLS, or
+	// agent://uid where the manager has connected itself.
 	Address           string            `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"`
 	Source            ClusterSource     `protobuf:"varint,4,opt,name=source,proto3,enum=oaas.pm.v1.ClusterSource" json:"source,omitempty"`
 	Region            string            `protobuf:"bytes,5,opt,name=region,proto3" json:"region,omitempty"`
@@ -3725,11 +3730,12 @@ const file_oaas_pm_v1_record_proto_rawDesc = "" +
 	"\x1aROLLOUT_PHASE_ROLLING_BACK\x10\x03\x12\x1a\n" +
 	"\x16ROLLOUT_PHASE_COMPLETE\x10\x04\x12\x18\n" +
 	"\x14ROLLOUT_PHASE_FAILED\x10\x05\x12\x1d\n" +
-	"\x19ROLLOUT_PHASE_ROLLED_BACK\x10\x06*e\n" +
+	"\x19ROLLOUT_PHASE_ROLLED_BACK\x10\x06*\x7f\n" +
 	"\rClusterSource\x12\x1e\n" +
 	"\x1aCLUSTER_SOURCE_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15CLUSTER_SOURCE_STATIC\x10\x01\x12\x19\n" +
-	"\x15CLUSTER_SOURCE_GOSSIP\x10\x02*\xa4\x01\n" +
+	"\x15CLUSTER_SOURCE_GOSSIP\x10\x02\x12\x18\n" +
+	"\x14CLUSTER_SOURCE_AGENT\x10\x03*\xa4\x01\n" +
 	"\rClusterHealth\x12\x1e\n" +
 	"\x1aCLUSTER_HEALTH_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16CLUSTER_HEALTH_UNKNOWN\x10\x01\x12\x1a\n" +

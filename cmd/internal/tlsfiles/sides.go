@@ -54,13 +54,18 @@ func (s Server) checkName(state tls.ConnectionState) error {
 	if len(state.PeerCertificates) == 0 {
 		return fmt.Errorf("client without a certificate")
 	}
-	have := namesOf(state.PeerCertificates[0])
+	shown := state.PeerCertificates[0]
 	for _, want := range s.Names {
-		if slices.ContainsFunc(have, func(name string) bool { return sameName(name, want) }) {
+		if HasName(shown, want) {
 			return nil
 		}
 	}
-	return fmt.Errorf("client %q is none of those that may connect", strings.Join(have, ", "))
+	return fmt.Errorf("client %q is none of those that may connect", strings.Join(namesOf(shown), ", "))
+}
+
+// HasName says whether a certificate is for a DNS name, a URI (SPIFFE) or a common name.
+func HasName(cert *x509.Certificate, want string) bool {
+	return slices.ContainsFunc(namesOf(cert), func(name string) bool { return sameName(name, want) })
 }
 
 // sameName compares hosts as DNS does, and URIs as they are.

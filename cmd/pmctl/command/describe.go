@@ -270,6 +270,13 @@ func (a *app) describeEnv(ctx context.Context, c *client.Client, name string) (*
 	if p := e.Policy; p != nil && p.Cordoned {
 		d.field("Cordoned", cmp.Or(p.CordonReason, "yes"))
 	}
+	if len(e.Agents) > 0 {
+		t := table{header: []string{"NODE", "FROM", "VERSION", "AGE"}}
+		for _, c := range e.Agents {
+			t.add(c.Node, c.RemoteAddress, c.Version, age(a.Now(), c.Since))
+		}
+		d.section("Agents", t)
+	}
 	d.section("Deployments", a.tableOf(deploymentResource(), deps))
 	return &d, nil
 }

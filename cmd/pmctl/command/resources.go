@@ -277,9 +277,22 @@ func envResource() *resource {
 			col("ZONE", func(_ *app, e client.Env) string { return e.Zone }),
 			col("SOURCE", func(_ *app, e client.Env) string { return e.Source }),
 			col("ADDRESS", func(_ *app, e client.Env) string { return e.Address }),
+			col("THROUGH", func(_ *app, e client.Env) string { return through(e) }),
 			col("MESSAGE", func(_ *app, e client.Env) string { return e.Health.Message }),
 		},
 	}
+}
+
+// through are the nodes that an environment's manager is connected to, the one in use
+// first.
+func through(e client.Env) string {
+	var out []string
+	for _, c := range e.Agents {
+		if !slices.Contains(out, c.Node) {
+			out = append(out, c.Node)
+		}
+	}
+	return strings.Join(out, ",")
 }
 
 // nodes is ready/all.

@@ -1,0 +1,356 @@
+package tunnel
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	"oaas.io/control-plane/proto/pmpb"
+	"oaas.io/control-plane/proto/tunnelpb"
+)
+
+// raw is an agent that says what a test wants.
+type raw struct {
+	t      *testing.T
+	client tunnelpb.TunnelServiceClient
+}
+
+func newRaw(t *testing.T, n *node) *raw {
+	t.Helper()
+	conn, err := grpc.NewClient("passthrough:///"+n.agents, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithStaticStreamWindowSize(64<<10))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return &raw{t: t, client: tunnelpb.NewTunnelServiceClient(conn)}
+}
+
+func hello(of Cluster, instance string) *tunnelpb.ConnectRequest {
+	return &tunnelpb.ConnectRequest{Message: &tunnelpb.ConnectRequest_Hello{Hello: &tunnelpb.Hello{
+		Cluster: of.Name, ClusterUid: of.UID, Instance: instance, Connection: 1,
+	}}}
+}
+
+func dataOf(n int) *tunnelpb.ConnectRequest {
+	return &tunnelpb.ConnectRequest{Message: &tunnelpb.ConnectRequest_Data{Data: make([]byte, n)}}
+}
+
+// connect opens a stream and says the messages.
+func (r *raw) connect(messages ...*tunnelpb.ConnectRequest) nodeStream {
+	r.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	r.t.Cleanup(cancel)
+	s, err := r.client.Connect(ctx)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	for _, m := range messages {
+		if err := s.Send(m); err != nil && !errors.Is(err, io.EOF) {
+			r.t.Fatal(err)
+		}
+	}
+	return s
+}
+
+// welcomed is connect with the answer to it.
+func (r *raw) welcomed(of Cluster, instance string) nodeStream {
+	r.t.Helper()
+	s := r.connect(hello(of, instance))
+	if m, err := s.Recv(); err != nil || m.GetWelcome() == nil {
+		r.t.Fatalf("no welcome: %v, %v", m, err)
+	}
+	return s
+}
+
+// outcome reads to the end of a stream.
+func outcome(s nodeStream) error {
+	for {
+		if _, err := s.Recv(); err != nil {
+			return err
+		}
+	}
+}
+
+func TestRefusedAgents(t *testing.T) {
+	p := newPlane(t, 1, func(o *HubOptions) {
+		o.HelloTimeout = 50 * time.Millisecond
+		o.Authenticate = func(_ context.Context, cluster string) error {
+			if cluster == "foreign" {
+				return Refuse(ReasonCertificate, "the certificate is not for cluster %s", cluster)
+			}
+			return nil
+		}
+	})
+	n := p.node("pm-0")
+	p.register("taken", "uid-9")
+	r := newRaw(t, n)
+	tests := map[string]struct {
+		say    []*tunnelpb.ConnectRequest
+		code   codes.Code
+		reason string
+	}{
+		"says nothing":        {nil, codes.DeadlineExceeded, reasonSilent},
+		"begins with bytes":   {[]*tunnelpb.ConnectRequest{dataOf(1)}, codes.InvalidArgument, reasonMalformed},
+		"begins with nothing": {[]*tunnelpb.ConnectRequest{{}}, codes.InvalidArgument, reasonMalformed},
+		"no name":             {[]*tunnelpb.ConnectRequest{hello(Cluster{"", "u"}, "i")}, codes.InvalidArgument, reasonMalformed},
+		"no uid":              {[]*tunnelpb.ConnectRequest{hello(Cluster{"edge", ""}, "i")}, codes.InvalidArgument, reasonMalformed},
+		"no instance":         {[]*tunnelpb.ConnectRequest{hello(edge, "")}, codes.InvalidArgument, reasonMalformed},
+		"a long name":         {[]*tunnelpb.ConnectRequest{hello(Cluster{strings.Repeat("a", 64), "u"}, "i")}, codes.InvalidArgument, reasonMalformed},
+		"a name with a line":  {[]*tunnelpb.ConnectRequest{hello(Cluster{"a\nb", "u"}, "i")}, codes.InvalidArgument, reasonMalformed},
+		"not entitled":        {[]*tunnelpb.ConnectRequest{hello(Cluster{"foreign", "u"}, "i")}, codes.PermissionDenied, ReasonCertificate},
+		"another's name":      {[]*tunnelpb.ConnectRequest{hello(Cluster{"taken", "u"}, "i")}, codes.FailedPrecondition, reasonIdentity},
+		"hello twice":         {[]*tunnelpb.ConnectRequest{hello(edge, "a"), hello(edge, "a")}, codes.InvalidArgument, reasonMalformed},
+		"bytes too early":     {[]*tunnelpb.ConnectRequest{hello(edge, "b"), dataOf(1)}, codes.InvalidArgument, reasonMalformed},
+		"a huge message":      {[]*tunnelpb.ConnectRequest{hello(edge, "c"), dataOf(1 << 20)}, codes.ResourceExhausted, ""},
+	}
+	for what, tc := range tests {
+		t.Run(what, func(t *testing.T) {
+			var before float64
+			if tc.reason != "" {
+				before = testutil.ToFloat64(n.hub.metrics.refused.WithLabelValues(tc.reason))
+			}
+			if err := outcome(r.connect(tc.say...)); status.Code(err) != tc.code {
+				t.Errorf("it ends with %v, want %v", err, tc.code)
+			}
+			if tc.reason != "" {
+				eventually(t, "the refusal is counted", func() bool {
+					return testutil.ToFloat64(n.hub.metrics.refused.WithLabelValues(tc.reason)) > before
+				})
+			}
+		})
+	}
+	if strings.Contains(n.log.String(), "a\nb") {
+		t.Error("an agent put a line into the log")
+	}
+}
+
+func TestAgentThatDoesNotAnswerPings(t *testing.T) {
+	p := newPlane(t, 1, func(o *HubOptions) { o.PingInterval = 10 * time.Millisecond })
+	s := newRaw(t, p.node("pm-0")).welcomed(edge, "i")
+	if err := outcome(s); status.Code(err) != codes.DeadlineExceeded {
+		t.Errorf("it ends with %v", err)
+	}
+	eventually(t, "it is gone", func() bool { return len(p.node("pm-0").hub.Attached()) == 0 })
+}
+
+// Agents that send as much as they can and read nothing are bounded, and cost others
+// nothing.
+func TestStalledAgentHarmsOnlyItself(t *testing.T) {
+	p := newPlane(t, 2)
+	bad, good := Cluster{"bad", "uid-b"}, Cluster{"good", "uid-g"}
+	stalled := newRaw(t, p.node("pm-0")).welcomed(bad, "i")
+	p.attach(good, "i-1", []string{p.node("pm-0").agents})
+	eventually(t, "it is known", func() bool { return len(p.node("pm-1").hub.Connections(bad)) == 1 })
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	conn, err := p.node("pm-1").hub.Dial(ctx, bad)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Nobody reads what it sends, and it reads nothing of what it is sent.
+	_ = conn.SetWriteDeadline(time.Now().Add(300 * time.Millisecond))
+	written, err := io.Copy(conn, endless{})
+	if err == nil {
+		t.Error("an agent that reads nothing takes everything")
+	}
+	if most := int64(4 << 20); written > most {
+		t.Errorf("%d bytes wait for an agent that reads nothing", written)
+	}
+	sent := make(chan int64, 1)
+	go func() {
+		var n int64
+		for stalled.Send(dataOf(maxData)) == nil {
+			n += maxData
+		}
+		sent <- n
+	}()
+	healthy, _ := p.node("pm-1").dial(good)
+	exchange(t, healthy, 1<<20)
+	_ = conn.Close()
+	if n := <-sent; n > 8<<20 {
+		t.Errorf("%d bytes of an agent were taken in that nobody reads", n)
+	}
+	exchange(t, healthy, 1<<20)
+}
+
+// endless is a reader without an end.
+type endless struct{}
+
+func (endless) Read(p []byte) (int, error) { return len(p), nil }
+
+func TestStreamsAreBounded(t *testing.T) {
+	p := newPlane(t, 1)
+	n := p.node("pm-0")
+	r := newRaw(t, n)
+	for range maxWaiting {
+		r.welcomed(edge, "i")
+	}
+	if err := outcome(r.connect(hello(edge, "i"))); status.Code(err) != codes.ResourceExhausted {
+		t.Errorf("one more stream ends with %v", err)
+	}
+	// Connections of a cluster, whatever their instance.
+	var last error
+	for i := range maxConnectionsOfCluster {
+		s := r.connect(hello(edge, "i-"+strings.Repeat("x", i+1)))
+		if m, err := s.Recv(); err != nil {
+			last = err
+		} else if m.GetWelcome() == nil {
+			t.Fatalf("no welcome: %v", m)
+		}
+	}
+	if status.Code(last) != codes.ResourceExhausted {
+		t.Errorf("one more connection ends with %v", last)
+	}
+	if got, _, _ := n.hub.table.counts(); got != maxConnectionsOfCluster {
+		t.Errorf("%d connections", got)
+	}
+	// Another cluster is not concerned.
+	r2 := newRaw(t, n)
+	r2.welcomed(Cluster{"edge-2", "uid-2"}, "i")
+	// Nor can one that offers streams without a pause keep the node busy.
+	for range helloBurst + helloRate*10 {
+		if err := outcome(r2.connect(hello(Cluster{"edge-3", "uid-3"}, "i"), &tunnelpb.ConnectRequest{})); status.Code(err) == codes.ResourceExhausted {
+			return
+		}
+	}
+	t.Error("the rate of streams has no bound")
+}
+
+func TestConnectionsAreBounded(t *testing.T) {
+	p := newPlane(t, 1, func(o *HubOptions) { o.MaxConnections = 2 })
+	r := newRaw(t, p.node("pm-0"))
+	r.welcomed(Cluster{"a", "a"}, "i")
+	r.welcomed(Cluster{"b", "b"}, "i")
+	if err := outcome(r.connect(hello(Cluster{"c", "c"}, "i"))); status.Code(err) != codes.ResourceExhausted {
+		t.Errorf("one agent more ends with %v", err)
+	}
+}
+
+// Noise on the agents' port is no agent.
+func TestNoise(t *testing.T) {
+	p := newPlane(t, 1)
+	n := p.node("pm-0")
+	for _, noise := range []string{"GET / HTTP/1.1\r\n\r\n", "\x16\x03\x01\x02\x00\x01\x00", strings.Repeat("\xff", 1<<16), "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\xff\xff\xff\xff\xff\xff"} {
+		conn, err := net.Dial("tcp", n.agents)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = conn.Write([]byte(noise))
+		_ = conn.SetReadDeadline(time.Now().Add(patience))
+		_, _ = io.Copy(io.Discard, conn) // until the node hangs up
+		_ = conn.Close()
+	}
+	p.attach(edge, "i-1", []string{n.agents})
+	conn, _ := n.dial(edge)
+	exchange(t, conn, 1000)
+}
+
+// What other nodes ask is for a node, not for who has its address now.
+func TestRelaysAreForTheNodeThatIsMeant(t *testing.T) {
+	p := newPlane(t, 2)
+	p.attach(edge, "i-1", []string{p.node("pm-0").agents})
+	conn, err := p.node("pm-1").conn(t.Context(), "pm-0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := pmpb.NewAgentRelayServiceClient(conn)
+	watch, err := client.WatchAgents(t.Context(), &pmpb.WatchAgentsRequest{ServerId: "pm-1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := watch.Recv(); status.Code(err) != codes.FailedPrecondition {
+		t.Errorf("watching another node: %v", err)
+	}
+	for what, tc := range map[string]struct {
+		first *pmpb.OpenAgentRequest
+		code  codes.Code
+	}{
+		"bytes first":        {&pmpb.OpenAgentRequest{Message: &pmpb.OpenAgentRequest_Data{}}, codes.InvalidArgument},
+		"another node":       {&pmpb.OpenAgentRequest{Message: &pmpb.OpenAgentRequest_Open{Open: &pmpb.OpenAgent{ServerId: "pm-1", Id: 1}}}, codes.FailedPrecondition},
+		"another cluster":    {&pmpb.OpenAgentRequest{Message: &pmpb.OpenAgentRequest_Open{Open: &pmpb.OpenAgent{ServerId: "pm-0", Cluster: "edge-2", ClusterUid: "uid-1", Id: 1}}}, codes.Unavailable},
+		"another connection": {&pmpb.OpenAgentRequest{Message: &pmpb.OpenAgentRequest_Open{Open: &pmpb.OpenAgent{ServerId: "pm-0", Cluster: "edge-1", ClusterUid: "uid-1", Id: 99}}}, codes.Unavailable},
+	} {
+		s, err := client.OpenAgent(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Send(tc.first); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Recv(); status.Code(err) != tc.code {
+			t.Errorf("%s: %v, want %v", what, err, tc.code)
+		}
+	}
+}
+
+// A node that says nothing any more is not believed to have agents.
+func TestSilentNodeIsForgotten(t *testing.T) {
+	p := newPlane(t, 1, func(o *HubOptions) { o.PeerSilence = 100 * time.Millisecond })
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	quiet := &mute{release: make(chan struct{})}
+	s := grpc.NewServer()
+	pmpb.RegisterAgentRelayServiceServer(s, quiet)
+	var serving sync.WaitGroup
+	serving.Go(func() { _ = s.Serve(ln) })
+	t.Cleanup(func() { close(quiet.release); s.Stop(); serving.Wait() })
+	p.mu.Lock()
+	p.nodes["pm-9"] = &node{id: "pm-9", plane: p, peers: ln.Addr().String()}
+	p.mu.Unlock()
+	hub := p.node("pm-0").hub
+	eventually(t, "its agent is known", func() bool { return len(hub.Attached()) == 1 })
+	eventually(t, "its agent is forgotten", func() bool { return len(hub.Attached()) == 0 })
+}
+
+// mute is a node that tells of an agent once.
+type mute struct {
+	pmpb.UnimplementedAgentRelayServiceServer
+	release chan struct{}
+}
+
+func (m *mute) WatchAgents(_ *pmpb.WatchAgentsRequest, stream grpc.ServerStreamingServer[pmpb.WatchAgentsResponse]) error {
+	err := stream.Send(&pmpb.WatchAgentsResponse{Added: []*pmpb.AgentConnection{{Id: 1, Cluster: edge.Name, ClusterUid: edge.UID, Instance: "i"}}})
+	select {
+	case <-m.release:
+	case <-stream.Context().Done():
+	}
+	return err
+}
+
+// Whatever an agent says first is refused or fit to be stored, shown and compared.
+func FuzzHello(f *testing.F) {
+	for _, m := range []*tunnelpb.ConnectRequest{hello(edge, "i-1"), hello(Cluster{"a\nb", "\xff"}, "i"), dataOf(3), {}} {
+		data, err := proto.Marshal(m)
+		if err == nil {
+			f.Add(data)
+		}
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		m := &tunnelpb.ConnectRequest{}
+		if proto.Unmarshal(data, m) != nil {
+			return
+		}
+		h := m.GetHello()
+		text := h.GetCluster() + h.GetClusterUid() + h.GetInstance()
+		if checkHello(h) == nil && (len(text) > maxName+maxUID+maxInstance || strings.ContainsAny(text, "\x00\n\r\t /\"'<>{}") || h.GetCluster() == "") {
+			t.Errorf("%q was accepted", text)
+		}
+		if strings.ContainsAny(printable(h.GetVersion()), "\x00\n\r\x1b") {
+			t.Errorf("%q is printed", h.GetVersion())
+		}
+	})
+}

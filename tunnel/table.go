@@ -1,0 +1,270 @@
+package tunnel
+
+import (
+	"cmp"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"oaas.io/control-plane/proto/pmpb"
+	"oaas.io/control-plane/proto/tunnelpb"
+)
+
+// table is what a node knows of the agents: those that are connected to it, with their
+// streams, and what the other nodes say of theirs.
+type table struct {
+	limits limits
+	now    func() time.Time
+
+	mu sync.Mutex
+	// changed is closed and replaced with every change that somebody may wait for.
+	changed chan struct{}
+	lastID  uint64
+	own     map[uint64]*connection
+	peers   map[string]map[uint64]*known
+}
+
+// limits bound what agents may hold of a node.
+type limits struct {
+	// connections of all agents, and those of one cluster.
+	connections, ofCluster int
+	// waiting and active streams of one connection.
+	waiting, active int
+}
+
+// connection is one that an agent has made to this node. The message in it never changes;
+// the other fields are guarded by the table's lock.
+type connection struct {
+	*pmpb.AgentConnection
+	// waiting are the streams that carry nothing yet, the newest last; active is how
+	// many carry a connection.
+	waiting []*offer
+	active  int
+	offers  map[*offer]struct{}
+}
+
+// known is a connection to another node.
+type known struct {
+	*pmpb.AgentConnection
+	// heard is when this node learned of it, by its own clock.
+	heard time.Time
+}
+
+// offer is one stream.
+type offer struct {
+	of *connection
+	// taken gets the end of the pipe that the stream is to be joined with.
+	taken chan net.Conn
+	// evicted gets the reason why the stream has to end.
+	evicted chan error
+}
+
+func newTable(l limits, now func() time.Time) *table {
+	return &table{
+		limits: l, now: now, changed: make(chan struct{}), own: map[uint64]*connection{}, peers: map[string]map[uint64]*known{},
+	}
+}
+
+// alterLocked tells those who wait for a change.
+func (t *table) alterLocked() {
+	close(t.changed)
+	t.changed = make(chan struct{})
+}
+
+// add takes in a stream, and says whether it is the first one of its connection.
+func (t *table) add(hello *tunnelpb.Hello, remote string) (o *offer, first bool, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var of *connection
+	ofCluster := 0
+	for _, c := range t.own {
+		if c.GetCluster() != hello.GetCluster() {
+			continue
+		}
+		ofCluster++
+		if c.GetClusterUid() == hello.GetClusterUid() && c.GetInstance() == hello.GetInstance() && c.GetConnection() == hello.GetConnection() {
+			of = c
+		}
+	}
+	switch {
+	case of != nil && len(of.waiting) >= t.limits.waiting:
+		return nil, false, Refuse(reasonLimit, "%d streams of this connection wait already", len(of.waiting))
+	case of == nil && ofCluster >= t.limits.ofCluster:
+		return nil, false, Refuse(reasonLimit, "cluster %s has %d connections to this node already", hello.GetCluster(), ofCluster)
+	case of == nil && len(t.own) >= t.limits.connections:
+		return nil, false, Refuse(reasonLimit, "this node has %d connections of agents already", len(t.own))
+	}
+	if of == nil {
+		first = true
+		t.lastID++
+		of = &connection{offers: map[*offer]struct{}{}, AgentConnection: &pmpb.AgentConnection{
+			Id: t.lastID, Cluster: hello.GetCluster(), ClusterUid: hello.GetClusterUid(), Instance: hello.GetInstance(),
+			Connection: hello.GetConnection(), Version: hello.GetVersion(), RemoteAddress: remote, Since: timestamppb.New(t.now()),
+		}}
+		t.own[of.GetId()] = of
+	}
+	o = &offer{of: of, taken: make(chan net.Conn, 1), evicted: make(chan error, 1)}
+	of.offers[o] = struct{}{}
+	of.waiting = append(of.waiting, o)
+	t.alterLocked()
+	return o, first, nil
+}
+
+// remove takes out a stream, and says whether it was the last one of its connection.
+// Who has taken it meanwhile finds his connection closed.
+func (t *table) remove(o *offer) (last bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	c := o.of
+	delete(c.offers, o)
+	before := len(c.waiting)
+	c.waiting = slices.DeleteFunc(c.waiting, func(w *offer) bool { return w == o })
+	if len(c.waiting) == before {
+		c.active--
+	}
+	select {
+	case far := <-o.taken:
+		_ = far.Close() // a pipe that nothing was joined with
+	default:
+	}
+	t.alterLocked()
+	if len(c.offers) > 0 {
+		return false
+	}
+	delete(t.own, c.GetId())
+	return true
+}
+
+// take gives a waiting stream of a connection the end of a pipe to carry.
+func (t *table) take(id uint64, of Cluster, far net.Conn) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	c := t.own[id]
+	switch {
+	case c == nil || c.GetCluster() != of.Name || c.GetClusterUid() != of.UID:
+		return errGone
+	case c.active >= t.limits.active:
+		return errTooMany
+	case len(c.waiting) == 0:
+		return errBusy
+	}
+	o := c.waiting[len(c.waiting)-1]
+	c.waiting = c.waiting[:len(c.waiting)-1]
+	c.active++
+	o.taken <- far // it has room: a stream is taken once
+	return nil
+}
+
+// evict ends the streams of this node's connections for which there is a reason.
+func (t *table) evict(reason func(*pmpb.AgentConnection) error) (evicted int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, c := range t.own {
+		err := reason(c.AgentConnection)
+		if err == nil {
+			continue
+		}
+		evicted++
+		for o := range c.offers {
+			select {
+			case o.evicted <- err:
+			default: // it has a reason already
+			}
+		}
+	}
+	return evicted
+}
+
+// learn takes in what a node says of its connections.
+func (t *table) learn(server string, added []*pmpb.AgentConnection, removed []uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.peers[server] == nil {
+		t.peers[server] = map[uint64]*known{}
+	}
+	for _, id := range removed {
+		delete(t.peers[server], id)
+	}
+	for _, c := range added {
+		t.peers[server][c.GetId()] = &known{AgentConnection: c, heard: t.now()}
+	}
+	t.alterLocked()
+}
+
+// forget drops what a node has said.
+func (t *table) forget(server string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if _, heard := t.peers[server]; heard {
+		delete(t.peers, server)
+		t.alterLocked()
+	}
+}
+
+// local gives the connections to this node by id, and a channel that is closed when
+// that may have changed.
+func (t *table) local() (map[uint64]*pmpb.AgentConnection, <-chan struct{}) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	out := make(map[uint64]*pmpb.AgentConnection, len(t.own))
+	for id, c := range t.own {
+		out[id] = c.AgentConnection
+	}
+	return out, t.changed
+}
+
+// counts gives the connections to this node and their streams.
+func (t *table) counts() (connections, waiting, active int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, c := range t.own {
+		connections, waiting, active = connections+1, waiting+len(c.waiting), active+c.active
+	}
+	return connections, waiting, active
+}
+
+// route is a way to an agent.
+type route struct {
+	// server has the connection; empty is this node.
+	server string
+	*pmpb.AgentConnection
+	// heard is since when this node knows of it.
+	heard time.Time
+}
+
+// routes gives the ways to a cluster, the best first: the newest instance, and of its
+// connections the newest, since an older one may be broken and not known to be so.
+// A name alone gives the ways to all clusters of that name.
+func (t *table) routes(to Cluster) ([]route, <-chan struct{}) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var out []route
+	meant := func(c *pmpb.AgentConnection) bool {
+		return (to.Name == "" || c.GetCluster() == to.Name) && (to.UID == "" || c.GetClusterUid() == to.UID)
+	}
+	for _, c := range t.own {
+		if meant(c.AgentConnection) {
+			out = append(out, route{AgentConnection: c.AgentConnection, heard: c.GetSince().AsTime()})
+		}
+	}
+	for server, connections := range t.peers {
+		for _, c := range connections {
+			if meant(c.AgentConnection) {
+				out = append(out, route{server: server, AgentConnection: c.AgentConnection, heard: c.heard})
+			}
+		}
+	}
+	slices.SortFunc(out, func(a, b route) int {
+		return cmp.Or(
+			strings.Compare(b.GetInstance(), a.GetInstance()),
+			cmp.Compare(b.GetConnection(), a.GetConnection()),
+			strings.Compare(a.server, b.server),
+			cmp.Compare(a.GetId(), b.GetId()),
+		)
+	})
+	return out, t.changed
+}
