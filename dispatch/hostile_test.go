@@ -169,7 +169,7 @@ func metric(t *testing.T, reg *prometheus.Registry, name string, labels ...strin
 func TestManagerThatNeverAnswers(t *testing.T) {
 	bad := &hostile{}
 	n := newNeighbourhood(t, bad, func(o *dispatch.Options) {
-		o.CallTimeout, o.ProbeMin, o.ProbeMax = 100*time.Millisecond, time.Hour, time.Hour
+		o.CallTimeout, o.ProbeMin, o.ProbeMax, o.SilenceLimit = 100*time.Millisecond, time.Hour, time.Hour, time.Hour
 	})
 	n.awaitHealthy("oaas-1")
 	bad.set(func() { bad.hang = true })
@@ -330,7 +330,7 @@ func TestFlood(t *testing.T) {
 	n.updates.Store(0)
 	n.rows.Store(0)
 	n.lead(n.store.NextTerm())
-	n.await("one runs", running(ids[0]))
+	n.await("one is reported", func(s *fsm.Snapshot) bool { return s.Unit(ids[0]).GetRuntime() != nil })
 	n.neighbourIsServed()
 	waitFor(t, "the cluster is not listened to for a while", func() bool { return metric(t, n.metrics, "oaas_pm_dispatch_throttled_total", "oaas-1") > 0 })
 	seconds := time.Since(began).Seconds()

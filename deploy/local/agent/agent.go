@@ -23,6 +23,8 @@ type Options struct {
 	Heartbeat time.Duration
 	// Received, if set, is told of every call of Deploy before it is carried out. It is called from many goroutines.
 	Received func(unit *oaaspb.DeploymentUnit)
+	// Stored, if set, is told of every delivery that was stored, in their order.
+	Stored func(unit string, delivery *oaaspb.Delivery)
 	// Behaviour is how it departs from what a manager should do.
 	Behaviour Behaviour
 }
@@ -181,6 +183,9 @@ func (a *Agent) Deploy(_ context.Context, req *oaaspb.DeployRequest) (*oaaspb.De
 	a.objects[id] = &oaaspb.ClassRuntimeSummary{
 		Id: id, DeploymentUnitId: id, Delivery: delivery,
 		Status: &oaaspb.ClassRuntimeStatus{Condition: oaaspb.DeploymentCondition_RUNNING},
+	}
+	if a.options.Stored != nil {
+		a.options.Stored(id, delivery)
 	}
 	a.publishLocked(id)
 	return &oaaspb.DeployResponse{DeploymentId: id, Applied: delivery}, nil

@@ -45,6 +45,10 @@ func measureHostile(ctx context.Context, s *dispatchStack) ([]bench.Result, erro
 	if err != nil {
 		return nil, err
 	}
+	before, _, err := s.memory()
+	if err != nil {
+		return nil, err
+	}
 	s.receipts.forget()
 	var posts []post
 	loaded, err := s.commits(ctx, func() error {
@@ -63,22 +67,31 @@ func measureHostile(ctx context.Context, s *dispatchStack) ([]bench.Result, erro
 		names = append(names, string(b))
 	}
 	results := p.results("hostile", fmt.Sprintf("as above, while %d of the clusters misbehave, one in each way (%s), with %d units each and their share of the load; of the other clusters only", len(s.hostile), strings.Join(names, ", "), hostileUnits))
-	memory, peaks := 0.0, []string{}
-	for _, pm := range s.system.PMs {
-		peak, err := peakMemory(pm.PID())
-		if err != nil {
-			return results, err
-		}
-		memory = max(memory, peak)
-		peaks = append(peaks, fmt.Sprintf("%s %.0f", pm.Name, peak))
+	memory, peaks, err := s.memory()
+	if err != nil {
+		return results, err
 	}
 	unwell, err := s.taken(ctx)
 	return append(results,
 		bench.AtMost("hostile_commits_without_users", quiet.commits, hostileCommits, "1/s", fmt.Sprintf("commands that the log took within %s in which nobody posted; the leader used %.0f %% of a processor", withoutUsers, 100*quiet.processors)),
 		bench.AtMost("hostile_commits_per_deployment", loaded.commits/float64(s.options.rate), loadedCommits, "", fmt.Sprintf("commands under load, reports included; the leader used %.0f %% of a processor", 100*loaded.processors)),
-		bench.AtMost("hostile_rss_max", memory, hostileMemory, "MiB", "highest VmHWM of any pmd ("+strings.Join(peaks, ", ")+")"),
+		bench.AtMost("hostile_rss_max", memory, hostileMemory, "MiB", fmt.Sprintf("highest VmHWM of any pmd (%s); before the load, when the clusters had misbehaved for %s, %.0f MiB", peaks, withoutUsers, before)),
 		bench.Info("hostile_shown", float64(len(unwell)), "", "misbehaving clusters that are not shown as healthy at the end: "+strings.Join(unwell, ", ")),
 	), err
+}
+
+// memory gives the highest VmHWM of any node in MiB, and that of each.
+func (s *dispatchStack) memory() (highest float64, each string, err error) {
+	var peaks []string
+	for _, pm := range s.system.PMs {
+		peak, err := peakMemory(pm.PID())
+		if err != nil {
+			return 0, "", err
+		}
+		highest = max(highest, peak)
+		peaks = append(peaks, fmt.Sprintf("%s %.0f", pm.Name, peak))
+	}
+	return highest, strings.Join(peaks, ", "), nil
 }
 
 // effort is what a time cost the leader.

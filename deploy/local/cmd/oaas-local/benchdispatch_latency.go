@@ -133,8 +133,10 @@ func measureLatency(ctx context.Context, s *dispatchStack) ([]bench.Result, erro
 		return results, err
 	}
 	wishes, calls := s.receipts.received()
+	memory, peaks, err := s.memory()
 	return append(results,
 		bench.Exactly("dispatch_repeated", float64(calls-wishes), 0, "", "calls of Deploy beyond one for each wish"),
 		bench.Info("dispatch_settled", time.Since(began).Seconds(), "s", "from the last arrival until the state has every confirmation"),
-	), nil
+		bench.Info("dispatch_rss_max", memory, "MiB", "highest VmHWM of any pmd ("+peaks+")"),
+	), err
 }
