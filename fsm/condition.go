@@ -93,6 +93,24 @@ func UnitPhase(u *pmpb.Unit) string {
 	}
 }
 
+// conditionReady is the condition of a runtime that says that all of what is wished runs.
+const conditionReady = "Ready"
+
+// UnitComplete reports that the unit runs, and all of it with the content that is wished
+// now. One that only runs may be served by what was there before. A manager that knows no
+// such condition is believed.
+func UnitComplete(u *pmpb.Unit) bool {
+	if UnitCondition(u) != model.ConditionRunning {
+		return false
+	}
+	for _, c := range u.GetRuntime().GetConditions() {
+		if c.GetType() == conditionReady {
+			return c.GetStatus() == "True"
+		}
+	}
+	return true
+}
+
 // Current reports that the cluster's last report is about what is wished now.
 func Current(u *pmpb.Unit) bool {
 	if u.GetRuntime() == nil || u.GetTombstone() {

@@ -23,6 +23,11 @@
 // later view. A command may carry a note of who asked for what; it is kept in the
 // audit log (audit.go) exactly if the command takes effect.
 //
+// A deployment has revisions (revisions.go), the present one in its row and the last ones
+// in a table of their own, a rollout that says which environment has which (op_rollout.go),
+// and a timeline (timeline.go), which is written by the commands that it tells of. All three
+// are bounded.
+//
 // Snapshot.Write streams a view into a file format of its own (snapshot_format.go)
 // and State.Restore replaces the contents with one, after all of it was checked:
 // that is how a node starts and catches up. An operator's restore is something

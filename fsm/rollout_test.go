@@ -311,6 +311,13 @@ func TestConditionSince(t *testing.T) {
 	since("running", running)
 	r.update(runs(r.about("d-e1"), "c1", oaaspb.DeploymentCondition_RUNNING))
 	since("running as before", running)
+	incomplete := runs(r.about("d-e1"), "c1", oaaspb.DeploymentCondition_RUNNING)
+	incomplete.GetRuntime().Conditions = []*oaaspb.RuntimeCondition{{Type: "Ready", Status: "False"}}
+	half := r.update(incomplete)
+	since("running, but not all of it", half)
+	if fsm.UnitComplete(r.snap().Unit("d-e1")) {
+		t.Error("what is not ready is complete")
+	}
 	down := r.update(runs(r.about("d-e1"), "c1", oaaspb.DeploymentCondition_DOWN))
 	since("down", down)
 	changed := r.must(commit(t, "d", "c2", "e1"))

@@ -124,21 +124,22 @@ func (c *call) tellGone(u *pmpb.Unit, env, kind string) {
 	c.tell(&pmpb.TimelineEvent{DeploymentKey: u.GetDeploymentKey(), DeploymentUid: u.GetDeploymentUid(), Env: env, Type: kind})
 }
 
-// putUnit writes a unit, with the time since when its condition is what it is, and tells
-// what has become of it.
+// putUnit writes a unit, with the time since when it is as it is, and tells what has become
+// of it.
 func (c *call) putUnit(old, next *pmpb.Unit) {
 	c.dateCondition(old, next)
 	c.put(atUnits, next)
 	c.tellUnit(old, next)
 }
 
-// dateCondition keeps up since when the condition of a unit is what it is.
+// dateCondition keeps up since when the condition of a unit is what it is, and the unit
+// complete or not.
 func (c *call) dateCondition(old, next *pmpb.Unit) {
 	if c.view.FeatureLevel() < RolloutFrom {
 		return
 	}
 	next.ConditionSince = old.GetConditionSince()
-	if old == nil || UnitCondition(old) != UnitCondition(next) {
+	if old == nil || UnitCondition(old) != UnitCondition(next) || UnitComplete(old) != UnitComplete(next) {
 		next.ConditionSince = c.now()
 	}
 }

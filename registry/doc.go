@@ -14,12 +14,21 @@
 //     was made from. If one of them moved meanwhile the state machine refuses
 //     the command and the operation starts over at 2.
 //
+// A change of a deployment with a strategy is staged (rollout.go): the command stores it as
+// a new revision, and the units that are to have it later keep what they have. The steps of
+// the rollout (advance.go) are decided by package scheduler/rollout from the state and the
+// time, and committed like any other decision, by whoever leads. What is part of a revision
+// and what all environments share is in release.go.
+//
 // # Invariants
 //
 //   - Unit ids are a pure function of (deployment uid, environment), see UnitID.
 //     Posting twice, retrying or failing over never makes a second runtime.
 //   - Deployment, plan and units are committed by one command: no reader ever
 //     sees one without the others.
+//   - The fence of a unit rises only when its own content changes: the units of later
+//     waves are not touched by a rollout before their turn, nor ever by one that fails
+//     before.
 //   - What the client says about condition, status and timestamps is never
 //     trusted; the state machine owns them.
 //   - Errors leave this package only as *Error with a Code, or as *Replayed.

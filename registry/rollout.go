@@ -53,8 +53,8 @@ func (r *Registry) stage(snap *fsm.Snapshot, have *fsm.Deployment, w *wish) erro
 		return nil // to all at once; what was under way ends with it
 	case changed:
 		return r.beginRollout(snap, have, now, live, w)
-	case now == nil:
-		return nil
+	case now == nil, now.GetPhase() == pmpb.RolloutPhase_ROLLOUT_PHASE_ROLLED_BACK:
+		return nil // a wish that does not come back to what was taken back has left it behind
 	case underWay(now):
 		return r.restage(now, live, w)
 	default:
@@ -306,7 +306,12 @@ func observeEnv(e *pmpb.RolloutEnv, row *pmpb.Rollout, u *pmpb.Unit, c *pmpb.Clu
 		out.Detail = "it has no unit"
 		return out
 	}
+	// What was given something new has to run all of it; of the others it is enough that
+	// they can be called.
 	out.Available = healthy && fsm.UnitCondition(u) == model.ConditionRunning
+	if out.Updated && e.GetUpdated() != nil {
+		out.Available = healthy && fsm.UnitComplete(u)
+	}
 	if out.Available {
 		out.Since = latestOf(u.GetConditionSince(), c.GetHealthSince())
 		return out
@@ -327,11 +332,15 @@ func unavailableBecause(u *pmpb.Unit, c *pmpb.Cluster, healthy bool) string {
 	case !healthy:
 		return "the cluster's health is not known"
 	}
-	text := fsm.UnitPhase(u)
-	if why := u.GetRuntime().GetStatus().GetMessage(); why != "" && fsm.Current(u) {
-		text += ": " + clipSummary(why)
+	phase, why := fsm.UnitPhase(u), clipSummary(u.GetRuntime().GetStatus().GetMessage())
+	switch {
+	case why == "" || !fsm.Current(u):
+		return phase
+	case phase == fsm.PhaseAvailable: // but not all of it
+		return why
+	default:
+		return phase + ": " + why
 	}
-	return text
 }
 
 func latestOf(times ...*timestamppb.Timestamp) time.Time {

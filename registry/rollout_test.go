@@ -397,6 +397,32 @@ func (s *site) resume() {
 	}
 }
 
+// A canary that can be called because what it ran before is still there is no good canary.
+func TestCanaryThatIsServedByWhatWasThereBefore(t *testing.T) {
+	s := started(t, careful)
+	s.advance()
+	s.running("e1")
+	u := s.unit("e1")
+	message := "Available, but degraded (ImagePull): no such image"
+	up := &pmpb.UnitUpdate{Id: u.GetId(), Epoch: u.GetEpoch(), Fence: u.GetFence(), Update: &pmpb.UnitUpdate_Runtime{Runtime: &oaaspb.ClassRuntimeSummary{
+		Id: u.GetId(), DeploymentUnitId: u.GetId(), Delivery: u.GetRuntime().GetDelivery(),
+		Status:     &oaaspb.ClassRuntimeStatus{Condition: oaaspb.DeploymentCondition_RUNNING, Message: &message},
+		Conditions: []*oaaspb.RuntimeCondition{{Type: "Available", Status: "True"}, {Type: "Ready", Status: "False"}},
+	}}}
+	if err := s.UpdateUnits(context.Background(), 0, []*pmpb.UnitUpdate{up}); err != nil {
+		t.Fatal(err)
+	}
+	s.later(5 * time.Minute)
+	s.advance()
+	s.want("2 1 1")
+	if got := s.RolloutStatusOf(s.snap(), s.dep()).Message; got != "waiting for e1 (Available, but degraded (ImagePull): no such image)" {
+		t.Errorf("it says %q", got)
+	}
+	s.later(5 * time.Minute)
+	s.advance()
+	s.phase(rollingBack)
+}
+
 func TestPauseAndResume(t *testing.T) {
 	ctx := context.Background()
 	s := started(t, careful)

@@ -32,6 +32,12 @@ func TestTypesHaveWhatTheServerAnswers(t *testing.T) {
 		"operator-feature-level":    &FeatureLevel{},
 		"operator-tuning":           &Tuning{},
 
+		"rollout-none":         &Rollout{},
+		"rollout-paused":       &Rollout{},
+		"rollout-rolling-back": &Rollout{},
+		"revisions":            &[]Revision{},
+		"events":               &[]TimelineEvent{},
+
 		"health":    &Health{},
 		"deletions": &[]Deletion{},
 	} {

@@ -1639,8 +1639,8 @@ type Unit struct {
 	Waiting     *Waiting `protobuf:"bytes,14,opt,name=waiting,proto3" json:"waiting,omitempty"`
 	CreateIndex uint64   `protobuf:"varint,15,opt,name=create_index,json=createIndex,proto3" json:"create_index,omitempty"`
 	ModifyIndex uint64   `protobuf:"varint,16,opt,name=modify_index,json=modifyIndex,proto3" json:"modify_index,omitempty"`
-	// Since when its condition is what it is; absent where that is from before feature
-	// level 6.
+	// Since when its condition is what it is, and it is complete or not; absent where that
+	// is from before feature level 6.
 	ConditionSince *timestamppb.Timestamp `protobuf:"bytes,17,opt,name=condition_since,json=conditionSince,proto3" json:"condition_since,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache

@@ -150,7 +150,7 @@ func (a *app) describeDeployment(ctx context.Context, c *client.Client, key stri
 	if err != nil {
 		return nil, err
 	}
-	units, err := c.Units(ctx, key)
+	p, err := look(ctx, c, key)
 	if err != nil {
 		return nil, err
 	}
@@ -169,7 +169,9 @@ func (a *app) describeDeployment(ctx context.Context, c *client.Client, key stri
 	if dep.Status != nil {
 		d.field("Message", deref(dep.Status.LastError))
 	}
-	p := newProgress(key, units)
+	if p.rollout != nil {
+		d.field("Rollout", strings.TrimPrefix(p.rolloutText(), "Rollout to "))
+	}
 	all := append(slices.Clone(p.units), p.removed...)
 	d.section("Units", a.unitTable(all))
 	if t := functionTable(all); len(t.rows) > 0 {

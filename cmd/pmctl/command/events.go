@@ -21,41 +21,37 @@ import (
 var eventFormats = []string{"text", "json", jsonPathHint}
 
 // topics are what can be followed.
-var topics = []string{"packages", "deployments", "plans", "units", "clusters", "members", "deletions", "autopilot", "alarms", "audit"}
+var topics = []string{"packages", "deployments", "plans", "units", "clusters", "members", "deletions", "rollouts", "autopilot", "alarms", "audit"}
 
 func (a *app) eventsCommand() *cobra.Command {
-	var format, deployment string
+	var format, deployment, env string
 	var follow bool
 	var span time.Duration
 	q := client.WatchQuery{}
 	cmd := &cobra.Command{
-		Use: "events [TOPIC[:NAME]...]", Short: "Show what has changed, and follow what changes",
-		Long: `Show the changes that a server remembers and, with -w, go on with new ones. A change
-that several servers know is told once: when one goes away, another goes on where it
-ended.
+		Use: "events KEY | [TOPIC[:NAME]...]", Short: "Show what has happened to a deployment, or what has changed at all",
+		Long: `With the KEY of a deployment, show its timeline: what was wished and planned, what its
+clusters said, how its rollouts went. It outlives the deployment.
+
+Otherwise show the changes that a server remembers. With -w, go on with new ones. A
+change that several servers know is told once: when one goes away, another goes on where
+it ended.
 
 Topics are ` + strings.Join(topics, ", ") + `.
 A NAME is that of an object, or the key of the deployment that something belongs to;
 a * at its end stands for any rest.`,
-		Example: `  pmctl events -w --deployment shop.Cart
+		Example: `  pmctl events shop.Cart
+  pmctl events deployment/shop.Cart -w --env oaas-1
+  pmctl events -w --deployment shop.Cart
   pmctl events clusters alarms members -w --from now
   pmctl events 'packages:shop*' --from snapshot -o json`,
-		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-			return topics, cobra.ShellCompDirectiveNoFileComp
+		ValidArgsFunction: func(cmd *cobra.Command, args []string, toComplete string) ([]string, cobra.ShellCompDirective) {
+			keys, directive := a.completeDeployments(cmd, args, toComplete)
+			return append(keys, topics...), directive
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := checkFormat(format, eventFormats); err != nil {
 				return err
-			}
-			for _, arg := range args {
-				if topic, _, _ := strings.Cut(arg, ":"); !slices.Contains(topics, topic) {
-					return &usageError{fmt.Errorf("there is no topic %q, only %s", topic, strings.Join(topics, ", "))}
-				}
-			}
-			if q.Topics = args; deployment != "" {
-				for _, topic := range []string{"deployments", "plans", "units", "deletions", "audit"} {
-					q.Topics = append(q.Topics, topic+":"+deployment)
-				}
 			}
 			c, err := a.client()
 			if err != nil {
@@ -63,6 +59,19 @@ a * at its end stands for any rest.`,
 			}
 			ctx, cancel := withTimeout(cmd.Context(), span)
 			defer cancel()
+			if key, ok := timelineKey(args); ok {
+				return a.timeline(ctx, c, key, env, format, follow)
+			}
+			for _, arg := range args {
+				if topic, _, _ := strings.Cut(arg, ":"); !slices.Contains(topics, topic) {
+					return &usageError{fmt.Errorf("there is no topic %q, only %s", topic, strings.Join(topics, ", "))}
+				}
+			}
+			if q.Topics = args; deployment != "" {
+				for _, topic := range []string{"deployments", "plans", "units", "deletions", "rollouts", "audit"} {
+					q.Topics = append(q.Topics, topic+":"+deployment)
+				}
+			}
 			err = a.followEvents(ctx, c, q, format, follow)
 			if ctx.Err() != nil {
 				return nil // the time is up, or the user has seen enough
@@ -77,6 +86,10 @@ a * at its end stands for any rest.`,
 		return []string{client.FromOldest, client.FromNow, client.FromSnapshot}, cobra.ShellCompDirectiveNoFileComp
 	})
 	fs.StringVar(&deployment, "deployment", "", "only what belongs to this deployment")
+	fs.StringVar(&env, "env", "", "with KEY: only this environment, and what is about all")
+	complete(cmd, "env", func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+		return a.names(cmd.Context(), "envs", "", nil), cobra.ShellCompDirectiveNoFileComp
+	})
 	fs.DurationVar(&span, "for", 0, "how long to follow, 0 for ever")
 	fs.DurationVar(&q.MaxStaleness, "max-staleness", 0, "leave a server that has not heard from the leader for longer")
 	fs.BoolVar(&q.Stale, "stale", false, "begin with what the server has, also without a leader")
@@ -141,6 +154,7 @@ func eventText(e *client.Event) string {
 		cluster client.Env
 		alarm   client.Alarm
 		audit   client.AuditEntry
+		rollout client.Rollout
 	)
 	switch {
 	case e.Type != "put" || len(e.Object) == 0:
@@ -153,6 +167,8 @@ func eventText(e *client.Event) string {
 			text += fmt.Sprintf(": %s (%s)", unit.Waiting.Message, unit.Waiting.Code)
 		}
 		return text
+	case e.Topic == "rollouts" && as(&rollout):
+		return strings.Join(nonEmpty(fmt.Sprintf("%s, revision %d, wave %d of %d", rollout.Phase, rollout.Revision, rollout.Wave, rollout.Waves), rollout.Reason, rollout.Message), " ")
 	case e.Topic == "clusters" && as(&cluster):
 		return strings.TrimSpace(cluster.Health.Status + " " + cluster.Health.Message)
 	case e.Topic == "alarms" && as(&alarm):

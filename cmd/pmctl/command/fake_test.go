@@ -24,6 +24,10 @@ type server struct {
 	// units are the answers to successive looks at a deployment's units; the last
 	// one stays.
 	units map[string][]string
+	// rollouts are the answers to successive looks at a deployment's rollout, which has
+	// none without them; timeline those at its events.
+	rollouts, timeline map[string][]string
+	revisions          string
 	// deletions are the answers to successive looks at the deletions.
 	deletions []string
 	envs      string
@@ -37,7 +41,7 @@ type server struct {
 
 func newServer(t *testing.T) *server {
 	t.Helper()
-	s := &server{units: map[string][]string{}, envs: "[]", runtimes: "[]", members: "[]"}
+	s := &server{units: map[string][]string{}, rollouts: map[string][]string{}, timeline: map[string][]string{}, revisions: "[]", envs: "[]", runtimes: "[]", members: "[]"}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /health", reply(func() string { return `{"status":"healthy","service":"oprc-pm","version":"1.2.3"}` }))
 	mux.HandleFunc("GET /api/v1/envs", reply(func() string { return s.envs }))
@@ -56,6 +60,11 @@ func newServer(t *testing.T) *server {
 	mux.HandleFunc("GET /api/v1/deployments/{key}", s.getDeployment)
 	mux.HandleFunc("DELETE /api/v1/deployments/{key}", s.deleteDeployment)
 	mux.HandleFunc("GET /api/v1/deployments/{key}/units", s.getUnits)
+	mux.HandleFunc("GET /api/v1/deployments/{key}/rollout", s.successive(s.rollouts))
+	mux.HandleFunc("GET /api/v1/deployments/{key}/events", s.successive(s.timeline))
+	mux.HandleFunc("GET /api/v1/deployments/{key}/revisions", reply(func() string { return s.revisions }))
+	mux.HandleFunc("POST /api/v1/deployments/{key}/rollout/{verb}", s.changeRollout)
+	mux.HandleFunc("POST /api/v1/deployments/{key}/rollback", s.changeRollout)
 	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -220,6 +229,35 @@ func (s *server) getUnits(w http.ResponseWriter, r *http.Request) {
 	body := next(&answers, "[]")
 	s.units[key] = answers
 	_, _ = io.WriteString(w, body)
+}
+
+// successive answers with one after the other.
+func (s *server) successive(answers map[string][]string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		key := r.PathValue("key")
+		if len(answers[key]) == 0 {
+			problem(w, 404, "not-found", "Deployment not found: "+key, false)
+			return
+		}
+		list := answers[key]
+		_, _ = io.WriteString(w, next(&list, ""))
+		answers[key] = list
+	}
+}
+
+// changeRollout answers with what was asked for as the phase.
+func (s *server) changeRollout(w http.ResponseWriter, r *http.Request) {
+	if s.findDeployment(r.PathValue("key")) < 0 {
+		problem(w, 404, "not-found", "Deployment not found: "+r.PathValue("key"), false)
+		return
+	}
+	body, _ := io.ReadAll(r.Body)
+	phase := map[string]string{"pause": "Paused", "resume": "Progressing", "abort": "RollingBack", "": "None"}[r.PathValue("verb")]
+	if strings.Contains(string(body), `"revision":9`) {
+		problem(w, 404, "not-found", "Revision not found: shop.Cart has none of the number 9 among its last 10", false)
+		return
+	}
+	answer(w, map[string]any{"id": r.PathValue("key"), "phase": phase, "revision": 3, "message": "done"})
 }
 
 // load puts a manifest into the server.

@@ -6,8 +6,12 @@ import (
 	"time"
 )
 
-// newDisplay redraws on a terminal and writes lines elsewhere.
-func (a *app) newDisplay() display {
+// newDisplay redraws on a terminal and writes lines elsewhere, or a document after each
+// change where a format for programs is asked for.
+func (a *app) newDisplay(format string) display {
+	if format != "" && format != statusFormats[0] {
+		return &documents{app: a, format: format}
+	}
 	if _, _, ok := a.Size(); ok {
 		return &redraw{app: a, color: a.Getenv("NO_COLOR") == ""}
 	}
@@ -40,6 +44,36 @@ func (l *log) trouble(err error) {
 	}
 }
 
+func (l *log) end(p progress, elapsed time.Duration) { l.app.printEnd(p, elapsed) }
+
+func (a *app) printEnd(p progress, elapsed time.Duration) {
+	a.printf("deployment %q is available in %s (%s)\n", p.key, clusters(len(p.units)), elapsed.Round(100*time.Millisecond))
+}
+
+// documents writes a document whenever something has changed.
+type documents struct {
+	app    *app
+	format string
+	last   string
+}
+
+func (d *documents) show(p progress, _ time.Duration) {
+	raw, err := encodeJSON(p.document())
+	if err != nil || string(raw) == d.last {
+		return
+	}
+	d.last = string(raw)
+	if err := d.app.printLine(d.format, p.document()); err != nil {
+		d.app.errorf("%v\n", err)
+	}
+}
+
+func (d *documents) trouble(err error) {
+	d.app.errorf("waiting for a server: %s\n", printable(err.Error()))
+}
+
+func (d *documents) end(progress, time.Duration) {}
+
 // redraw keeps a block of lines up to date in place.
 type redraw struct {
 	app   *app
@@ -52,6 +86,8 @@ func (r *redraw) show(p progress, elapsed time.Duration) {
 	r.lines = p.frame(elapsed)
 	r.draw(r.lines)
 }
+
+func (r *redraw) end(p progress, elapsed time.Duration) { r.app.printEnd(p, elapsed) }
 
 func (r *redraw) trouble(err error) {
 	r.draw(append(r.lines[:len(r.lines):len(r.lines)], "waiting for a server: "+printable(err.Error())))

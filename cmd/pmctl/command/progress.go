@@ -17,10 +17,15 @@ type progress struct {
 	// units are the shares that are wanted, by environment; removed are those that
 	// an environment is to remove.
 	units, removed []client.Unit
+	// rollout is nil when changes go to all clusters at once.
+	rollout *client.Rollout
 }
 
-func newProgress(key string, units []client.Unit) progress {
+func newProgress(key string, units []client.Unit, r *client.Rollout) progress {
 	p := progress{key: key}
+	if r != nil && r.Phase != client.RolloutNone {
+		p.rollout = r
+	}
 	for _, u := range units {
 		if u.Tombstone {
 			p.removed = append(p.removed, u)
@@ -48,10 +53,16 @@ func (p progress) readyCount() int {
 	return n
 }
 
-func (p progress) done() bool { return len(p.units) > 0 && p.readyCount() == len(p.units) }
+func (p progress) done() bool {
+	arrived := p.rollout == nil || p.rollout.Phase == client.RolloutComplete || p.rollout.Phase == client.RolloutRolledBack
+	return arrived && len(p.units) > 0 && p.readyCount() == len(p.units)
+}
 
 // failure is not nil when waiting cannot help.
 func (p progress) failure() error {
+	if failed, goesOn := p.rolloutFailure(); failed != nil || goesOn {
+		return failed
+	}
 	var refused []string
 	for _, u := range p.units {
 		if !u.Acknowledged && u.Waiting != nil && u.Waiting.Permanent {
@@ -73,6 +84,9 @@ func (p progress) timedOut(key string, limit time.Duration, now time.Time) error
 		return &timeoutError{fmt.Sprintf("timed out after %s: no server answered for deployment %q", limit, key)}
 	}
 	text := fmt.Sprintf("timed out after %s: deployment %q is available in %d of %s", limit, key, p.readyCount(), clusters(len(p.units)))
+	if p.rollout != nil {
+		text += "; " + p.rolloutText()
+	}
 	for _, u := range p.units {
 		if ready(u) {
 			continue
@@ -145,7 +159,7 @@ func (t transition) String() string {
 // transitions lists what changed since before. With an empty before it lists
 // where everything stands.
 func (p progress) transitions(before progress) []transition {
-	var out []transition
+	out := p.rolloutTransitions(before)
 	for _, u := range p.units {
 		old := before.unit(u.Env)
 		if old.Phase != u.Phase || cause(old) != cause(u) {
@@ -196,18 +210,24 @@ func (p progress) frame(elapsed time.Duration) []string {
 	if elapsed > 0 {
 		title += "   " + duration(elapsed)
 	}
+	if p.rollout != nil {
+		return append([]string{title, p.rolloutText()}, p.waves()...)
+	}
 	t := table{header: []string{" ", "CLUSTER", "PHASE", "FUNCTIONS", "DETAIL"}}
 	for _, u := range append(slices.Clone(p.units), p.removed...) {
-		glyph := glyphs[u.Phase]
-		if glyph == "" {
-			glyph = "?"
-		}
-		t.add(glyph, u.Env, u.Phase, readiness(u.Runtime), detail(u))
+		t.add(glyphOf(u.Phase), u.Env, u.Phase, readiness(u.Runtime), detail(u))
 		for _, f := range functions(u) {
 			t.add(" ", "  "+f.FunctionKey, functionState(f), "", functionDetail(f))
 		}
 	}
 	return append([]string{title}, t.lines()...)
+}
+
+func glyphOf(phase string) string {
+	if glyph := glyphs[phase]; glyph != "" {
+		return glyph
+	}
+	return "?"
 }
 
 func nonEmpty(texts ...string) []string {
