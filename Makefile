@@ -53,6 +53,10 @@ test-fuzz: ## Fuzz the decoders of commands, snapshots, REST documents, gossip a
 test-kubernetes: build ## Tests on the local Kubernetes.
 	OAAS_BIN=$(CURDIR)/bin go test -p 1 -timeout 20m $(KUBE_TESTS)
 
+.PHONY: test-histories
+test-histories: ## Random histories of leaders, clusters, links and users against the dispatch loops (minutes); OAAS_HISTORIES=N for more.
+	go test -race -tags histories -timeout 60m -run '^TestHistories$$' ./dispatch
+
 .PHONY: bench-main
 bench-main: build ## Measure what the main job promises; writes bench/out/main.json.
 	$(LOCAL) bench --bin bin --out bench/out/main.json

@@ -1,3 +1,5 @@
+//go:build histories
+
 package dispatch_test
 
 import (
@@ -30,8 +32,8 @@ import (
 // they want. In the end every cluster has exactly what is wanted. More of them, or a
 // certain one again:
 //
-//	OAAS_HISTORIES=100 go test -run TestHistories ./dispatch
-//	OAAS_HISTORY_SEED=7 go test -run TestHistories ./dispatch
+//	OAAS_HISTORIES=100 make test-histories
+//	OAAS_HISTORY_SEED=7 make test-histories
 const (
 	historiesEnv   = "OAAS_HISTORIES"
 	historySeedEnv = "OAAS_HISTORY_SEED"

@@ -1,3 +1,5 @@
+//go:build histories
+
 package dispatch_test
 
 import (
