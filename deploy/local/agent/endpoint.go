@@ -19,8 +19,8 @@ type services interface {
 
 // endpoint is a listener and what serves it.
 type endpoint struct {
-	listener net.Listener
-	// stop cuts off what the listener has accepted.
+	listener *listener
+	// stop ends what serves.
 	stop func()
 	done chan struct{}
 	err  error
@@ -28,56 +28,100 @@ type endpoint struct {
 
 // open serves at an address. Without services connections are accepted and nothing is ever said on them.
 func open(address string, s services) (*endpoint, error) {
-	listener, err := net.Listen("tcp", address)
+	l, err := net.Listen("tcp", address)
 	if err != nil {
 		return nil, err
 	}
-	p := &endpoint{listener: listener, done: make(chan struct{})}
-	if s == nil {
-		p.mute()
-		return p, nil
+	e := &endpoint{listener: &listener{Listener: l, open: map[*conn]bool{}}, done: make(chan struct{})}
+	serve := e.mute
+	if s != nil {
+		server := grpc.NewServer()
+		oaaspb.RegisterDeploymentServiceServer(server, s)
+		oaaspb.RegisterAgentServiceServer(server, s)
+		oaaspb.RegisterCrmInfoServiceServer(server, s)
+		oaaspb.RegisterHealthServiceServer(server, s)
+		serve, e.stop = func() error { return server.Serve(e.listener) }, server.Stop
 	}
-	server := grpc.NewServer()
-	oaaspb.RegisterDeploymentServiceServer(server, s)
-	oaaspb.RegisterAgentServiceServer(server, s)
-	oaaspb.RegisterCrmInfoServiceServer(server, s)
-	oaaspb.RegisterHealthServiceServer(server, s)
-	p.stop = server.Stop
 	go func() {
-		defer close(p.done)
-		p.err = server.Serve(listener)
+		defer close(e.done)
+		if err := serve(); !e.listener.wasCut() {
+			e.err = err
+		}
 	}()
-	return p, nil
+	return e, nil
 }
 
 // mute accepts connections and keeps them.
-func (p *endpoint) mute() {
-	var mu sync.Mutex
-	var all []net.Conn
-	p.stop = func() {
-		_ = p.listener.Close() // the accepting goroutine ends with the error
-		mu.Lock()
-		defer mu.Unlock()
-		for _, c := range all {
-			_ = c.Close() // nothing was sent
+func (e *endpoint) mute() error {
+	for {
+		if _, err := e.listener.Accept(); err != nil {
+			return err
 		}
 	}
-	go func() {
-		defer close(p.done)
-		for {
-			c, err := p.listener.Accept()
-			if err != nil {
-				return
-			}
-			mu.Lock()
-			all = append(all, c)
-			mu.Unlock()
-		}
-	}()
 }
 
-func (p *endpoint) close() error {
-	p.stop()
-	<-p.done
-	return p.err
+func (e *endpoint) close() error {
+	e.listener.cut()
+	if e.stop != nil {
+		e.stop()
+	}
+	<-e.done
+	return e.err
+}
+
+// listener knows its connections. A server that is stopped waits for those that have not said anything yet, for minutes.
+type listener struct {
+	net.Listener
+
+	mu    sync.Mutex
+	open  map[*conn]bool
+	ended bool
+}
+
+type conn struct {
+	net.Conn
+	of *listener
+}
+
+// Accept implements net.Listener.
+func (l *listener) Accept() (net.Conn, error) {
+	accepted, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	c := &conn{accepted, l}
+	if l.ended {
+		_ = accepted.Close() // nothing was said on it
+	} else {
+		l.open[c] = true
+	}
+	return c, nil
+}
+
+func (l *listener) wasCut() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.ended
+}
+
+// cut closes the listener and all connections.
+func (l *listener) cut() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.ended = true
+	_ = l.Listener.Close() // whoever serves is told by the end of Accept
+	for c := range l.open {
+		_ = c.Conn.Close() // it is meant to be cut off
+	}
+	clear(l.open)
+}
+
+// Close implements net.Conn.
+func (c *conn) Close() error {
+	c.of.mu.Lock()
+	delete(c.of.open, c)
+	c.of.mu.Unlock()
+	return c.Conn.Close()
 }
