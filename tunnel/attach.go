@@ -63,8 +63,8 @@ func (h *Hub) admit(stream agentStream) (*tunnelpb.Hello, error) {
 	if err := h.opts.Authenticate(stream.Context(), hello.GetCluster()); err != nil {
 		return hello, err
 	}
-	if !h.allow(hello.GetCluster()) {
-		return hello, Refuse(reasonRate, "agents of cluster %s offer streams too fast", hello.GetCluster())
+	if err := h.allow(hello.GetCluster(), remoteAddress(stream.Context())); err != nil {
+		return hello, err
 	}
 	if !h.hasContact() {
 		return hello, Refuse(reasonNoLeader, "this node does not hear from a leader")

@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"maps"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -22,13 +25,21 @@ const dialPause = 250 * time.Millisecond
 func (h *Hub) Dial(ctx context.Context, to Cluster) (net.Conn, error) {
 	pause := time.NewTicker(dialPause)
 	defer pause.Stop()
+	began := h.opts.Now()
 	var last error
 	for {
 		routes, changed := h.table.routes(to)
+		busy := ""
 		for i, r := range routes {
+			if busy != "" && busy != r.GetInstance() && h.opts.Now().Sub(began) < h.opts.OpenTimeout {
+				break // the newer one is about to offer another stream
+			}
 			conn, err := h.open(ctx, to, r, len(routes)-i)
 			if err == nil {
-				return h.keep(conn, to, r, routes[0].GetInstance())
+				return h.keep(conn, to, r, routes[0].GetInstance()), nil
+			}
+			if errors.Is(err, errBusy) {
+				busy = r.GetInstance()
 			}
 			last = fmt.Errorf("agent of %s at %s: %w", to.Name, h.nodeOf(r), err)
 		}
@@ -124,7 +135,7 @@ func (h *Hub) openAt(ctx context.Context, to Cluster, r route) (net.Conn, error)
 	if !h.crew.start(func() {
 		defer end()
 		// What is wrong shows at the other end of the pipe.
-		_ = splice(far, put, get, discarded, &h.crew)
+		_ = splice(far, put, get, uncounted, &h.crew)
 	}) {
 		end()
 		return nil, errStopped
@@ -135,7 +146,7 @@ func (h *Hub) openAt(ctx context.Context, to Cluster, r route) (net.Conn, error)
 // firstOf gives the first answer on a stream whose request was sent, or the error of
 // that.
 func firstOf[T any](stream interface{ Recv() (T, error) }, sent error) (T, error) {
-	if sent != nil && !errors.Is(sent, errStreamEnded) {
+	if sent != nil && !errors.Is(sent, io.EOF) {
 		var none T
 		return none, sent
 	}
@@ -147,18 +158,20 @@ type dialled struct {
 	net.Conn
 	hub *Hub
 	to  Cluster
+	// server is the node that it goes through, empty for none.
+	server string
 	// instance is the agent's; known is the newest one that was known when it was opened.
 	instance, known string
 	once            sync.Once
 }
 
 // keep remembers a connection until it is closed.
-func (h *Hub) keep(conn net.Conn, to Cluster, r route, newest string) (net.Conn, error) {
-	d := &dialled{Conn: conn, hub: h, to: Cluster{to.Name, r.GetClusterUid()}, instance: r.GetInstance(), known: newest}
+func (h *Hub) keep(conn net.Conn, to Cluster, r route, newest string) net.Conn {
+	d := &dialled{Conn: conn, hub: h, to: Cluster{to.Name, r.GetClusterUid()}, server: r.server, instance: r.GetInstance(), known: newest}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.dialled[d] = struct{}{}
-	return d, nil
+	return d
 }
 
 // Close implements net.Conn.
@@ -175,14 +188,8 @@ func (d *dialled) Close() error {
 // has come since, and has stood for a while: whoever uses them opens them again, to that
 // one. A connection that could only be opened to an older one stays.
 func (h *Hub) moveToNewer() {
-	h.mu.Lock()
-	standing := make([]*dialled, 0, len(h.dialled))
-	for d := range h.dialled {
-		standing = append(standing, d)
-	}
-	h.mu.Unlock()
 	now := h.opts.Now()
-	for _, d := range standing {
+	for _, d := range h.standing() {
 		routes, _ := h.table.routes(d.to)
 		for _, r := range routes {
 			if r.GetInstance() <= max(d.instance, d.known) {
@@ -194,6 +201,24 @@ func (h *Hub) moveToNewer() {
 				_ = d.Close() // a pipe
 				break
 			}
+		}
+	}
+}
+
+// standing are the connections that this node has opened.
+func (h *Hub) standing() []*dialled {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Collect(maps.Keys(h.dialled))
+}
+
+// closeThrough closes the connections that go through a node which is not heard of any
+// more: whoever uses them opens them again, another way, long before the network says
+// that they are broken.
+func (h *Hub) closeThrough(server string) {
+	for _, d := range h.standing() {
+		if d.server == server {
+			_ = d.Close() // a pipe
 		}
 	}
 }

@@ -92,7 +92,7 @@ func (p *plane) start(id string, edit ...func(*HubOptions)) *node {
 		},
 		InContact: func() bool { return !n.orphan.Load() },
 		Logger:    hclog.New(&hclog.LoggerOptions{Output: n.log, Level: hclog.Debug}), Metrics: n.reg,
-		PingInterval: 50 * time.Millisecond, Settle: 10 * time.Millisecond, DrainTime: time.Millisecond,
+		PingInterval: time.Minute, Settle: 10 * time.Millisecond, DrainTime: time.Millisecond,
 	}
 	for _, e := range edit {
 		e(&opts)
@@ -105,15 +105,15 @@ func (p *plane) start(id string, edit ...func(*HubOptions)) *node {
 	n.hub.RegisterAgents(agents)
 	n.hub.RegisterPeers(internal)
 	var running sync.WaitGroup
-	serve := func(s *grpc.Server) string {
+	serve := func(s *grpc.Server, limit func(net.Listener) net.Listener) string {
 		ln, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			p.t.Fatal(err)
 		}
-		running.Go(func() { _ = s.Serve(ln) })
+		running.Go(func() { _ = s.Serve(limit(ln)) })
 		return ln.Addr().String()
 	}
-	n.agents, n.peers = serve(agents), serve(internal)
+	n.agents, n.peers = serve(agents, n.hub.Limit), serve(internal, func(l net.Listener) net.Listener { return l })
 	ctx, cancel := context.WithCancel(context.Background())
 	running.Go(func() { n.hub.Run(ctx) })
 	n.down = sync.OnceFunc(func() {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -50,6 +51,13 @@ func dataOf(n int) *tunnelpb.ConnectRequest {
 // connect opens a stream and says the messages.
 func (r *raw) connect(messages ...*tunnelpb.ConnectRequest) nodeStream {
 	r.t.Helper()
+	s, _ := r.stream(messages...)
+	return s
+}
+
+// stream is connect with what cuts the stream.
+func (r *raw) stream(messages ...*tunnelpb.ConnectRequest) (nodeStream, context.CancelFunc) {
+	r.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	r.t.Cleanup(cancel)
 	s, err := r.client.Connect(ctx)
@@ -61,7 +69,7 @@ func (r *raw) connect(messages ...*tunnelpb.ConnectRequest) nodeStream {
 			r.t.Fatal(err)
 		}
 	}
-	return s
+	return s, cancel
 }
 
 // welcomed is connect with the answer to it.
@@ -145,12 +153,30 @@ func TestAgentThatDoesNotAnswerPings(t *testing.T) {
 	eventually(t, "it is gone", func() bool { return len(p.node("pm-0").hub.Attached()) == 0 })
 }
 
+// One that does stays, for as long as nobody wants a connection.
+func TestAgentThatAnswersPings(t *testing.T) {
+	p := newPlane(t, 1, func(o *HubOptions) { o.PingInterval = time.Second })
+	s := newRaw(t, p.node("pm-0")).welcomed(edge, "i")
+	for range missedPings + 3 {
+		m, err := s.Recv()
+		if err != nil || m.GetPing() == nil {
+			t.Fatalf("no ping: %v, %v", m, err)
+		}
+		if err := s.Send(&tunnelpb.ConnectRequest{Message: &tunnelpb.ConnectRequest_Pong{Pong: &tunnelpb.Pong{}}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // Agents that send as much as they can and read nothing are bounded, and cost others
 // nothing.
 func TestStalledAgentHarmsOnlyItself(t *testing.T) {
 	p := newPlane(t, 2)
 	bad, good := Cluster{"bad", "uid-b"}, Cluster{"good", "uid-g"}
-	stalled := newRaw(t, p.node("pm-0")).welcomed(bad, "i")
+	stalled, end := newRaw(t, p.node("pm-0")).stream(hello(bad, "i"))
+	if m, err := stalled.Recv(); err != nil || m.GetWelcome() == nil {
+		t.Fatalf("no welcome: %v, %v", m, err)
+	}
 	p.attach(good, "i-1", []string{p.node("pm-0").agents})
 	eventually(t, "it is known", func() bool { return len(p.node("pm-1").hub.Connections(bad)) == 1 })
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -179,6 +205,11 @@ func TestStalledAgentHarmsOnlyItself(t *testing.T) {
 	healthy, _ := p.node("pm-1").dial(good)
 	exchange(t, healthy, 1<<20)
 	_ = conn.Close()
+	eventually(t, "the node is done with it", func() bool {
+		_, waiting, active := p.node("pm-0").hub.table.counts()
+		return waiting == 1 && active == 1 // those of the other one
+	})
+	end() // its own end of the stream stays until it goes
 	if n := <-sent; n > 8<<20 {
 		t.Errorf("%d bytes of an agent were taken in that nobody reads", n)
 	}
@@ -216,6 +247,14 @@ func TestStreamsAreBounded(t *testing.T) {
 	if got, _, _ := n.hub.table.counts(); got != maxConnectionsOfCluster {
 		t.Errorf("%d connections", got)
 	}
+	// TCP connections, however few streams each has.
+	others := Cluster{"edge-4", "uid-4"}
+	for range maxTCPOfCluster {
+		newRaw(t, n).connect(hello(others, "i"), &tunnelpb.ConnectRequest{})
+	}
+	eventually(t, "one TCP connection more is refused", func() bool {
+		return status.Code(outcome(newRaw(t, n).connect(hello(others, "i"), &tunnelpb.ConnectRequest{}))) == codes.ResourceExhausted
+	})
 	// Another cluster is not concerned.
 	r2 := newRaw(t, n)
 	r2.welcomed(Cluster{"edge-2", "uid-2"}, "i")
@@ -238,11 +277,58 @@ func TestConnectionsAreBounded(t *testing.T) {
 	}
 }
 
+// Connections that say nothing do not keep others away for good.
+func TestPortIsBounded(t *testing.T) {
+	p := newPlane(t, 1, func(o *HubOptions) { o.MaxConnections = 1 })
+	n := p.node("pm-0")
+	root, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := n.hub.Limit(root)
+	defer l.Close() //nolint:errcheck // the test is over
+	dial := func() net.Conn {
+		t.Helper()
+		conn, err := net.Dial("tcp", root.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = conn.Close() })
+		return conn
+	}
+	var taken net.Conn
+	for range 1 + spareConnections {
+		dial()
+		if taken, err = l.Accept(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	refused := dial()
+	accepted := make(chan net.Conn, 1)
+	go func() {
+		conn, _ := l.Accept()
+		accepted <- conn
+	}()
+	_ = refused.SetReadDeadline(time.Now().Add(patience))
+	if _, err := refused.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("one connection more is not closed: %v", err)
+	}
+	_ = taken.Close()
+	_ = taken.Close() // gives one place, not two
+	dial()
+	if conn := <-accepted; conn == nil {
+		t.Error("the free place is not given")
+	}
+}
+
 // Noise on the agents' port is no agent.
 func TestNoise(t *testing.T) {
 	p := newPlane(t, 1)
 	n := p.node("pm-0")
-	for _, noise := range []string{"GET / HTTP/1.1\r\n\r\n", "\x16\x03\x01\x02\x00\x01\x00", strings.Repeat("\xff", 1<<16), "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\xff\xff\xff\xff\xff\xff"} {
+	for _, noise := range []string{
+		"GET / HTTP/1.1\r\nHost: example.org\r\n\r\n", "\x16\x03\x01\x02\x00\x01\x00" + strings.Repeat("\x00", 64), strings.Repeat("\xff", 1<<16),
+		"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + strings.Repeat("\xff", 64),
+	} {
 		conn, err := net.Dial("tcp", n.agents)
 		if err != nil {
 			t.Fatal(err)
@@ -297,7 +383,7 @@ func TestRelaysAreForTheNodeThatIsMeant(t *testing.T) {
 
 // A node that says nothing any more is not believed to have agents.
 func TestSilentNodeIsForgotten(t *testing.T) {
-	p := newPlane(t, 1, func(o *HubOptions) { o.PeerSilence = 100 * time.Millisecond })
+	p := newPlane(t, 1, func(o *HubOptions) { o.PeerSilence = 300 * time.Millisecond })
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -313,7 +399,17 @@ func TestSilentNodeIsForgotten(t *testing.T) {
 	p.mu.Unlock()
 	hub := p.node("pm-0").hub
 	eventually(t, "its agent is known", func() bool { return len(hub.Attached()) == 1 })
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	conn, err := hub.Dial(ctx, edge)
+	if err != nil {
+		t.Fatal(err)
+	}
 	eventually(t, "its agent is forgotten", func() bool { return len(hub.Attached()) == 0 })
+	// And what goes through it is given up.
+	if _, err := io.Copy(io.Discard, conn); !errors.Is(err, io.ErrClosedPipe) {
+		t.Errorf("the connection ends with %v", err)
+	}
 }
 
 // mute is a node that tells of an agent once.
@@ -324,6 +420,18 @@ type mute struct {
 
 func (m *mute) WatchAgents(_ *pmpb.WatchAgentsRequest, stream grpc.ServerStreamingServer[pmpb.WatchAgentsResponse]) error {
 	err := stream.Send(&pmpb.WatchAgentsResponse{Added: []*pmpb.AgentConnection{{Id: 1, Cluster: edge.Name, ClusterUid: edge.UID, Instance: "i"}}})
+	select {
+	case <-m.release:
+	case <-stream.Context().Done():
+	}
+	return err
+}
+
+func (m *mute) OpenAgent(stream grpc.BidiStreamingServer[pmpb.OpenAgentRequest, pmpb.OpenAgentResponse]) error {
+	if _, err := stream.Recv(); err != nil {
+		return err
+	}
+	err := stream.Send(&pmpb.OpenAgentResponse{Message: &pmpb.OpenAgentResponse_Opened{Opened: &pmpb.AgentOpened{}}})
 	select {
 	case <-m.release:
 	case <-stream.Context().Done():

@@ -21,7 +21,7 @@ const (
 	// replicas with a few connections each, some of them broken and not known to be so.
 	maxConnectionsOfCluster = 16
 	// maxWaiting and maxActive bound the streams of one connection.
-	maxWaiting, maxActive = 4, 32
+	maxWaiting, maxActive = 4, 16
 	// housekeeping is between two looks at what changes without a message.
 	housekeeping = time.Second
 	// maxRated bounds the clusters whose rate of streams is remembered.
@@ -56,6 +56,8 @@ type Hub struct {
 	rates   map[string]*rate.Limiter
 	// dialled are this node's own connections that stand.
 	dialled map[*dialled]struct{}
+	// port is the agents' one, nil if nothing counts its connections.
+	port *port
 }
 
 // NewHub makes a Hub. It takes in agents from now on, if it is registered on a server,
@@ -179,8 +181,22 @@ func (h *Hub) checkIdentity(c Cluster) error {
 	return nil
 }
 
-// allow bounds the streams that agents of one cluster offer.
-func (h *Hub) allow(cluster string) bool {
+// allow bounds the TCP connections that agents of one cluster use, and the rate of
+// streams that they offer.
+func (h *Hub) allow(cluster, remote string) error {
+	h.mu.Lock()
+	port := h.port
+	h.mu.Unlock()
+	if port != nil && !port.claim(remote, cluster) {
+		return Refuse(reasonLimit, "agents of cluster %s use %d TCP connections to this node already", cluster, maxTCPOfCluster)
+	}
+	if !h.allowRate(cluster) {
+		return Refuse(reasonRate, "agents of cluster %s offer streams too fast", cluster)
+	}
+	return nil
+}
+
+func (h *Hub) allowRate(cluster string) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	limiter := h.rates[cluster]

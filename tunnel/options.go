@@ -17,8 +17,9 @@ const (
 	// that an agent can make a node use. It is fixed: a window that grows with what the
 	// network carries would leave that to the agent.
 	windowSize = 128 << 10
-	// maxStreams bounds the streams of one TCP connection.
-	maxStreams = 64
+	// maxStreams bounds the streams of one TCP connection: those that wait or carry
+	// something, and some that are about to end.
+	maxStreams = maxWaiting + maxActive + 8
 	// handshakeTimeout is how long a connection may take to become one.
 	handshakeTimeout = 10 * time.Second
 	// idleTimeout ends connections without any stream.

@@ -3,12 +3,10 @@ package tunnel
 import (
 	"context"
 	"errors"
-	"io"
 	"net"
 	"sync"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -26,12 +24,11 @@ const (
 	coalesce = 10 * time.Millisecond
 )
 
-var (
-	errStreamEnded = io.EOF
-	// discarded counts nothing: the bytes of relayed connections are counted where the
-	// agent is.
-	discarded = traffic{sent: prometheus.NewCounter(prometheus.CounterOpts{Name: "discarded"}), received: prometheus.NewCounter(prometheus.CounterOpts{Name: "discarded"})}
-)
+// uncounted: the bytes of relayed connections are counted where the agent is.
+var uncounted = traffic{}
+
+// errSilentPeer: a node does not even say that it is there.
+var errSilentPeer = errors.New("the node says nothing any more")
 
 // relayService answers the other nodes.
 type relayService struct {
@@ -123,7 +120,7 @@ func (s *relayService) OpenAgent(stream grpc.BidiStreamingServer[pmpb.OpenAgentR
 		m, err := stream.Recv()
 		return m.GetData(), err
 	}
-	return ending(splice(near, put, get, discarded, &h.crew))
+	return ending(splice(near, put, get, uncounted, &h.crew))
 }
 
 // take opens a connection to an agent of this node. It waits a moment for one that has
@@ -197,6 +194,9 @@ func (h *Hub) followPeer(ctx context.Context, id string) {
 		err := h.watchPeer(ctx, id)
 		h.table.forget(id)
 		h.signal()
+		if errors.Is(err, errSilentPeer) {
+			h.closeThrough(id)
+		}
 		wait := peerPause
 		if status.Code(err) == codes.Unimplemented {
 			wait = peerPauseUnknown
@@ -215,9 +215,9 @@ func (h *Hub) watchPeer(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	silence := time.AfterFunc(h.opts.PeerSilence, cancel)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	silence := time.AfterFunc(h.opts.PeerSilence, func() { cancel(errSilentPeer) })
 	defer silence.Stop()
 	stream, err := pmpb.NewAgentRelayServiceClient(conn).WatchAgents(ctx, &pmpb.WatchAgentsRequest{ServerId: id})
 	if err != nil {
@@ -225,6 +225,9 @@ func (h *Hub) watchPeer(ctx context.Context, id string) error {
 	}
 	for {
 		m, err := stream.Recv()
+		if err != nil && errors.Is(context.Cause(ctx), errSilentPeer) {
+			return errSilentPeer
+		}
 		if err != nil {
 			return err
 		}

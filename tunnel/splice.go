@@ -54,7 +54,7 @@ func send(conn net.Conn, stream func(data []byte) error, sent prometheus.Counter
 			if err := stream(append([]byte(nil), buf[:n]...)); err != nil {
 				return err
 			}
-			sent.Add(float64(n))
+			count(sent, n)
 		}
 		if err != nil {
 			return err
@@ -80,13 +80,20 @@ func deliver(conn net.Conn, data []byte, received prometheus.Counter) error {
 	if len(data) > maxData {
 		return errTooLong
 	}
-	received.Add(float64(len(data)))
+	count(received, len(data))
 	_, err := conn.Write(data)
 	return err
 }
 
-// traffic counts bytes.
+// traffic counts bytes; the zero value counts none.
 type traffic struct{ sent, received prometheus.Counter }
+
+// count adds to one of its counters.
+func count(c prometheus.Counter, bytes int) {
+	if c != nil {
+		c.Add(float64(bytes))
+	}
+}
 
 // splice joins conn with a stream: it starts what carries the bytes, and returns when
 // one direction has ended. conn is closed then; the other direction ends when the

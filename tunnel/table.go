@@ -21,11 +21,21 @@ type table struct {
 	now    func() time.Time
 
 	mu sync.Mutex
-	// changed is closed and replaced with every change that somebody may wait for.
+	// changed is closed and replaced with every change; waiting has the same for those
+	// who wait for one cluster, which after an outage of all are many.
 	changed chan struct{}
+	waiting map[string]chan struct{}
 	lastID  uint64
 	own     map[uint64]*connection
 	peers   map[string]map[uint64]*known
+	// named are all of them by the name of their cluster.
+	named map[string]map[place]*pmpb.AgentConnection
+}
+
+// place is a connection among those of all nodes; empty is this one.
+type place struct {
+	server string
+	id     uint64
 }
 
 // limits bound what agents may hold of a node.
@@ -65,14 +75,36 @@ type offer struct {
 
 func newTable(l limits, now func() time.Time) *table {
 	return &table{
-		limits: l, now: now, changed: make(chan struct{}), own: map[uint64]*connection{}, peers: map[string]map[uint64]*known{},
+		limits: l, now: now, changed: make(chan struct{}), waiting: map[string]chan struct{}{},
+		own: map[uint64]*connection{}, peers: map[string]map[uint64]*known{}, named: map[string]map[place]*pmpb.AgentConnection{},
 	}
 }
 
-// alterLocked tells those who wait for a change.
-func (t *table) alterLocked() {
+// alterLocked tells those who wait for a change, of a cluster or of any.
+func (t *table) alterLocked(cluster string) {
 	close(t.changed)
 	t.changed = make(chan struct{})
+	if waiting := t.waiting[cluster]; waiting != nil {
+		close(waiting)
+		delete(t.waiting, cluster)
+	}
+}
+
+// nameLocked and unnameLocked keep the index by name.
+func (t *table) nameLocked(at place, c *pmpb.AgentConnection) {
+	if t.named[c.GetCluster()] == nil {
+		t.named[c.GetCluster()] = map[place]*pmpb.AgentConnection{}
+	}
+	t.named[c.GetCluster()][at] = c
+	t.alterLocked(c.GetCluster())
+}
+
+func (t *table) unnameLocked(at place, c *pmpb.AgentConnection) {
+	delete(t.named[c.GetCluster()], at)
+	if len(t.named[c.GetCluster()]) == 0 {
+		delete(t.named, c.GetCluster())
+	}
+	t.alterLocked(c.GetCluster())
 }
 
 // add takes in a stream, and says whether it is the first one of its connection.
@@ -81,11 +113,12 @@ func (t *table) add(hello *tunnelpb.Hello, remote string) (o *offer, first bool,
 	defer t.mu.Unlock()
 	var of *connection
 	ofCluster := 0
-	for _, c := range t.own {
-		if c.GetCluster() != hello.GetCluster() {
+	for at := range t.named[hello.GetCluster()] {
+		if at.server != "" {
 			continue
 		}
 		ofCluster++
+		c := t.own[at.id]
 		if c.GetClusterUid() == hello.GetClusterUid() && c.GetInstance() == hello.GetInstance() && c.GetConnection() == hello.GetConnection() {
 			of = c
 		}
@@ -106,11 +139,12 @@ func (t *table) add(hello *tunnelpb.Hello, remote string) (o *offer, first bool,
 			Connection: hello.GetConnection(), Version: hello.GetVersion(), RemoteAddress: remote, Since: timestamppb.New(t.now()),
 		}}
 		t.own[of.GetId()] = of
+		t.nameLocked(place{id: of.GetId()}, of.AgentConnection)
 	}
 	o = &offer{of: of, taken: make(chan net.Conn, 1), evicted: make(chan error, 1)}
 	of.offers[o] = struct{}{}
 	of.waiting = append(of.waiting, o)
-	t.alterLocked()
+	t.alterLocked(hello.GetCluster())
 	return o, first, nil
 }
 
@@ -131,11 +165,12 @@ func (t *table) remove(o *offer) (last bool) {
 		_ = far.Close() // a pipe that nothing was joined with
 	default:
 	}
-	t.alterLocked()
 	if len(c.offers) > 0 {
+		t.alterLocked(c.GetCluster())
 		return false
 	}
 	delete(t.own, c.GetId())
+	t.unnameLocked(place{id: c.GetId()}, c.AgentConnection)
 	return true
 }
 
@@ -187,21 +222,29 @@ func (t *table) learn(server string, added []*pmpb.AgentConnection, removed []ui
 		t.peers[server] = map[uint64]*known{}
 	}
 	for _, id := range removed {
-		delete(t.peers[server], id)
+		t.dropLocked(server, id)
 	}
 	for _, c := range added {
+		t.dropLocked(server, c.GetId())
 		t.peers[server][c.GetId()] = &known{AgentConnection: c, heard: t.now()}
+		t.nameLocked(place{server, c.GetId()}, c)
 	}
-	t.alterLocked()
 }
 
 // forget drops what a node has said.
 func (t *table) forget(server string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if _, heard := t.peers[server]; heard {
-		delete(t.peers, server)
-		t.alterLocked()
+	for id := range t.peers[server] {
+		t.dropLocked(server, id)
+	}
+	delete(t.peers, server)
+}
+
+func (t *table) dropLocked(server string, id uint64) {
+	if c := t.peers[server][id]; c != nil {
+		delete(t.peers[server], id)
+		t.unnameLocked(place{server, id}, c.AgentConnection)
 	}
 }
 
@@ -237,28 +280,41 @@ type route struct {
 }
 
 // routes gives the ways to a cluster, the best first: the newest instance, and of its
-// connections the newest, since an older one may be broken and not known to be so.
-// A name alone gives the ways to all clusters of that name.
+// connections the newest, since an older one may be broken and not known to be so. The
+// channel is closed when they may have changed. Without a UID they are those to all
+// clusters of the name, and without a name to all there are.
 func (t *table) routes(to Cluster) ([]route, <-chan struct{}) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	var out []route
-	meant := func(c *pmpb.AgentConnection) bool {
-		return (to.Name == "" || c.GetCluster() == to.Name) && (to.UID == "" || c.GetClusterUid() == to.UID)
-	}
-	for _, c := range t.own {
-		if meant(c.AgentConnection) {
-			out = append(out, route{AgentConnection: c.AgentConnection, heard: c.GetSince().AsTime()})
+	if to.Name == "" {
+		var out []route
+		for name := range t.named {
+			out = t.collectLocked(out, Cluster{Name: name})
 		}
+		return inOrder(out), t.changed
 	}
-	for server, connections := range t.peers {
-		for _, c := range connections {
-			if meant(c.AgentConnection) {
-				out = append(out, route{server: server, AgentConnection: c.AgentConnection, heard: c.heard})
-			}
+	if t.waiting[to.Name] == nil {
+		t.waiting[to.Name] = make(chan struct{})
+	}
+	return inOrder(t.collectLocked(nil, to)), t.waiting[to.Name]
+}
+
+func (t *table) collectLocked(out []route, to Cluster) []route {
+	for at, c := range t.named[to.Name] {
+		if to.UID != "" && c.GetClusterUid() != to.UID {
+			continue
 		}
+		heard := c.GetSince().AsTime()
+		if at.server != "" {
+			heard = t.peers[at.server][at.id].heard
+		}
+		out = append(out, route{server: at.server, AgentConnection: c, heard: heard})
 	}
-	slices.SortFunc(out, func(a, b route) int {
+	return out
+}
+
+func inOrder(routes []route) []route {
+	slices.SortFunc(routes, func(a, b route) int {
 		return cmp.Or(
 			strings.Compare(b.GetInstance(), a.GetInstance()),
 			cmp.Compare(b.GetConnection(), a.GetConnection()),
@@ -266,5 +322,5 @@ func (t *table) routes(to Cluster) ([]route, <-chan struct{}) {
 			cmp.Compare(a.GetId(), b.GetId()),
 		)
 	})
-	return out, t.changed
+	return routes
 }

@@ -90,7 +90,15 @@ func TestTableKeepsCount(t *testing.T) {
 						t.Fatalf("%d connections of %s", n, cluster)
 					}
 				}
+				named := 0
+				for name := range tab.named {
+					routes, _ := tab.routes(Cluster{Name: name})
+					named += len(routes)
+				}
 				routes, _ := tab.routes(Cluster{})
+				if named != len(routes) {
+					t.Fatalf("%d routes, %d of them by name", len(routes), named)
+				}
 				if !slices.IsSortedFunc(routes, func(a, b route) int { return strings.Compare(b.GetInstance(), a.GetInstance()) }) {
 					t.Fatalf("routes are not in order: %v", routes)
 				}

@@ -210,6 +210,37 @@ func TestNewestInstanceIsUsed(t *testing.T) {
 	}
 }
 
+// A newer instance that has just been given a connection is waited for, not passed over;
+// one that never offers another stream is.
+func TestBusyInstanceIsWaitedFor(t *testing.T) {
+	p := newPlane(t, 1, func(o *HubOptions) { o.OpenTimeout = 100 * time.Millisecond })
+	n := p.node("pm-0")
+	p.attach(edge, "i-1", []string{n.agents})
+	n.dial(edge)
+	newer := newRaw(t, n)
+	newer.welcomed(edge, "i-2")
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	first, err := n.hub.Dial(ctx, edge)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := first.(*dialled).instance; got != "i-2" {
+		t.Fatalf("%s was taken", got)
+	}
+	newer.welcomed(edge, "i-2")
+	second, err := n.hub.Dial(ctx, edge)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := second.(*dialled).instance; got != "i-2" {
+		t.Errorf("%s was taken although the newer one has a stream", got)
+	}
+	if _, who := n.dial(edge); who != "i-1" {
+		t.Errorf("%s answers although the newer one has no stream", who)
+	}
+}
+
 // Of two clusters with one name, the registered one is served and the other is sent
 // away with the reason.
 func TestTwoClustersOfOneName(t *testing.T) {
