@@ -12,7 +12,7 @@ import (
 // Level is the highest feature level that this build knows. A command of a level
 // is only proposed when every server of the cluster knows that level: a build
 // refuses what it does not know, and states would differ if another one did not.
-const Level = 6
+const Level = 7
 
 // handler is one operation on the state.
 type handler struct {
@@ -109,6 +109,9 @@ func (s *State) LevelOf(cmd *pmpb.Command) uint32 {
 	if forRollout(cmd) {
 		level = max(level, RolloutFrom)
 	}
+	if h := cmd.GetPutCluster().GetCluster().GetHealth(); h > pmpb.ClusterHealth_CLUSTER_HEALTH_UNREACHABLE {
+		level = max(level, FailoverFrom)
+	}
 	if cmd.GetPutCluster().GetCluster().GetSource() == pmpb.ClusterSource_CLUSTER_SOURCE_AGENT {
 		level = max(level, AgentsFrom)
 	}
@@ -137,6 +140,10 @@ func forRollout(cmd *pmpb.Command) bool {
 // AgentsFrom is the feature level from which clusters are reached by connections that
 // their own managers have made. An older server that comes to lead could not dial them.
 const AgentsFrom = 6
+
+// FailoverFrom is the feature level from which clusters are suspected before they are given
+// up, and deployments are moved away from clusters that are lost or drained.
+const FailoverFrom = 7
 
 // forPlanner reports that a row holds what only servers of that level know. An
 // older one neither checks nor keeps them up.

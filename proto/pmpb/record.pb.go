@@ -151,7 +151,12 @@ const (
 	ClusterHealth_CLUSTER_HEALTH_HEALTHY     ClusterHealth = 2
 	// Reachable, but its manager says that the API server is not.
 	ClusterHealth_CLUSTER_HEALTH_DEGRADED    ClusterHealth = 3
-	ClusterHealth_CLUSTER_HEALTH_UNREACHABLE ClusterHealth = 4
+	ClusterHealth_CLUSTER_HEALTH_UNREACHABLE ClusterHealth = 4 // From here on: feature level 7.
+	// It has not been heard for a while; too soon to say more.
+	ClusterHealth_CLUSTER_HEALTH_SUSPECT ClusterHealth = 5
+	// Unreachable for so long, and for a second observer as well, that what runs there may be
+	// moved elsewhere.
+	ClusterHealth_CLUSTER_HEALTH_FAILOVER_ELIGIBLE ClusterHealth = 6
 )
 
 // Enum value maps for ClusterHealth.
@@ -162,13 +167,17 @@ var (
 		2: "CLUSTER_HEALTH_HEALTHY",
 		3: "CLUSTER_HEALTH_DEGRADED",
 		4: "CLUSTER_HEALTH_UNREACHABLE",
+		5: "CLUSTER_HEALTH_SUSPECT",
+		6: "CLUSTER_HEALTH_FAILOVER_ELIGIBLE",
 	}
 	ClusterHealth_value = map[string]int32{
-		"CLUSTER_HEALTH_UNSPECIFIED": 0,
-		"CLUSTER_HEALTH_UNKNOWN":     1,
-		"CLUSTER_HEALTH_HEALTHY":     2,
-		"CLUSTER_HEALTH_DEGRADED":    3,
-		"CLUSTER_HEALTH_UNREACHABLE": 4,
+		"CLUSTER_HEALTH_UNSPECIFIED":       0,
+		"CLUSTER_HEALTH_UNKNOWN":           1,
+		"CLUSTER_HEALTH_HEALTHY":           2,
+		"CLUSTER_HEALTH_DEGRADED":          3,
+		"CLUSTER_HEALTH_UNREACHABLE":       4,
+		"CLUSTER_HEALTH_SUSPECT":           5,
+		"CLUSTER_HEALTH_FAILOVER_ELIGIBLE": 6,
 	}
 )
 
@@ -3735,13 +3744,15 @@ const file_oaas_pm_v1_record_proto_rawDesc = "" +
 	"\x1aCLUSTER_SOURCE_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15CLUSTER_SOURCE_STATIC\x10\x01\x12\x19\n" +
 	"\x15CLUSTER_SOURCE_GOSSIP\x10\x02\x12\x18\n" +
-	"\x14CLUSTER_SOURCE_AGENT\x10\x03*\xa4\x01\n" +
+	"\x14CLUSTER_SOURCE_AGENT\x10\x03*\xe6\x01\n" +
 	"\rClusterHealth\x12\x1e\n" +
 	"\x1aCLUSTER_HEALTH_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16CLUSTER_HEALTH_UNKNOWN\x10\x01\x12\x1a\n" +
 	"\x16CLUSTER_HEALTH_HEALTHY\x10\x02\x12\x1b\n" +
 	"\x17CLUSTER_HEALTH_DEGRADED\x10\x03\x12\x1e\n" +
-	"\x1aCLUSTER_HEALTH_UNREACHABLE\x10\x04B'Z%oaas.io/control-plane/proto/pmpb;pmpbb\x06proto3"
+	"\x1aCLUSTER_HEALTH_UNREACHABLE\x10\x04\x12\x1a\n" +
+	"\x16CLUSTER_HEALTH_SUSPECT\x10\x05\x12$\n" +
+	" CLUSTER_HEALTH_FAILOVER_ELIGIBLE\x10\x06B'Z%oaas.io/control-plane/proto/pmpb;pmpbb\x06proto3"
 
 var (
 	file_oaas_pm_v1_record_proto_rawDescOnce sync.Once
