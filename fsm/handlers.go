@@ -53,6 +53,8 @@ func newHandlers() handlers {
 		37: {run: remark, level: 3},
 
 		38: {run: on((*pmpb.Command).GetStepRollout, stepRollout), level: RolloutFrom},
+
+		45: {run: on((*pmpb.Command).GetStepMove, stepMove), level: FailoverFrom},
 	}
 }
 
@@ -108,6 +110,9 @@ func (s *State) LevelOf(cmd *pmpb.Command) uint32 {
 	}
 	if forRollout(cmd) {
 		level = max(level, RolloutFrom)
+	}
+	if cmd.GetCommitDeployment().GetMove() != nil || drains(cmd.GetPutCluster().GetCluster().GetPolicy()) {
+		level = max(level, FailoverFrom)
 	}
 	if h := cmd.GetPutCluster().GetCluster().GetHealth(); h > pmpb.ClusterHealth_CLUSTER_HEALTH_UNREACHABLE {
 		level = max(level, FailoverFrom)
