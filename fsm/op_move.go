@@ -230,6 +230,13 @@ func checkMove(m *pmpb.Move) error {
 			return fmt.Errorf("it has a time that is out of range")
 		}
 	}
+	for _, l := range m.GetLost() {
+		if l.GetReplacement() != "" {
+			if err := checkKey("replacement", l.GetReplacement()); err != nil {
+				return err
+			}
+		}
+	}
 	for _, names := range [][]string{leaving, lost, m.GetJoining(), m.GetVoters()} {
 		if err := checkNames(names); err != nil {
 			return err

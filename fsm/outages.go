@@ -18,7 +18,7 @@ const MaxOutages = 64
 // later has gone on since then.
 //
 // An outage is known only after the cluster was once healthy. It is planned when
-// the cluster is cordoned as it begins.
+// the cluster is cordoned or drained as it begins.
 func NoteHealth(row *pmpb.Cluster, health pmpb.ClusterHealth, heard, now time.Time) {
 	switch health {
 	case pmpb.ClusterHealth_CLUSTER_HEALTH_HEALTHY:
@@ -48,7 +48,7 @@ func openOutage(row *pmpb.Cluster, heard, now time.Time) {
 	if last != nil {
 		start = latest(start, last.GetEnd().AsTime())
 	}
-	row.Outages = append(row.Outages, &pmpb.Outage{Start: timestamppb.New(start), Planned: row.GetPolicy().GetCordoned()})
+	row.Outages = append(row.Outages, &pmpb.Outage{Start: timestamppb.New(start), Planned: row.GetPolicy().GetCordoned() || row.GetPolicy().GetDraining()})
 	for len(row.GetOutages()) > MaxOutages {
 		sumUp(row)
 	}

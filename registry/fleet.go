@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"cmp"
 	"errors"
 	"maps"
 
@@ -21,7 +22,7 @@ func (r *Registry) fleetOf(snap *fsm.Snapshot) (*scheduler.Fleet, error) {
 	if have := r.prepared.Load(); have != nil && have.index == snap.Index() {
 		return have.fleet, nil
 	}
-	fleet, err := prepare(snap, nil, nil)
+	fleet, err := prepare(snap, nil, drainedClusters(snap))
 	if err != nil {
 		return nil, err
 	}
@@ -57,6 +58,17 @@ func prepare(snap *fsm.Snapshot, lost, drained map[string]bool) (*scheduler.Flee
 	return fleet, err
 }
 
+// drainedClusters names the clusters that operators drain.
+func drainedClusters(snap *fsm.Snapshot) map[string]bool {
+	out := map[string]bool{}
+	for _, c := range snap.Clusters() {
+		if c.GetPolicy().GetDraining() {
+			out[c.GetName()] = true
+		}
+	}
+	return out
+}
+
 // view is the scheduler's picture of a cluster: what it reports, and what operators say.
 func view(c *pmpb.Cluster, known Availability) scheduler.Cluster {
 	p := c.GetPolicy()
@@ -73,8 +85,8 @@ func view(c *pmpb.Cluster, known Availability) scheduler.Cluster {
 		Source:       known.Source,
 		NodeCount:    int(c.GetNodeCount()),
 		ReadyNodes:   int(c.GetReadyNodes()),
-		Cordoned:     p.GetCordoned(),
-		CordonReason: p.GetCordonReason(),
+		Cordoned:     p.GetCordoned() || p.GetDraining(),
+		CordonReason: cmp.Or(p.GetCordonReason(), p.GetDrainReason()),
 		Latency:      p.GetLatencyMs(),
 		MaxUnits:     int(min(p.GetMaxUnits(), maxUnitsOfAll)),
 
@@ -153,6 +165,9 @@ var healthNames = map[pmpb.ClusterHealth]scheduler.Health{
 	pmpb.ClusterHealth_CLUSTER_HEALTH_DEGRADED:    scheduler.Degraded,
 	pmpb.ClusterHealth_CLUSTER_HEALTH_UNREACHABLE: scheduler.Unreachable,
 }
+
+// kept names the clusters in which a deployment runs and does not leave.
+func kept(snap *fsm.Snapshot, uid string) []string { return sortedKeys(liveUnits(snap, uid)) }
 
 // running names the clusters in which a deployment runs.
 func running(snap *fsm.Snapshot, uid string) []string {

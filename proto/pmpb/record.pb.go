@@ -1239,9 +1239,11 @@ func (x *Held) GetReason() MoveReason {
 }
 
 type LostEnv struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Env           string                 `protobuf:"bytes,1,opt,name=env,proto3" json:"env,omitempty"`
-	Left          *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=left,proto3" json:"left,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Env   string                 `protobuf:"bytes,1,opt,name=env,proto3" json:"env,omitempty"`
+	Left  *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=left,proto3" json:"left,omitempty"`
+	// Environment that took its place; empty: none in particular.
+	Replacement   string `protobuf:"bytes,3,opt,name=replacement,proto3" json:"replacement,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1288,6 +1290,13 @@ func (x *LostEnv) GetLeft() *timestamppb.Timestamp {
 		return x.Left
 	}
 	return nil
+}
+
+func (x *LostEnv) GetReplacement() string {
+	if x != nil {
+		return x.Replacement
+	}
+	return ""
 }
 
 // RevisionNote says where a revision of a deployment comes from. A revision is what
@@ -3891,10 +3900,11 @@ const file_oaas_pm_v1_record_proto_rawDesc = "" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x120\n" +
 	"\x05since\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x10\n" +
 	"\x03env\x18\x04 \x01(\tR\x03env\x12.\n" +
-	"\x06reason\x18\x05 \x01(\x0e2\x16.oaas.pm.v1.MoveReasonR\x06reason\"K\n" +
+	"\x06reason\x18\x05 \x01(\x0e2\x16.oaas.pm.v1.MoveReasonR\x06reason\"m\n" +
 	"\aLostEnv\x12\x10\n" +
 	"\x03env\x18\x01 \x01(\tR\x03env\x12.\n" +
-	"\x04left\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04left\"\xe4\x01\n" +
+	"\x04left\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04left\x12 \n" +
+	"\vreplacement\x18\x03 \x01(\tR\vreplacement\"\xe4\x01\n" +
 	"\fRevisionNote\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x04R\x06number\x12.\n" +
 	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x1c\n" +

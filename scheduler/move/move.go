@@ -183,10 +183,12 @@ func (s *State) votes() []string {
 	return out
 }
 
+// rounding is relative: equal sets may be summed up in another order.
+const rounding = 1e-12
+
 // keeps says whether a change of the votes leaves the deployment as available as it is, or
 // as it is to be.
 func (s *State) keeps(from, to []string) bool {
-	const rounding = 1e-12 // relative; equal sets may be summed up in another order
 	before := s.Loss(s.among(from, func(m Member) bool { return m.Serves }), len(from))
 	after := s.Loss(s.among(to, func(m Member) bool { return m.Available || m.Leaving && m.Serves }), len(to))
 	return after <= max(before, s.Permitted)*(1+rounding)
