@@ -22,6 +22,9 @@ type Registry interface {
 	PutCluster(ctx context.Context, term uint64, name string, change func(row *pmpb.Cluster) error) error
 	UpdateUnits(ctx context.Context, term uint64, updates []*pmpb.UnitUpdate) error
 	AdvanceRollout(ctx context.Context, term uint64, key string, patience time.Time) (*registry.RolloutProgress, error)
+	Relocations(snap *fsm.Snapshot) []registry.Relocation
+	Relocate(ctx context.Context, term uint64, key string) (*registry.MoveProgress, error)
+	AdvanceMove(ctx context.Context, term uint64, key string) (*registry.MoveProgress, error)
 }
 
 // Candidates is where clusters are found.
@@ -82,6 +85,14 @@ type Options struct {
 	// RolloutPatience is how long after it began to lead a node lets no rollout fail for
 	// want of progress. Default 15 s.
 	RolloutPatience time.Duration
+	// MoveInterval is how often it is looked what is to be moved, and what goes on with what
+	// is moving. Default 1 s.
+	MoveInterval time.Duration
+	// MoveRate and MoveBurst bound how many deployments are moved because environments are
+	// lost or drained: so many per second in the long run, and so many at once. A new leader
+	// begins with none. Defaults 0.5 and 10.
+	MoveRate  float64
+	MoveBurst int
 	// BatchWindow is how long the reporter gathers updates before it commits
 	// them. Default 10 ms.
 	BatchWindow time.Duration
@@ -106,8 +117,10 @@ func (o *Options) Validate() error {
 		return fmt.Errorf("dispatch: RetryMin %s is above RetryMax %s", o.RetryMin, o.RetryMax)
 	case o.ProbeMin > 0 && o.ProbeMax > 0 && o.ProbeMin > o.ProbeMax:
 		return fmt.Errorf("dispatch: ProbeMin %s is above ProbeMax %s", o.ProbeMin, o.ProbeMax)
-	case o.MaxInFlight < 0 || o.MaxInFlightTotal < 0 || o.BreakerFailures < 0:
-		return errors.New("dispatch: MaxInFlight, MaxInFlightTotal and BreakerFailures must not be negative")
+	case o.MaxInFlight < 0 || o.MaxInFlightTotal < 0 || o.BreakerFailures < 0 || o.MoveBurst < 0:
+		return errors.New("dispatch: MaxInFlight, MaxInFlightTotal, BreakerFailures and MoveBurst must not be negative")
+	case !(o.MoveRate >= 0) || o.MoveInterval < 0:
+		return errors.New("dispatch: MoveRate and MoveInterval must not be negative")
 	}
 	return nil
 }
@@ -138,11 +151,15 @@ func (o *Options) setDefaults() {
 		{&o.UnreachableAfter, 5 * time.Second},
 		{&o.InfoInterval, 30 * time.Second},
 		{&o.RolloutPatience, 15 * time.Second},
+		{&o.MoveInterval, time.Second},
 		{&o.BatchWindow, 10 * time.Millisecond},
 	} {
 		if *d.field == 0 {
 			*d.field = d.value
 		}
+	}
+	if o.MoveRate == 0 {
+		o.MoveRate = 0.5
 	}
 	for _, d := range []struct {
 		field *int
@@ -151,6 +168,7 @@ func (o *Options) setDefaults() {
 		{&o.MaxInFlight, 8},
 		{&o.MaxInFlightTotal, 256},
 		{&o.BreakerFailures, 5},
+		{&o.MoveBurst, 10},
 		{&o.BatchSize, 256},
 		{&o.BatchBytes, 192 << 10},
 	} {
