@@ -76,8 +76,10 @@ func merged(snap *fsm.Snapshot, dep *fsm.Deployment) *model.OClassDeployment {
 		doc.Condition = fsm.DeploymentCondition(units)
 	}
 	text := troubles(snap, units)
-	if more := rolloutTrouble(snap.Rollout(doc.Key)); more != "" {
-		text = strings.TrimPrefix(text+"; "+more, "; ")
+	for _, more := range []string{rolloutTrouble(snap.Rollout(doc.Key)), moveTrouble(dep.Move)} {
+		if more != "" {
+			text = strings.TrimPrefix(text+"; "+more, "; ")
+		}
 	}
 	if text != "" && doc.Status != nil {
 		status := *doc.Status

@@ -208,7 +208,7 @@ func (r *Registry) relocate(snap *fsm.Snapshot, dep *fsm.Deployment, causes []ca
 }
 
 // textOf is the message of a refusal for people.
-func textOf(err error) string { return clipSummary(err.Error()) }
+func textOf(err error) string { return strings.TrimPrefix(err.Error(), "Invalid target envs: ") }
 
 // budget gives the time before which a deployment is not moved because of what is lost.
 func (r *Registry) budget(dep *fsm.Deployment) time.Time {

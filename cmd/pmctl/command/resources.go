@@ -261,10 +261,14 @@ func envResource() *resource {
 		columns: []column{
 			col("NAME", func(_ *app, e client.Env) string { return e.Name }),
 			col("STATUS", func(_ *app, e client.Env) string {
+				status := e.Health.Status
 				if e.Policy != nil && e.Policy.Cordoned {
-					return e.Health.Status + ",Cordoned"
+					status += ",Cordoned"
 				}
-				return e.Health.Status
+				if e.Policy != nil && e.Policy.Draining {
+					status += ",Draining"
+				}
+				return status
 			}),
 			col("NODES", func(_ *app, e client.Env) string { return nodes(e.Health) }),
 			col("AVAILABILITY", func(_ *app, e client.Env) string { return percent(e.Health.Availability) }),
@@ -278,6 +282,7 @@ func envResource() *resource {
 			col("SOURCE", func(_ *app, e client.Env) string { return e.Source }),
 			col("ADDRESS", func(_ *app, e client.Env) string { return e.Address }),
 			col("THROUGH", func(_ *app, e client.Env) string { return through(e) }),
+			col("DRAIN", func(_ *app, e client.Env) string { return drainText(e.Drain) }),
 			col("MESSAGE", func(_ *app, e client.Env) string { return e.Health.Message }),
 		},
 	}
