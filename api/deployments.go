@@ -71,7 +71,7 @@ func deploymentTag(dep *fsm.Deployment) string { return etag(dep.UID, dep.Modify
 // document is shared and is not written to.
 func merged(snap *fsm.Snapshot, dep *fsm.Deployment) *model.OClassDeployment {
 	doc := *dep.Doc
-	units := snap.UnitsByDeployment(dep.UID)
+	units := snap.PlannedUnits(dep)
 	if len(units) > 0 {
 		doc.Condition = fsm.DeploymentCondition(units)
 	}

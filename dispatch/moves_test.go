@@ -27,10 +27,10 @@ func (r impatient) PutCluster(ctx context.Context, term uint64, name string, cha
 		if err := change(row); err != nil {
 			return err
 		}
-		switch row.GetHealth() {
-		case pmpb.ClusterHealth_CLUSTER_HEALTH_UNREACHABLE:
+		if row.GetHealth() == pmpb.ClusterHealth_CLUSTER_HEALTH_UNREACHABLE {
 			row.Health = pmpb.ClusterHealth_CLUSTER_HEALTH_FAILOVER_ELIGIBLE
-		case pmpb.ClusterHealth_CLUSTER_HEALTH_HEALTHY:
+		}
+		if row.GetHealth() == pmpb.ClusterHealth_CLUSTER_HEALTH_HEALTHY {
 			row.HealthSince = timestamppb.New(time.Now().Add(-time.Hour))
 		}
 		return nil

@@ -99,7 +99,9 @@ func TestUnitsLeaveWhenOthersRun(t *testing.T) {
 
 	r.running("d", "e3", "c2")
 	r.healthIs("e3", pmpb.ClusterHealth_CLUSTER_HEALTH_SUSPECT)
-	r.refused(step())
+	if err := r.refused(step()); err == nil {
+		t.Error("it is withdrawn for what is suspected")
+	}
 	r.healthIs("e3", pmpb.ClusterHealth_CLUSTER_HEALTH_HEALTHY)
 	at = r.must(step())
 	if u := r.snap().Unit("d-e2"); !u.GetTombstone() || u.GetFence() != at || r.snap().Deployment("d").Move != nil {

@@ -29,6 +29,12 @@ func leaves(m *pmpb.Move, env string) bool {
 // not in its plan.
 func (d *Deployment) Leaves(env string) bool { return leaves(d.Move, env) }
 
+// PlannedUnits gives the units of a deployment but for those in environments that it is
+// leaving, tombstones included.
+func (s *Snapshot) PlannedUnits(d *Deployment) []*pmpb.Unit {
+	return slices.DeleteFunc(s.UnitsByDeployment(d.UID), func(u *pmpb.Unit) bool { return !u.GetTombstone() && d.Leaves(u.GetEnv()) })
+}
+
 // drains reports that a policy holds what only servers of FailoverFrom know.
 func drains(p *pmpb.ClusterPolicy) bool {
 	return p.GetDraining() || p.GetDrainReason() != "" || p.GetDrainSince() != nil || p.GetDrainDeployments() != 0

@@ -90,7 +90,7 @@ func (c *call) tellCommit(row, have *Deployment, op *pmpb.CommitDeployment) {
 	}
 	var before, after []string
 	for _, u := range c.view.UnitsByDeployment(row.UID) {
-		if !u.GetTombstone() && !(have != nil && leaves(have.Move, u.GetEnv())) {
+		if !u.GetTombstone() && (have == nil || !leaves(have.Move, u.GetEnv())) {
 			before = append(before, u.GetEnv())
 		}
 	}

@@ -17,12 +17,13 @@ type preparedFleet struct {
 	fleet *scheduler.Fleet
 }
 
-// fleetOf gives the scheduler's picture of the clusters.
+// fleetOf gives the scheduler's picture of the clusters. Those that are drained are given
+// nothing new; what runs there stays in plans until the leader moves it, see Relocate.
 func (r *Registry) fleetOf(snap *fsm.Snapshot) (*scheduler.Fleet, error) {
 	if have := r.prepared.Load(); have != nil && have.index == snap.Index() {
 		return have.fleet, nil
 	}
-	fleet, err := prepare(snap, nil, drainedClusters(snap))
+	fleet, err := prepare(snap, nil, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -56,17 +57,6 @@ func prepare(snap *fsm.Snapshot, lost, drained map[string]bool) (*scheduler.Flee
 		return nil, errorf(Unprocessable, "The deployment cannot be planned: %v", input)
 	}
 	return fleet, err
-}
-
-// drainedClusters names the clusters that operators drain.
-func drainedClusters(snap *fsm.Snapshot) map[string]bool {
-	out := map[string]bool{}
-	for _, c := range snap.Clusters() {
-		if c.GetPolicy().GetDraining() {
-			out[c.GetName()] = true
-		}
-	}
-	return out
 }
 
 // view is the scheduler's picture of a cluster: what it reports, and what operators say.

@@ -191,9 +191,7 @@ func (r *Registry) Simulate(snap *fsm.Snapshot, s Scenario) (*Simulation, error)
 			out.Drained = append(out.Drained, name)
 		}
 	}
-	leaving := drainedClusters(snap)
-	maps.Copy(leaving, drained)
-	fleet, err := prepare(snap, lost, leaving)
+	fleet, err := prepare(snap, lost, drained)
 	if err != nil {
 		return nil, err
 	}

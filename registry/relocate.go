@@ -45,8 +45,12 @@ func (r *Registry) Relocations(snap *fsm.Snapshot) []Relocation {
 		return nil
 	}
 	suspected := FleetVerdict(snap, r.now()).Suspected
+	troubled := slices.ContainsFunc(snap.Clusters(), func(c *pmpb.Cluster) bool { return unreachable(c.GetHealth()) || c.GetPolicy().GetDraining() })
 	var out []Relocation
 	for _, dep := range snap.Deployments() {
+		if !troubled && dep.Move == nil {
+			continue
+		}
 		if reason, due := r.due(snap, dep, suspected); due {
 			out = append(out, Relocation{Key: dep.Doc.Key, Reason: reason})
 		}
@@ -198,7 +202,7 @@ func (r *Registry) relocate(snap *fsm.Snapshot, dep *fsm.Deployment, causes []ca
 	if err != nil {
 		return held(codeNoPlace, "%s: %s", first.env, textOf(err))
 	}
-	if why := r.worse(snap, fleet, dep, w, first.reason); why != "" {
+	if why := r.worse(snap, fleet, dep, w); why != "" {
 		return held(codeNoPlace, "%s: %s", first.env, why)
 	}
 	if first.reason == pmpb.MoveReason_MOVE_REASON_FAILOVER {
@@ -261,7 +265,7 @@ func (r *Registry) planAgain(snap *fsm.Snapshot, dep *fsm.Deployment, want inten
 
 // worse says why a deployment had better stay where it is: elsewhere it would be less
 // available than it is now, and than it is to be, or it would only lose a place.
-func (r *Registry) worse(snap *fsm.Snapshot, fleet *scheduler.Fleet, dep *fsm.Deployment, w *wish, reason pmpb.MoveReason) string {
+func (r *Registry) worse(snap *fsm.Snapshot, fleet *scheduler.Fleet, dep *fsm.Deployment, w *wish) string {
 	joins := slices.ContainsFunc(w.plan.Clusters, func(env string) bool { return liveUnits(snap, dep.UID)[env] == nil })
 	switch {
 	case w.plan.TargetMet:

@@ -238,11 +238,11 @@ func (s *State) nextVote() Step {
 		case wait != nil:
 			keep(*wait)
 		case by.Voter:
-			if step := s.withdraw(m); step.Kind == Withdraw {
+			step := s.withdraw(m)
+			if step.Kind == Withdraw {
 				return step
-			} else {
-				keep(step)
 			}
+			keep(step)
 		case s.keeps(votes, slices.Concat(votes, []string{by.Name})):
 			return Step{Kind: Promote, Env: by.Name}
 		case m.Voter && !m.Serves && s.keeps(votes, without(votes, m.Name)):

@@ -143,6 +143,8 @@ func (w *world) act() move.Step {
 			w.t.Fatalf("%+v loses its vote", env)
 		}
 		env.voter = false
+	default:
+		w.t.Fatalf("step %+v is none", step)
 	}
 	if after := w.truth(); after > max(before, w.state.Permitted)*(1+1e-9) {
 		w.t.Fatalf("step %+v: loss %v became %v, permitted %v", step, before, after, w.state.Permitted)
