@@ -53,6 +53,9 @@ func newHandlers() handlers {
 		37: {run: remark, level: 3},
 
 		38: {run: on((*pmpb.Command).GetStepRollout, stepRollout), level: RolloutFrom},
+
+		55: {run: on((*pmpb.Command).GetOrphanUnits, orphanUnits), level: FailoverFrom},
+		56: {run: on((*pmpb.Command).GetBuryStrays, buryStrays), level: FailoverFrom},
 	}
 }
 
@@ -109,6 +112,9 @@ func (s *State) LevelOf(cmd *pmpb.Command) uint32 {
 	if forRollout(cmd) {
 		level = max(level, RolloutFrom)
 	}
+	if len(cmd.GetPutCluster().GetCluster().GetStrays()) > 0 {
+		level = max(level, FailoverFrom)
+	}
 	if h := cmd.GetPutCluster().GetCluster().GetHealth(); h > pmpb.ClusterHealth_CLUSTER_HEALTH_UNREACHABLE {
 		level = max(level, FailoverFrom)
 	}
@@ -142,7 +148,8 @@ func forRollout(cmd *pmpb.Command) bool {
 const AgentsFrom = 6
 
 // FailoverFrom is the feature level from which clusters are suspected before they are given
-// up, and deployments are moved away from clusters that are lost or drained.
+// up, deployments are moved away from clusters that are lost or drained, and runtimes that
+// nothing wants are known.
 const FailoverFrom = 7
 
 // forPlanner reports that a row holds what only servers of that level know. An
