@@ -47,6 +47,10 @@ type lane struct {
 	reviewed time.Time
 	// arriving is the inventory that is being received, nil outside of one.
 	arriving *arrival
+	// strays are what the cluster has and the state has no unit for, nil without a complete
+	// inventory; sweeps bounds what is done about them.
+	strays strays
+	sweeps *gate
 	// noted remembers, by unit, the row that an update was last reported for, so
 	// that it is not reported again before the commit shows.
 	noted   map[string]note
@@ -68,6 +72,7 @@ func newLane(m *Manager, term uint64, name, address string, conn *grpc.ClientCon
 		log:      m.opts.Logger.Named("lane").With("cluster", name),
 		writes:   &gate{limit: rowLimit, now: m.opts.Now},
 		chatter:  &gate{limit: chatterLimit, now: m.opts.Now},
+		sweeps:   &gate{limit: strayLimit, now: m.opts.Now},
 		out:      rep.in,
 		places:   places,
 		reports:  make(chan report),
@@ -171,6 +176,7 @@ const reviewEvery = 30 * time.Second
 func (l *lane) turn(ctx context.Context, snap *fsm.Snapshot, now time.Time) time.Time {
 	l.sync(snap)
 	l.judge(ctx, snap, now)
+	l.sweep(ctx, snap, now)
 	if now.Sub(l.reviewed) >= reviewEvery {
 		clear(l.noted)
 		l.lookAtAll()
@@ -180,13 +186,14 @@ func (l *lane) turn(ctx context.Context, snap *fsm.Snapshot, now time.Time) time
 }
 
 // sync takes in the rows that changed since the last look. Rows leave the state
-// only when this lane has reported the end of a tombstone.
+// only when this lane has reported the end of a tombstone, or when it was given up.
 func (l *lane) sync(snap *fsm.Snapshot) {
 	applied := snap.Meta().GetAppliedIndex()
 	if applied == l.synced {
 		return
 	}
 	for u := range snap.UnitsChangedSince(l.name, l.synced) {
+		l.forgetStray(u.GetId())
 		if l.work.adopt(u.GetId(), u) {
 			l.backlog.bucket.grant(wishTokens)
 		}
@@ -194,13 +201,19 @@ func (l *lane) sync(snap *fsm.Snapshot) {
 	}
 	for id := range l.leaving {
 		if snap.Unit(id) == nil {
-			l.work.adopt(id, nil)
-			l.look(id)
-			delete(l.leaving, id)
-			delete(l.noted, id)
+			l.left(id)
 		}
 	}
+	l.syncOrphans(snap)
 	l.synced = applied
+}
+
+// left takes in that a row is gone.
+func (l *lane) left(id string) {
+	l.work.adopt(id, nil)
+	l.look(id)
+	delete(l.leaving, id)
+	delete(l.noted, id)
 }
 
 // look decides anew about one unit.

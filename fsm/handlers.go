@@ -55,6 +55,9 @@ func newHandlers() handlers {
 		38: {run: on((*pmpb.Command).GetStepRollout, stepRollout), level: RolloutFrom},
 
 		45: {run: on((*pmpb.Command).GetStepMove, stepMove), level: FailoverFrom},
+
+		55: {run: on((*pmpb.Command).GetOrphanUnits, orphanUnits), level: FailoverFrom},
+		56: {run: on((*pmpb.Command).GetBuryStrays, buryStrays), level: FailoverFrom},
 	}
 }
 
@@ -114,6 +117,9 @@ func (s *State) LevelOf(cmd *pmpb.Command) uint32 {
 	if cmd.GetCommitDeployment().GetMove() != nil || drains(cmd.GetPutCluster().GetCluster().GetPolicy()) {
 		level = max(level, FailoverFrom)
 	}
+	if len(cmd.GetPutCluster().GetCluster().GetStrays()) > 0 {
+		level = max(level, FailoverFrom)
+	}
 	if h := cmd.GetPutCluster().GetCluster().GetHealth(); h > pmpb.ClusterHealth_CLUSTER_HEALTH_UNREACHABLE {
 		level = max(level, FailoverFrom)
 	}
@@ -147,7 +153,8 @@ func forRollout(cmd *pmpb.Command) bool {
 const AgentsFrom = 6
 
 // FailoverFrom is the feature level from which clusters are suspected before they are given
-// up, and deployments are moved away from clusters that are lost or drained.
+// up, deployments are moved away from clusters that are lost or drained, and runtimes that
+// nothing wants are known.
 const FailoverFrom = 7
 
 // forPlanner reports that a row holds what only servers of that level know. An
