@@ -248,14 +248,12 @@ func (r *Registry) loosen(snap *fsm.Snapshot, dep *fsm.Deployment) (*pmpb.Comman
 	if err != nil {
 		return nil, nil, err
 	}
+	goal := dep.Doc.TargetEnvs
 	w, err := r.planAgain(snap, dep, intent{reason: pmpb.MoveReason_MOVE_REASON_REPLAN, fleet: fleet, current: current})
-	if err != nil {
-		return nil, as, nil
+	if err == nil && w.plan.Loss < fleet.Loss(w.plan.Kind, goal, len(goal))*(1-1e-9) {
+		return r.beginMove(dep, w, pmpb.MoveReason_MOVE_REASON_REPLAN, "stuck; now to "+strings.Join(w.plan.Clusters, " "))
 	}
-	if goal := dep.Doc.TargetEnvs; w.plan.Loss >= fleet.Loss(w.plan.Kind, goal, len(goal))*(1-1e-9) {
-		return nil, as, nil
-	}
-	return r.beginMove(dep, w, pmpb.MoveReason_MOVE_REASON_REPLAN, "stuck; now to "+strings.Join(w.plan.Clusters, " "))
+	return nil, as, nil
 }
 
 // textOf is the message of a refusal for people.
