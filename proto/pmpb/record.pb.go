@@ -254,7 +254,7 @@ func (x Taint_Effect) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Taint_Effect.Descriptor instead.
 func (Taint_Effect) EnumDescriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{15, 0}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{16, 0}
 }
 
 type AlarmKey_Kind int32
@@ -305,7 +305,7 @@ func (x AlarmKey_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use AlarmKey_Kind.Descriptor instead.
 func (AlarmKey_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{23, 0}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{24, 0}
 }
 
 // SnapshotRecord is one row of a snapshot.
@@ -1985,8 +1985,13 @@ type Cluster struct {
 	NodeZones []string `protobuf:"bytes,26,rep,name=node_zones,json=nodeZones,proto3" json:"node_zones,omitempty"`
 	// Empty when the cluster has no Knative.
 	KnativeVersion string `protobuf:"bytes,27,opt,name=knative_version,json=knativeVersion,proto3" json:"knative_version,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// When the leader lost the cluster: kept from the first loss on until the cluster counts as
+	// back, whoever leads meanwhile. Absent while it is not away.
+	DisconnectedSince *timestamppb.Timestamp `protobuf:"bytes,30,opt,name=disconnected_since,json=disconnectedSince,proto3" json:"disconnected_since,omitempty"`
+	// What the other nodes found that were asked to reach it while it is away, one each.
+	Observations  []*Observation `protobuf:"bytes,31,rep,name=observations,proto3" json:"observations,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Cluster) Reset() {
@@ -2208,6 +2213,108 @@ func (x *Cluster) GetKnativeVersion() string {
 	return ""
 }
 
+func (x *Cluster) GetDisconnectedSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.DisconnectedSince
+	}
+	return nil
+}
+
+func (x *Cluster) GetObservations() []*Observation {
+	if x != nil {
+		return x.Observations
+	}
+	return nil
+}
+
+// Observation is what a node found that tried to reach a cluster for the leader.
+type Observation struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	ServerId string                 `protobuf:"bytes,1,opt,name=server_id,json=serverId,proto3" json:"server_id,omitempty"`
+	Node     string                 `protobuf:"bytes,2,opt,name=node,proto3" json:"node,omitempty"`
+	Time     *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=time,proto3" json:"time,omitempty"`
+	// The cluster's manager answered, and is the one that is registered.
+	Reachable bool `protobuf:"varint,4,opt,name=reachable,proto3" json:"reachable,omitempty"`
+	// The manager says that its API server answers.
+	Ready bool `protobuf:"varint,5,opt,name=ready,proto3" json:"ready,omitempty"`
+	// Why not.
+	Message       string `protobuf:"bytes,6,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Observation) Reset() {
+	*x = Observation{}
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Observation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Observation) ProtoMessage() {}
+
+func (x *Observation) ProtoReflect() protoreflect.Message {
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Observation.ProtoReflect.Descriptor instead.
+func (*Observation) Descriptor() ([]byte, []int) {
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *Observation) GetServerId() string {
+	if x != nil {
+		return x.ServerId
+	}
+	return ""
+}
+
+func (x *Observation) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *Observation) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *Observation) GetReachable() bool {
+	if x != nil {
+		return x.Reachable
+	}
+	return false
+}
+
+func (x *Observation) GetReady() bool {
+	if x != nil {
+		return x.Ready
+	}
+	return false
+}
+
+func (x *Observation) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
 // ClusterPolicy is what operators say about a cluster.
 type ClusterPolicy struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2237,7 +2344,7 @@ type ClusterPolicy struct {
 
 func (x *ClusterPolicy) Reset() {
 	*x = ClusterPolicy{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[14]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2249,7 +2356,7 @@ func (x *ClusterPolicy) String() string {
 func (*ClusterPolicy) ProtoMessage() {}
 
 func (x *ClusterPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[14]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2262,7 +2369,7 @@ func (x *ClusterPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterPolicy.ProtoReflect.Descriptor instead.
 func (*ClusterPolicy) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{14}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ClusterPolicy) GetLabels() map[string]string {
@@ -2361,7 +2468,7 @@ type Taint struct {
 
 func (x *Taint) Reset() {
 	*x = Taint{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[15]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2373,7 +2480,7 @@ func (x *Taint) String() string {
 func (*Taint) ProtoMessage() {}
 
 func (x *Taint) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[15]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2386,7 +2493,7 @@ func (x *Taint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Taint.ProtoReflect.Descriptor instead.
 func (*Taint) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{15}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Taint) GetKey() string {
@@ -2424,7 +2531,7 @@ type Outage struct {
 
 func (x *Outage) Reset() {
 	*x = Outage{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[16]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2436,7 +2543,7 @@ func (x *Outage) String() string {
 func (*Outage) ProtoMessage() {}
 
 func (x *Outage) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[16]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2449,7 +2556,7 @@ func (x *Outage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Outage.ProtoReflect.Descriptor instead.
 func (*Outage) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{16}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Outage) GetStart() *timestamppb.Timestamp {
@@ -2486,7 +2593,7 @@ type OutageTotals struct {
 
 func (x *OutageTotals) Reset() {
 	*x = OutageTotals{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[17]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2498,7 +2605,7 @@ func (x *OutageTotals) String() string {
 func (*OutageTotals) ProtoMessage() {}
 
 func (x *OutageTotals) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[17]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2511,7 +2618,7 @@ func (x *OutageTotals) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OutageTotals.ProtoReflect.Descriptor instead.
 func (*OutageTotals) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{17}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *OutageTotals) GetCount() uint64 {
@@ -2548,7 +2655,7 @@ type NodeResources struct {
 
 func (x *NodeResources) Reset() {
 	*x = NodeResources{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[18]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2560,7 +2667,7 @@ func (x *NodeResources) String() string {
 func (*NodeResources) ProtoMessage() {}
 
 func (x *NodeResources) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[18]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2573,7 +2680,7 @@ func (x *NodeResources) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeResources.ProtoReflect.Descriptor instead.
 func (*NodeResources) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{18}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *NodeResources) GetAllocatableMillicores() uint64 {
@@ -2625,7 +2732,7 @@ type Member struct {
 
 func (x *Member) Reset() {
 	*x = Member{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[19]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2637,7 +2744,7 @@ func (x *Member) String() string {
 func (*Member) ProtoMessage() {}
 
 func (x *Member) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[19]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2650,7 +2757,7 @@ func (x *Member) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Member.ProtoReflect.Descriptor instead.
 func (*Member) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{19}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Member) GetServerId() string {
@@ -2734,7 +2841,7 @@ type Deletion struct {
 
 func (x *Deletion) Reset() {
 	*x = Deletion{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[20]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2746,7 +2853,7 @@ func (x *Deletion) String() string {
 func (*Deletion) ProtoMessage() {}
 
 func (x *Deletion) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[20]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2759,7 +2866,7 @@ func (x *Deletion) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Deletion.ProtoReflect.Descriptor instead.
 func (*Deletion) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{20}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Deletion) GetDeploymentUid() string {
@@ -2844,7 +2951,7 @@ type Reply struct {
 
 func (x *Reply) Reset() {
 	*x = Reply{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[21]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2856,7 +2963,7 @@ func (x *Reply) String() string {
 func (*Reply) ProtoMessage() {}
 
 func (x *Reply) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[21]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2869,7 +2976,7 @@ func (x *Reply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reply.ProtoReflect.Descriptor instead.
 func (*Reply) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{21}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Reply) GetKey() string {
@@ -2949,7 +3056,7 @@ type Autopilot struct {
 
 func (x *Autopilot) Reset() {
 	*x = Autopilot{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[22]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2961,7 +3068,7 @@ func (x *Autopilot) String() string {
 func (*Autopilot) ProtoMessage() {}
 
 func (x *Autopilot) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[22]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2974,7 +3081,7 @@ func (x *Autopilot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Autopilot.ProtoReflect.Descriptor instead.
 func (*Autopilot) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{22}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Autopilot) GetCleanupDeadServers() bool {
@@ -3057,7 +3164,7 @@ type AlarmKey struct {
 
 func (x *AlarmKey) Reset() {
 	*x = AlarmKey{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[23]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3069,7 +3176,7 @@ func (x *AlarmKey) String() string {
 func (*AlarmKey) ProtoMessage() {}
 
 func (x *AlarmKey) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[23]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3082,7 +3189,7 @@ func (x *AlarmKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlarmKey.ProtoReflect.Descriptor instead.
 func (*AlarmKey) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{23}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *AlarmKey) GetKind() AlarmKey_Kind {
@@ -3112,7 +3219,7 @@ type Alarm struct {
 
 func (x *Alarm) Reset() {
 	*x = Alarm{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[24]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3124,7 +3231,7 @@ func (x *Alarm) String() string {
 func (*Alarm) ProtoMessage() {}
 
 func (x *Alarm) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[24]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3137,7 +3244,7 @@ func (x *Alarm) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Alarm.ProtoReflect.Descriptor instead.
 func (*Alarm) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{24}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Alarm) GetKey() *AlarmKey {
@@ -3181,7 +3288,7 @@ type StagedPiece struct {
 
 func (x *StagedPiece) Reset() {
 	*x = StagedPiece{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[25]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3193,7 +3300,7 @@ func (x *StagedPiece) String() string {
 func (*StagedPiece) ProtoMessage() {}
 
 func (x *StagedPiece) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[25]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3206,7 +3313,7 @@ func (x *StagedPiece) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StagedPiece.ProtoReflect.Descriptor instead.
 func (*StagedPiece) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{25}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *StagedPiece) GetRestoreId() string {
@@ -3259,7 +3366,7 @@ type AuditNote struct {
 
 func (x *AuditNote) Reset() {
 	*x = AuditNote{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[26]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3271,7 +3378,7 @@ func (x *AuditNote) String() string {
 func (*AuditNote) ProtoMessage() {}
 
 func (x *AuditNote) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[26]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3284,7 +3391,7 @@ func (x *AuditNote) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditNote.ProtoReflect.Descriptor instead.
 func (*AuditNote) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{26}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *AuditNote) GetAction() string {
@@ -3343,7 +3450,7 @@ type AuditEntry struct {
 
 func (x *AuditEntry) Reset() {
 	*x = AuditEntry{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[27]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3355,7 +3462,7 @@ func (x *AuditEntry) String() string {
 func (*AuditEntry) ProtoMessage() {}
 
 func (x *AuditEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[27]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3368,7 +3475,7 @@ func (x *AuditEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditEntry.ProtoReflect.Descriptor instead.
 func (*AuditEntry) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{27}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *AuditEntry) GetIndex() uint64 {
@@ -3567,7 +3674,8 @@ const file_oaas_pm_v1_record_proto_rawDesc = "" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x120\n" +
 	"\x05since\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x1c\n" +
-	"\tpermanent\x18\x04 \x01(\bR\tpermanent\"\x97\t\n" +
+	"\tpermanent\x18\x04 \x01(\bR\tpermanent\"\x9f\n" +
+	"\n" +
 	"\aCluster\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
 	"\x03uid\x18\x02 \x01(\tR\x03uid\x12\x18\n" +
@@ -3600,11 +3708,20 @@ const file_oaas_pm_v1_record_proto_rawDesc = "" +
 	"\tresources\x18\x19 \x01(\v2\x19.oaas.pm.v1.NodeResourcesR\tresources\x12\x1d\n" +
 	"\n" +
 	"node_zones\x18\x1a \x03(\tR\tnodeZones\x12'\n" +
-	"\x0fknative_version\x18\x1b \x01(\tR\x0eknativeVersion\x1a9\n" +
+	"\x0fknative_version\x18\x1b \x01(\tR\x0eknativeVersion\x12I\n" +
+	"\x12disconnected_since\x18\x1e \x01(\v2\x1a.google.protobuf.TimestampR\x11disconnectedSince\x12;\n" +
+	"\fobservations\x18\x1f \x03(\v2\x17.oaas.pm.v1.ObservationR\fobservations\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\x0f\n" +
-	"\r_availability\"\x8e\x05\n" +
+	"\r_availability\"\xbc\x01\n" +
+	"\vObservation\x12\x1b\n" +
+	"\tserver_id\x18\x01 \x01(\tR\bserverId\x12\x12\n" +
+	"\x04node\x18\x02 \x01(\tR\x04node\x12.\n" +
+	"\x04time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x1c\n" +
+	"\treachable\x18\x04 \x01(\bR\treachable\x12\x14\n" +
+	"\x05ready\x18\x05 \x01(\bR\x05ready\x12\x18\n" +
+	"\amessage\x18\x06 \x01(\tR\amessage\"\x8e\x05\n" +
 	"\rClusterPolicy\x12=\n" +
 	"\x06labels\x18\x01 \x03(\v2%.oaas.pm.v1.ClusterPolicy.LabelsEntryR\x06labels\x12\x1b\n" +
 	"\x06region\x18\x02 \x01(\tH\x00R\x06region\x88\x01\x01\x12\x17\n" +
@@ -3767,7 +3884,7 @@ func file_oaas_pm_v1_record_proto_rawDescGZIP() []byte {
 }
 
 var file_oaas_pm_v1_record_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_oaas_pm_v1_record_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
+var file_oaas_pm_v1_record_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
 var file_oaas_pm_v1_record_proto_goTypes = []any{
 	(RolloutPhase)(0),                  // 0: oaas.pm.v1.RolloutPhase
 	(ClusterSource)(0),                 // 1: oaas.pm.v1.ClusterSource
@@ -3788,26 +3905,27 @@ var file_oaas_pm_v1_record_proto_goTypes = []any{
 	(*Ack)(nil),                        // 16: oaas.pm.v1.Ack
 	(*Waiting)(nil),                    // 17: oaas.pm.v1.Waiting
 	(*Cluster)(nil),                    // 18: oaas.pm.v1.Cluster
-	(*ClusterPolicy)(nil),              // 19: oaas.pm.v1.ClusterPolicy
-	(*Taint)(nil),                      // 20: oaas.pm.v1.Taint
-	(*Outage)(nil),                     // 21: oaas.pm.v1.Outage
-	(*OutageTotals)(nil),               // 22: oaas.pm.v1.OutageTotals
-	(*NodeResources)(nil),              // 23: oaas.pm.v1.NodeResources
-	(*Member)(nil),                     // 24: oaas.pm.v1.Member
-	(*Deletion)(nil),                   // 25: oaas.pm.v1.Deletion
-	(*Reply)(nil),                      // 26: oaas.pm.v1.Reply
-	(*Autopilot)(nil),                  // 27: oaas.pm.v1.Autopilot
-	(*AlarmKey)(nil),                   // 28: oaas.pm.v1.AlarmKey
-	(*Alarm)(nil),                      // 29: oaas.pm.v1.Alarm
-	(*StagedPiece)(nil),                // 30: oaas.pm.v1.StagedPiece
-	(*AuditNote)(nil),                  // 31: oaas.pm.v1.AuditNote
-	(*AuditEntry)(nil),                 // 32: oaas.pm.v1.AuditEntry
-	nil,                                // 33: oaas.pm.v1.Cluster.LabelsEntry
-	nil,                                // 34: oaas.pm.v1.ClusterPolicy.LabelsEntry
-	nil,                                // 35: oaas.pm.v1.ClusterPolicy.LatencyMsEntry
-	(*timestamppb.Timestamp)(nil),      // 36: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),        // 37: google.protobuf.Duration
-	(*oaaspb.ClassRuntimeSummary)(nil), // 38: oaas.runtime.ClassRuntimeSummary
+	(*Observation)(nil),                // 19: oaas.pm.v1.Observation
+	(*ClusterPolicy)(nil),              // 20: oaas.pm.v1.ClusterPolicy
+	(*Taint)(nil),                      // 21: oaas.pm.v1.Taint
+	(*Outage)(nil),                     // 22: oaas.pm.v1.Outage
+	(*OutageTotals)(nil),               // 23: oaas.pm.v1.OutageTotals
+	(*NodeResources)(nil),              // 24: oaas.pm.v1.NodeResources
+	(*Member)(nil),                     // 25: oaas.pm.v1.Member
+	(*Deletion)(nil),                   // 26: oaas.pm.v1.Deletion
+	(*Reply)(nil),                      // 27: oaas.pm.v1.Reply
+	(*Autopilot)(nil),                  // 28: oaas.pm.v1.Autopilot
+	(*AlarmKey)(nil),                   // 29: oaas.pm.v1.AlarmKey
+	(*Alarm)(nil),                      // 30: oaas.pm.v1.Alarm
+	(*StagedPiece)(nil),                // 31: oaas.pm.v1.StagedPiece
+	(*AuditNote)(nil),                  // 32: oaas.pm.v1.AuditNote
+	(*AuditEntry)(nil),                 // 33: oaas.pm.v1.AuditEntry
+	nil,                                // 34: oaas.pm.v1.Cluster.LabelsEntry
+	nil,                                // 35: oaas.pm.v1.ClusterPolicy.LabelsEntry
+	nil,                                // 36: oaas.pm.v1.ClusterPolicy.LatencyMsEntry
+	(*timestamppb.Timestamp)(nil),      // 37: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),        // 38: google.protobuf.Duration
+	(*oaaspb.ClassRuntimeSummary)(nil), // 39: oaas.runtime.ClassRuntimeSummary
 }
 var file_oaas_pm_v1_record_proto_depIdxs = []int32{
 	6,  // 0: oaas.pm.v1.SnapshotRecord.meta:type_name -> oaas.pm.v1.Meta
@@ -3816,72 +3934,75 @@ var file_oaas_pm_v1_record_proto_depIdxs = []int32{
 	14, // 3: oaas.pm.v1.SnapshotRecord.plan:type_name -> oaas.pm.v1.Plan
 	15, // 4: oaas.pm.v1.SnapshotRecord.unit:type_name -> oaas.pm.v1.Unit
 	18, // 5: oaas.pm.v1.SnapshotRecord.cluster:type_name -> oaas.pm.v1.Cluster
-	24, // 6: oaas.pm.v1.SnapshotRecord.member:type_name -> oaas.pm.v1.Member
-	25, // 7: oaas.pm.v1.SnapshotRecord.deletion:type_name -> oaas.pm.v1.Deletion
-	26, // 8: oaas.pm.v1.SnapshotRecord.reply:type_name -> oaas.pm.v1.Reply
-	27, // 9: oaas.pm.v1.SnapshotRecord.autopilot:type_name -> oaas.pm.v1.Autopilot
-	29, // 10: oaas.pm.v1.SnapshotRecord.alarm:type_name -> oaas.pm.v1.Alarm
-	30, // 11: oaas.pm.v1.SnapshotRecord.staged_piece:type_name -> oaas.pm.v1.StagedPiece
-	32, // 12: oaas.pm.v1.SnapshotRecord.audit_entry:type_name -> oaas.pm.v1.AuditEntry
+	25, // 6: oaas.pm.v1.SnapshotRecord.member:type_name -> oaas.pm.v1.Member
+	26, // 7: oaas.pm.v1.SnapshotRecord.deletion:type_name -> oaas.pm.v1.Deletion
+	27, // 8: oaas.pm.v1.SnapshotRecord.reply:type_name -> oaas.pm.v1.Reply
+	28, // 9: oaas.pm.v1.SnapshotRecord.autopilot:type_name -> oaas.pm.v1.Autopilot
+	30, // 10: oaas.pm.v1.SnapshotRecord.alarm:type_name -> oaas.pm.v1.Alarm
+	31, // 11: oaas.pm.v1.SnapshotRecord.staged_piece:type_name -> oaas.pm.v1.StagedPiece
+	33, // 12: oaas.pm.v1.SnapshotRecord.audit_entry:type_name -> oaas.pm.v1.AuditEntry
 	14, // 13: oaas.pm.v1.SnapshotRecord.past_plan:type_name -> oaas.pm.v1.Plan
 	10, // 14: oaas.pm.v1.SnapshotRecord.revision:type_name -> oaas.pm.v1.Revision
 	11, // 15: oaas.pm.v1.SnapshotRecord.rollout:type_name -> oaas.pm.v1.Rollout
 	13, // 16: oaas.pm.v1.SnapshotRecord.timeline_event:type_name -> oaas.pm.v1.TimelineEvent
-	36, // 17: oaas.pm.v1.Meta.time:type_name -> google.protobuf.Timestamp
+	37, // 17: oaas.pm.v1.Meta.time:type_name -> google.protobuf.Timestamp
 	9,  // 18: oaas.pm.v1.Deployment.revision:type_name -> oaas.pm.v1.RevisionNote
-	36, // 19: oaas.pm.v1.RevisionNote.time:type_name -> google.protobuf.Timestamp
+	37, // 19: oaas.pm.v1.RevisionNote.time:type_name -> google.protobuf.Timestamp
 	9,  // 20: oaas.pm.v1.Revision.note:type_name -> oaas.pm.v1.RevisionNote
 	0,  // 21: oaas.pm.v1.Rollout.phase:type_name -> oaas.pm.v1.RolloutPhase
-	36, // 22: oaas.pm.v1.Rollout.wave_started:type_name -> google.protobuf.Timestamp
-	36, // 23: oaas.pm.v1.Rollout.deadline:type_name -> google.protobuf.Timestamp
-	36, // 24: oaas.pm.v1.Rollout.paused:type_name -> google.protobuf.Timestamp
-	36, // 25: oaas.pm.v1.Rollout.started:type_name -> google.protobuf.Timestamp
-	36, // 26: oaas.pm.v1.Rollout.ended:type_name -> google.protobuf.Timestamp
+	37, // 22: oaas.pm.v1.Rollout.wave_started:type_name -> google.protobuf.Timestamp
+	37, // 23: oaas.pm.v1.Rollout.deadline:type_name -> google.protobuf.Timestamp
+	37, // 24: oaas.pm.v1.Rollout.paused:type_name -> google.protobuf.Timestamp
+	37, // 25: oaas.pm.v1.Rollout.started:type_name -> google.protobuf.Timestamp
+	37, // 26: oaas.pm.v1.Rollout.ended:type_name -> google.protobuf.Timestamp
 	12, // 27: oaas.pm.v1.Rollout.envs:type_name -> oaas.pm.v1.RolloutEnv
-	37, // 28: oaas.pm.v1.Rollout.min_healthy_time:type_name -> google.protobuf.Duration
-	37, // 29: oaas.pm.v1.Rollout.progress_deadline:type_name -> google.protobuf.Duration
-	36, // 30: oaas.pm.v1.RolloutEnv.updated:type_name -> google.protobuf.Timestamp
-	36, // 31: oaas.pm.v1.TimelineEvent.time:type_name -> google.protobuf.Timestamp
-	36, // 32: oaas.pm.v1.Unit.created_at:type_name -> google.protobuf.Timestamp
+	38, // 28: oaas.pm.v1.Rollout.min_healthy_time:type_name -> google.protobuf.Duration
+	38, // 29: oaas.pm.v1.Rollout.progress_deadline:type_name -> google.protobuf.Duration
+	37, // 30: oaas.pm.v1.RolloutEnv.updated:type_name -> google.protobuf.Timestamp
+	37, // 31: oaas.pm.v1.TimelineEvent.time:type_name -> google.protobuf.Timestamp
+	37, // 32: oaas.pm.v1.Unit.created_at:type_name -> google.protobuf.Timestamp
 	16, // 33: oaas.pm.v1.Unit.ack:type_name -> oaas.pm.v1.Ack
-	38, // 34: oaas.pm.v1.Unit.runtime:type_name -> oaas.runtime.ClassRuntimeSummary
+	39, // 34: oaas.pm.v1.Unit.runtime:type_name -> oaas.runtime.ClassRuntimeSummary
 	17, // 35: oaas.pm.v1.Unit.waiting:type_name -> oaas.pm.v1.Waiting
-	36, // 36: oaas.pm.v1.Unit.condition_since:type_name -> google.protobuf.Timestamp
-	36, // 37: oaas.pm.v1.Ack.time:type_name -> google.protobuf.Timestamp
-	36, // 38: oaas.pm.v1.Waiting.since:type_name -> google.protobuf.Timestamp
+	37, // 36: oaas.pm.v1.Unit.condition_since:type_name -> google.protobuf.Timestamp
+	37, // 37: oaas.pm.v1.Ack.time:type_name -> google.protobuf.Timestamp
+	37, // 38: oaas.pm.v1.Waiting.since:type_name -> google.protobuf.Timestamp
 	1,  // 39: oaas.pm.v1.Cluster.source:type_name -> oaas.pm.v1.ClusterSource
-	33, // 40: oaas.pm.v1.Cluster.labels:type_name -> oaas.pm.v1.Cluster.LabelsEntry
+	34, // 40: oaas.pm.v1.Cluster.labels:type_name -> oaas.pm.v1.Cluster.LabelsEntry
 	2,  // 41: oaas.pm.v1.Cluster.health:type_name -> oaas.pm.v1.ClusterHealth
-	36, // 42: oaas.pm.v1.Cluster.health_since:type_name -> google.protobuf.Timestamp
-	36, // 43: oaas.pm.v1.Cluster.last_seen:type_name -> google.protobuf.Timestamp
-	19, // 44: oaas.pm.v1.Cluster.policy:type_name -> oaas.pm.v1.ClusterPolicy
-	21, // 45: oaas.pm.v1.Cluster.outages:type_name -> oaas.pm.v1.Outage
-	22, // 46: oaas.pm.v1.Cluster.totals:type_name -> oaas.pm.v1.OutageTotals
-	36, // 47: oaas.pm.v1.Cluster.observed_since:type_name -> google.protobuf.Timestamp
-	23, // 48: oaas.pm.v1.Cluster.resources:type_name -> oaas.pm.v1.NodeResources
-	34, // 49: oaas.pm.v1.ClusterPolicy.labels:type_name -> oaas.pm.v1.ClusterPolicy.LabelsEntry
-	20, // 50: oaas.pm.v1.ClusterPolicy.taints:type_name -> oaas.pm.v1.Taint
-	35, // 51: oaas.pm.v1.ClusterPolicy.latency_ms:type_name -> oaas.pm.v1.ClusterPolicy.LatencyMsEntry
-	3,  // 52: oaas.pm.v1.Taint.effect:type_name -> oaas.pm.v1.Taint.Effect
-	36, // 53: oaas.pm.v1.Outage.start:type_name -> google.protobuf.Timestamp
-	36, // 54: oaas.pm.v1.Outage.end:type_name -> google.protobuf.Timestamp
-	36, // 55: oaas.pm.v1.OutageTotals.since:type_name -> google.protobuf.Timestamp
-	36, // 56: oaas.pm.v1.Deletion.deleted_at:type_name -> google.protobuf.Timestamp
-	36, // 57: oaas.pm.v1.Reply.time:type_name -> google.protobuf.Timestamp
-	37, // 58: oaas.pm.v1.Autopilot.dead_server_grace:type_name -> google.protobuf.Duration
-	37, // 59: oaas.pm.v1.Autopilot.last_contact_threshold:type_name -> google.protobuf.Duration
-	37, // 60: oaas.pm.v1.Autopilot.server_stabilization:type_name -> google.protobuf.Duration
-	4,  // 61: oaas.pm.v1.AlarmKey.kind:type_name -> oaas.pm.v1.AlarmKey.Kind
-	28, // 62: oaas.pm.v1.Alarm.key:type_name -> oaas.pm.v1.AlarmKey
-	36, // 63: oaas.pm.v1.Alarm.since:type_name -> google.protobuf.Timestamp
-	36, // 64: oaas.pm.v1.StagedPiece.time:type_name -> google.protobuf.Timestamp
-	36, // 65: oaas.pm.v1.AuditEntry.time:type_name -> google.protobuf.Timestamp
-	31, // 66: oaas.pm.v1.AuditEntry.note:type_name -> oaas.pm.v1.AuditNote
-	67, // [67:67] is the sub-list for method output_type
-	67, // [67:67] is the sub-list for method input_type
-	67, // [67:67] is the sub-list for extension type_name
-	67, // [67:67] is the sub-list for extension extendee
-	0,  // [0:67] is the sub-list for field type_name
+	37, // 42: oaas.pm.v1.Cluster.health_since:type_name -> google.protobuf.Timestamp
+	37, // 43: oaas.pm.v1.Cluster.last_seen:type_name -> google.protobuf.Timestamp
+	20, // 44: oaas.pm.v1.Cluster.policy:type_name -> oaas.pm.v1.ClusterPolicy
+	22, // 45: oaas.pm.v1.Cluster.outages:type_name -> oaas.pm.v1.Outage
+	23, // 46: oaas.pm.v1.Cluster.totals:type_name -> oaas.pm.v1.OutageTotals
+	37, // 47: oaas.pm.v1.Cluster.observed_since:type_name -> google.protobuf.Timestamp
+	24, // 48: oaas.pm.v1.Cluster.resources:type_name -> oaas.pm.v1.NodeResources
+	37, // 49: oaas.pm.v1.Cluster.disconnected_since:type_name -> google.protobuf.Timestamp
+	19, // 50: oaas.pm.v1.Cluster.observations:type_name -> oaas.pm.v1.Observation
+	37, // 51: oaas.pm.v1.Observation.time:type_name -> google.protobuf.Timestamp
+	35, // 52: oaas.pm.v1.ClusterPolicy.labels:type_name -> oaas.pm.v1.ClusterPolicy.LabelsEntry
+	21, // 53: oaas.pm.v1.ClusterPolicy.taints:type_name -> oaas.pm.v1.Taint
+	36, // 54: oaas.pm.v1.ClusterPolicy.latency_ms:type_name -> oaas.pm.v1.ClusterPolicy.LatencyMsEntry
+	3,  // 55: oaas.pm.v1.Taint.effect:type_name -> oaas.pm.v1.Taint.Effect
+	37, // 56: oaas.pm.v1.Outage.start:type_name -> google.protobuf.Timestamp
+	37, // 57: oaas.pm.v1.Outage.end:type_name -> google.protobuf.Timestamp
+	37, // 58: oaas.pm.v1.OutageTotals.since:type_name -> google.protobuf.Timestamp
+	37, // 59: oaas.pm.v1.Deletion.deleted_at:type_name -> google.protobuf.Timestamp
+	37, // 60: oaas.pm.v1.Reply.time:type_name -> google.protobuf.Timestamp
+	38, // 61: oaas.pm.v1.Autopilot.dead_server_grace:type_name -> google.protobuf.Duration
+	38, // 62: oaas.pm.v1.Autopilot.last_contact_threshold:type_name -> google.protobuf.Duration
+	38, // 63: oaas.pm.v1.Autopilot.server_stabilization:type_name -> google.protobuf.Duration
+	4,  // 64: oaas.pm.v1.AlarmKey.kind:type_name -> oaas.pm.v1.AlarmKey.Kind
+	29, // 65: oaas.pm.v1.Alarm.key:type_name -> oaas.pm.v1.AlarmKey
+	37, // 66: oaas.pm.v1.Alarm.since:type_name -> google.protobuf.Timestamp
+	37, // 67: oaas.pm.v1.StagedPiece.time:type_name -> google.protobuf.Timestamp
+	37, // 68: oaas.pm.v1.AuditEntry.time:type_name -> google.protobuf.Timestamp
+	32, // 69: oaas.pm.v1.AuditEntry.note:type_name -> oaas.pm.v1.AuditNote
+	70, // [70:70] is the sub-list for method output_type
+	70, // [70:70] is the sub-list for method input_type
+	70, // [70:70] is the sub-list for extension type_name
+	70, // [70:70] is the sub-list for extension extendee
+	0,  // [0:70] is the sub-list for field type_name
 }
 
 func init() { file_oaas_pm_v1_record_proto_init() }
@@ -3909,15 +4030,15 @@ func file_oaas_pm_v1_record_proto_init() {
 		(*SnapshotRecord_TimelineEvent)(nil),
 	}
 	file_oaas_pm_v1_record_proto_msgTypes[13].OneofWrappers = []any{}
-	file_oaas_pm_v1_record_proto_msgTypes[14].OneofWrappers = []any{}
-	file_oaas_pm_v1_record_proto_msgTypes[18].OneofWrappers = []any{}
+	file_oaas_pm_v1_record_proto_msgTypes[15].OneofWrappers = []any{}
+	file_oaas_pm_v1_record_proto_msgTypes[19].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_oaas_pm_v1_record_proto_rawDesc), len(file_oaas_pm_v1_record_proto_rawDesc)),
 			NumEnums:      5,
-			NumMessages:   31,
+			NumMessages:   32,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
