@@ -112,7 +112,7 @@ func trouble(snap *fsm.Snapshot, u *pmpb.Unit) string {
 		return ""
 	case waiting != nil && !fsm.Acknowledged(u):
 		return fmt.Sprintf("%s (%s)", waiting.GetMessage(), waiting.GetCode())
-	case snap.Cluster(u.GetEnv()).GetHealth() == pmpb.ClusterHealth_CLUSTER_HEALTH_UNREACHABLE:
+	case fsm.Unreachable(snap.Cluster(u.GetEnv()).GetHealth()):
 		return fmt.Sprintf("the cluster cannot be reached; when it last could, the unit was %s", condition)
 	case condition == model.ConditionDown:
 		return u.GetRuntime().GetStatus().GetMessage()

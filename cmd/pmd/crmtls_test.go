@@ -34,6 +34,7 @@ import (
 	"oaas.io/control-plane/deploy/local/pki"
 	"oaas.io/control-plane/discovery"
 	"oaas.io/control-plane/dispatch"
+	"oaas.io/control-plane/dispatch/liveness"
 	"oaas.io/control-plane/fsm"
 	"oaas.io/control-plane/model"
 	"oaas.io/control-plane/proto/pmpb"
@@ -147,6 +148,11 @@ func serveManager(t *testing.T, name string, config *tls.Config) string {
 	return listener.Addr().String()
 }
 
+// quick are deadlines for tests.
+var quick = liveness.Limits{
+	Renewal: 10 * time.Millisecond, Suspect: 25 * time.Millisecond, Unreachable: 50 * time.Millisecond, Eligible: time.Hour, Return: 20 * time.Millisecond,
+}
+
 // fleet is a leader without Raft, and what it knows of its clusters.
 type fleet struct {
 	t        *testing.T
@@ -196,7 +202,7 @@ func (f *fleet) run(candidates dispatch.Candidates, dial dispatch.Dialer, furthe
 	var err error
 	f.manager, err = dispatch.New(dispatch.Options{
 		Registry: f.registry, Candidates: candidates, Dial: dial, Logger: f.logger,
-		RetryMin: 5 * time.Millisecond, RetryMax: 50 * time.Millisecond, UnreachableAfter: 50 * time.Millisecond, BatchWindow: time.Millisecond,
+		RetryMin: 5 * time.Millisecond, RetryMax: 50 * time.Millisecond, Health: quick, BatchWindow: time.Millisecond,
 	})
 	if err != nil {
 		f.t.Fatal(err)

@@ -12,6 +12,7 @@ import (
 
 	"oaas.io/control-plane/cmd/internal/daemon"
 	"oaas.io/control-plane/discovery"
+	"oaas.io/control-plane/dispatch/liveness"
 	"oaas.io/control-plane/raftstore"
 	"oaas.io/control-plane/raftstore/backup"
 )
@@ -44,6 +45,9 @@ type options struct {
 	// themselves.
 	CRM    crmOptions
 	Agents agentOptions
+
+	// Health has the deadlines by which clusters are suspected, and given up.
+	Health liveness.Limits
 
 	MaxBodyBytes   int64
 	RequestTimeout time.Duration
@@ -91,6 +95,7 @@ func (o *options) bind(fs *pflag.FlagSet) {
 
 	o.CRM.bind(fs)
 	o.Agents.bind(fs)
+	bindHealth(&o.Health, fs)
 
 	fs.Int64Var(&o.MaxBodyBytes, "max-body-bytes", 52428800, "largest request body that is read")
 	fs.DurationVar(&o.RequestTimeout, "request-timeout", 30*time.Second, "time that a request may take; ?wait= extends it")
@@ -195,6 +200,17 @@ func (o *options) Validate() error {
 	}
 	if o.RequestTimeout <= 0 {
 		bad("request-timeout", "must be positive")
+	}
+	for flag, d := range map[string]time.Duration{
+		"cluster-renewal": o.Health.Renewal, "cluster-suspect-after": o.Health.Suspect, "cluster-unreachable-after": o.Health.Unreachable,
+		"cluster-failover-after": o.Health.Eligible, "cluster-return-after": o.Health.Return,
+	} {
+		if d <= 0 {
+			bad(flag, "must be positive")
+		}
+	}
+	if err := o.Health.Validate(); err != nil {
+		bad("cluster-*-after", "%v", err)
 	}
 	return errors.Join(append(errs, o.CRM.Validate(), o.Agents.Validate(o.CRM.Required), o.Log.Validate())...)
 }

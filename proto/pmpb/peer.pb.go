@@ -1045,9 +1045,7 @@ type ProbeClusterResponse struct {
 	// It says that its API server answers.
 	Ready bool `protobuf:"varint,2,opt,name=ready,proto3" json:"ready,omitempty"`
 	// Why not.
-	Error string `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"`
-	// When it was tried, by the node's clock.
-	Time          *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=time,proto3" json:"time,omitempty"`
+	Error         string `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1101,13 +1099,6 @@ func (x *ProbeClusterResponse) GetError() string {
 		return x.Error
 	}
 	return ""
-}
-
-func (x *ProbeClusterResponse) GetTime() *timestamppb.Timestamp {
-	if x != nil {
-		return x.Time
-	}
-	return nil
 }
 
 type RemarkResponse struct {
@@ -1598,12 +1589,11 @@ const file_oaas_pm_v1_peer_proto_rawDesc = "" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x1b\n" +
 	"\tserver_id\x18\x02 \x01(\tR\bserverId\x12\x12\n" +
 	"\x04name\x18\x03 \x01(\tR\x04name\x12\x18\n" +
-	"\aaddress\x18\x04 \x01(\tR\aaddress\"\x90\x01\n" +
+	"\aaddress\x18\x04 \x01(\tR\aaddress\"`\n" +
 	"\x14ProbeClusterResponse\x12\x1c\n" +
 	"\treachable\x18\x01 \x01(\bR\treachable\x12\x14\n" +
 	"\x05ready\x18\x02 \x01(\bR\x05ready\x12\x14\n" +
-	"\x05error\x18\x03 \x01(\tR\x05error\x12.\n" +
-	"\x04time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\"&\n" +
+	"\x05error\x18\x03 \x01(\tR\x05error\"&\n" +
 	"\x0eRemarkResponse\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\"-\n" +
 	"\fJoinResponse\x12\x1d\n" +
@@ -1690,36 +1680,35 @@ var file_oaas_pm_v1_peer_proto_depIdxs = []int32{
 	22, // 3: oaas.pm.v1.IdentifyResponse.started_at:type_name -> google.protobuf.Timestamp
 	11, // 4: oaas.pm.v1.ChainResponse.points:type_name -> oaas.pm.v1.ChainPoint
 	23, // 5: oaas.pm.v1.RemarkRequest.note:type_name -> oaas.pm.v1.AuditNote
-	22, // 6: oaas.pm.v1.ProbeClusterResponse.time:type_name -> google.protobuf.Timestamp
-	17, // 7: oaas.pm.v1.ForwardRequest.headers:type_name -> oaas.pm.v1.Header
-	17, // 8: oaas.pm.v1.ForwardResponse.headers:type_name -> oaas.pm.v1.Header
-	18, // 9: oaas.pm.v1.RelayMessage.request:type_name -> oaas.pm.v1.ForwardRequest
-	19, // 10: oaas.pm.v1.RelayMessage.response:type_name -> oaas.pm.v1.ForwardResponse
-	0,  // 11: oaas.pm.v1.PeerService.Identify:input_type -> oaas.pm.v1.IdentifyRequest
-	2,  // 12: oaas.pm.v1.PeerService.CurrentTerm:input_type -> oaas.pm.v1.CurrentTermRequest
-	4,  // 13: oaas.pm.v1.PeerService.ReadIndex:input_type -> oaas.pm.v1.ReadIndexRequest
-	6,  // 14: oaas.pm.v1.PeerService.Join:input_type -> oaas.pm.v1.JoinRequest
-	7,  // 15: oaas.pm.v1.PeerService.Gone:input_type -> oaas.pm.v1.GoneRequest
-	9,  // 16: oaas.pm.v1.PeerService.Chain:input_type -> oaas.pm.v1.ChainRequest
-	12, // 17: oaas.pm.v1.PeerService.Remark:input_type -> oaas.pm.v1.RemarkRequest
-	18, // 18: oaas.pm.v1.ForwardService.Forward:input_type -> oaas.pm.v1.ForwardRequest
-	20, // 19: oaas.pm.v1.ForwardService.Relay:input_type -> oaas.pm.v1.RelayMessage
-	13, // 20: oaas.pm.v1.ProbeService.ProbeCluster:input_type -> oaas.pm.v1.ProbeClusterRequest
-	1,  // 21: oaas.pm.v1.PeerService.Identify:output_type -> oaas.pm.v1.IdentifyResponse
-	3,  // 22: oaas.pm.v1.PeerService.CurrentTerm:output_type -> oaas.pm.v1.CurrentTermResponse
-	5,  // 23: oaas.pm.v1.PeerService.ReadIndex:output_type -> oaas.pm.v1.ReadIndexResponse
-	16, // 24: oaas.pm.v1.PeerService.Join:output_type -> oaas.pm.v1.JoinResponse
-	8,  // 25: oaas.pm.v1.PeerService.Gone:output_type -> oaas.pm.v1.GoneResponse
-	10, // 26: oaas.pm.v1.PeerService.Chain:output_type -> oaas.pm.v1.ChainResponse
-	15, // 27: oaas.pm.v1.PeerService.Remark:output_type -> oaas.pm.v1.RemarkResponse
-	19, // 28: oaas.pm.v1.ForwardService.Forward:output_type -> oaas.pm.v1.ForwardResponse
-	20, // 29: oaas.pm.v1.ForwardService.Relay:output_type -> oaas.pm.v1.RelayMessage
-	14, // 30: oaas.pm.v1.ProbeService.ProbeCluster:output_type -> oaas.pm.v1.ProbeClusterResponse
-	21, // [21:31] is the sub-list for method output_type
-	11, // [11:21] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	17, // 6: oaas.pm.v1.ForwardRequest.headers:type_name -> oaas.pm.v1.Header
+	17, // 7: oaas.pm.v1.ForwardResponse.headers:type_name -> oaas.pm.v1.Header
+	18, // 8: oaas.pm.v1.RelayMessage.request:type_name -> oaas.pm.v1.ForwardRequest
+	19, // 9: oaas.pm.v1.RelayMessage.response:type_name -> oaas.pm.v1.ForwardResponse
+	0,  // 10: oaas.pm.v1.PeerService.Identify:input_type -> oaas.pm.v1.IdentifyRequest
+	2,  // 11: oaas.pm.v1.PeerService.CurrentTerm:input_type -> oaas.pm.v1.CurrentTermRequest
+	4,  // 12: oaas.pm.v1.PeerService.ReadIndex:input_type -> oaas.pm.v1.ReadIndexRequest
+	6,  // 13: oaas.pm.v1.PeerService.Join:input_type -> oaas.pm.v1.JoinRequest
+	7,  // 14: oaas.pm.v1.PeerService.Gone:input_type -> oaas.pm.v1.GoneRequest
+	9,  // 15: oaas.pm.v1.PeerService.Chain:input_type -> oaas.pm.v1.ChainRequest
+	12, // 16: oaas.pm.v1.PeerService.Remark:input_type -> oaas.pm.v1.RemarkRequest
+	18, // 17: oaas.pm.v1.ForwardService.Forward:input_type -> oaas.pm.v1.ForwardRequest
+	20, // 18: oaas.pm.v1.ForwardService.Relay:input_type -> oaas.pm.v1.RelayMessage
+	13, // 19: oaas.pm.v1.ProbeService.ProbeCluster:input_type -> oaas.pm.v1.ProbeClusterRequest
+	1,  // 20: oaas.pm.v1.PeerService.Identify:output_type -> oaas.pm.v1.IdentifyResponse
+	3,  // 21: oaas.pm.v1.PeerService.CurrentTerm:output_type -> oaas.pm.v1.CurrentTermResponse
+	5,  // 22: oaas.pm.v1.PeerService.ReadIndex:output_type -> oaas.pm.v1.ReadIndexResponse
+	16, // 23: oaas.pm.v1.PeerService.Join:output_type -> oaas.pm.v1.JoinResponse
+	8,  // 24: oaas.pm.v1.PeerService.Gone:output_type -> oaas.pm.v1.GoneResponse
+	10, // 25: oaas.pm.v1.PeerService.Chain:output_type -> oaas.pm.v1.ChainResponse
+	15, // 26: oaas.pm.v1.PeerService.Remark:output_type -> oaas.pm.v1.RemarkResponse
+	19, // 27: oaas.pm.v1.ForwardService.Forward:output_type -> oaas.pm.v1.ForwardResponse
+	20, // 28: oaas.pm.v1.ForwardService.Relay:output_type -> oaas.pm.v1.RelayMessage
+	14, // 29: oaas.pm.v1.ProbeService.ProbeCluster:output_type -> oaas.pm.v1.ProbeClusterResponse
+	20, // [20:30] is the sub-list for method output_type
+	10, // [10:20] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_oaas_pm_v1_peer_proto_init() }
