@@ -113,7 +113,11 @@ func trouble(snap *fsm.Snapshot, u *pmpb.Unit) string {
 	case waiting != nil && !fsm.Acknowledged(u):
 		return fmt.Sprintf("%s (%s)", waiting.GetMessage(), waiting.GetCode())
 	case fsm.Unreachable(snap.Cluster(u.GetEnv()).GetHealth()):
-		return fmt.Sprintf("the cluster cannot be reached; when it last could, the unit was %s", condition)
+		since := ""
+		if at := snap.Cluster(u.GetEnv()).GetDisconnectedSince(); at != nil {
+			since = " since " + zulu(at.AsTime())
+		}
+		return fmt.Sprintf("the cluster cannot be reached%s; when it last could, the unit was %s", since, condition)
 	case condition == model.ConditionDown:
 		return u.GetRuntime().GetStatus().GetMessage()
 	}
