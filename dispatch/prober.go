@@ -16,8 +16,9 @@ import (
 )
 
 const (
-	// probeLimit bounds one attempt to reach a cluster for the leader.
-	probeLimit = 3 * time.Second
+	// probeLimit bounds one attempt to reach a cluster for the leader. A connection that
+	// cannot be made says why within three seconds.
+	probeLimit = 4 * time.Second
 	// maxProbes bounds the attempts at a time.
 	maxProbes = 64
 )
@@ -93,8 +94,11 @@ func answered(row *pmpb.Cluster, info *oaaspb.ClusterInfo) *pmpb.ProbeClusterRes
 }
 
 // occupied reports that a call failed although a manager is at the other end of the
-// connection: it has refused, or not answered in time. A proxy that has no manager
-// behind it answers in its stead.
+// connection: it has refused, or not answered in time. Who is not trusted is nobody, and a
+// proxy that has no manager behind it answers in its stead.
 func occupied(conn *grpc.ClientConn, err error) bool {
+	if _, untrusted := untrustedBecause(err); untrusted {
+		return false
+	}
 	return conn.GetState() == connectivity.Ready && !strings.Contains(status.Convert(err).Message(), "unexpected HTTP status code")
 }

@@ -159,6 +159,7 @@ type fleet struct {
 	store    *registrytest.Store
 	registry *registry.Registry
 	manager  *dispatch.Manager
+	dial     dispatch.Dialer
 	logger   hclog.Logger
 	log      *lines
 }
@@ -199,6 +200,7 @@ func newFleet(t *testing.T) *fleet {
 // run runs the leader's loops, and what else is given, until the test ends.
 func (f *fleet) run(candidates dispatch.Candidates, dial dispatch.Dialer, further ...func(context.Context)) {
 	f.t.Helper()
+	f.dial = dial
 	var err error
 	f.manager, err = dispatch.New(dispatch.Options{
 		Registry: f.registry, Candidates: candidates, Dial: dial, Logger: f.logger,
@@ -261,6 +263,19 @@ func (f *fleet) await(what string, ok func(*fsm.Snapshot) bool) {
 			f.t.Fatalf("never: %s; units %v, clusters %v", what, snap.Units(), snap.Clusters())
 		}
 	}
+}
+
+// probe tries to reach a cluster as a node that does not lead does for the leader.
+func (f *fleet) probe(name string) *pmpb.ProbeClusterResponse {
+	f.t.Helper()
+	snap := f.store.State().Snapshot()
+	resp, err := dispatch.NewProber(f.store.State(), f.dial, "pm-9").ProbeCluster(f.t.Context(), &pmpb.ProbeClusterRequest{
+		ClusterId: snap.Meta().GetClusterId(), ServerId: "pm-9", Name: name, Address: snap.Cluster(name).GetAddress(),
+	})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return resp
 }
 
 func (f *fleet) awaitHealthy(name string) {
@@ -369,9 +384,16 @@ func TestMutualTLS(t *testing.T) {
 		"only-tls":    "no trusted connection to the manager: this port takes connections with TLS only",
 	} {
 		f.awaitUnreachable(name, reason)
+		_, because, _ := strings.Cut(reason, ": ")
+		if got := f.probe(name); got.GetReachable() || !strings.Contains(got.GetError(), because) {
+			t.Errorf("%s: another node finds %v", name, got)
+		}
 	}
 	for _, name := range []string{"good", "named", "other-ca", "plain"} {
 		f.awaitHealthy(name)
+		if got := f.probe(name); !got.GetReachable() || !got.GetReady() {
+			t.Errorf("%s: another node finds %v", name, got)
+		}
 	}
 	f.deploy("good", "expired", "only-tls")
 	f.await("the one that is trusted has its unit", acked("good"))

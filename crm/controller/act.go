@@ -175,11 +175,11 @@ func (r *reconciler) refusedKnative(ctx context.Context, p *pass) (bool, error) 
 		if _, there := p.children[childID{gvk: intent.GVK, name: intent.Name}]; intent.GVK != knativeKind || there {
 			continue
 		}
-		configuration, err := asNew(intent)
+		object, err := asNew(intent)
 		if err != nil {
 			return false, fmt.Errorf("try %s: %w", intent.Name, err)
 		}
-		err = r.client.Apply(ctx, configuration, client.FieldOwner(FieldManager), client.DryRunAll)
+		err = r.applier.send(ctx, object, client.DryRunAll)
 		switch {
 		case err == nil, apierrors.IsConflict(err):
 		case passing(ctx, err):

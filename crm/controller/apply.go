@@ -22,10 +22,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
-	utiljson "k8s.io/apimachinery/pkg/util/json"
 	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -163,7 +161,7 @@ func (a *applier) apply(ctx context.Context, owner *v1alpha1.ClassRuntime, inten
 		if existing.GetDeletionTimestamp() != nil {
 			return existing, nil // it is made anew once it is gone
 		}
-		if a.standing(owner, intent, existing) {
+		if a.standing(owner, intent, existing) || a.recognize(owner, intent, existing) {
 			a.metrics.applies.WithLabelValues(kind, applySkipped).Inc()
 			return existing, nil
 		}
@@ -187,10 +185,15 @@ func (a *applier) apply(ctx context.Context, owner *v1alpha1.ClassRuntime, inten
 		return nil, err
 	}
 	delete(m.faults, id)
-	m.marks[id] = mark{
-		intent: intent.Hash, print: fingerprint(answer, intent.Replicas), version: version(answer), generation: answer.GetGeneration(),
-	}
+	m.marks[id] = markOf(intent, answer)
 	return answer, nil
+}
+
+// markOf is the mark of a child that stands as the intent wants it.
+func markOf(intent *template.Object, child client.Object) mark {
+	return mark{
+		intent: intent.Hash, print: fingerprint(child, intent.Replicas), version: version(child), generation: child.GetGeneration(),
+	}
 }
 
 // write applies without force first. A conflict is settled by force only when
@@ -202,17 +205,18 @@ func (a *applier) apply(ctx context.Context, owner *v1alpha1.ClassRuntime, inten
 // else need not share a field with ours, and a plain apply would take it over
 // without a conflict. Only when there is one, it is looked at.
 func (a *applier) write(ctx context.Context, owner *v1alpha1.ClassRuntime, intent *template.Object, id childID, known bool) (client.Object, error) {
-	configuration := intent.Configuration
-	var err error
+	prepare := asNew
 	if known {
-		err = a.release(ctx, owner, intent)
-	} else {
-		configuration, err = asNew(intent)
+		prepare = document
+		if err := a.release(ctx, owner, intent); err != nil {
+			return nil, &ApplyError{Child: id, Err: err}
+		}
 	}
+	sent, err := prepare(intent)
 	if err != nil {
 		return nil, &ApplyError{Child: id, Err: err}
 	}
-	err = a.client.Apply(ctx, configuration, client.FieldOwner(FieldManager))
+	err = a.send(ctx, sent)
 	if !known && asksForVersion(err) {
 		if err := a.mayTake(ctx, owner, id); err != nil {
 			return nil, err
@@ -220,8 +224,10 @@ func (a *applier) write(ctx context.Context, owner *v1alpha1.ClassRuntime, inten
 		if err := a.release(ctx, owner, intent); err != nil {
 			return nil, &ApplyError{Child: id, Err: err}
 		}
-		configuration = intent.Configuration
-		err = a.client.Apply(ctx, configuration, client.FieldOwner(FieldManager))
+		if sent, err = document(intent); err != nil {
+			return nil, &ApplyError{Child: id, Err: err}
+		}
+		err = a.send(ctx, sent)
 	}
 	if apierrors.IsConflict(err) {
 		if err := a.mayForce(ctx, owner, id, err); err != nil {
@@ -231,12 +237,12 @@ func (a *applier) write(ctx context.Context, owner *v1alpha1.ClassRuntime, inten
 			// The next pass finds the note and leaves the number as it is.
 			return nil, errors.Join(&ApplyError{Child: id, Err: err}, a.keep(ctx, owner, intent))
 		}
-		err = a.client.Apply(ctx, configuration, client.FieldOwner(FieldManager), client.ForceOwnership)
+		err = a.send(ctx, sent, client.ForceOwnership)
 	}
 	if err != nil {
 		return nil, &ApplyError{Child: id, Err: err}
 	}
-	answer, err := answerOf(intent.GVK, configuration)
+	answer, err := answerOf(intent.GVK, sent)
 	if err == nil {
 		answer, err = a.within(ctx, intent, answer)
 	}
@@ -244,6 +250,11 @@ func (a *applier) write(ctx context.Context, owner *v1alpha1.ClassRuntime, inten
 		return nil, &ApplyError{Child: id, Err: err}
 	}
 	return answer, nil
+}
+
+// send applies a document, which becomes the API server's answer.
+func (a *applier) send(ctx context.Context, object *unstructured.Unstructured, opts ...client.ApplyOption) error {
+	return a.client.Apply(ctx, client.ApplyConfigurationFromUnstructured(object), append(opts, client.FieldOwner(FieldManager))...)
 }
 
 // asksForVersion reports whether an apply as a new object failed for its version: there
@@ -260,14 +271,10 @@ const neverVersion = "1"
 // An API server holds the resourceVersion of an apply against that of the object,
 // and drops it when there is none. That is one request where a look before the
 // apply would be another, and nobody can come in between.
-func asNew(intent *template.Object) (runtime.ApplyConfiguration, error) {
-	text, err := json.Marshal(intent.Configuration)
+func asNew(intent *template.Object) (*unstructured.Unstructured, error) {
+	object, err := document(intent)
 	if err != nil {
-		return nil, fmt.Errorf("encode: %w", err)
-	}
-	object := &unstructured.Unstructured{}
-	if err := utiljson.Unmarshal(text, &object.Object); err != nil {
-		return nil, fmt.Errorf("decode: %w", err)
+		return nil, err
 	}
 	if r := intent.Replicas; r != nil && r.By != template.BySpec {
 		// It begins with the fewest pods, not with one. The next apply gives the number up.
@@ -276,7 +283,7 @@ func asNew(intent *template.Object) (runtime.ApplyConfiguration, error) {
 		}
 	}
 	object.SetResourceVersion(neverVersion)
-	return client.ApplyConfigurationFromUnstructured(object), nil
+	return object, nil
 }
 
 func (a *applier) mayForce(ctx context.Context, owner *v1alpha1.ClassRuntime, id childID, conflict error) error {
@@ -369,7 +376,7 @@ const deploymentController = "deployment.kubernetes.io/"
 
 // answerOf is the object that an apply left behind: the client decoded the
 // answer into the configuration.
-func answerOf(gvk schema.GroupVersionKind, configuration runtime.ApplyConfiguration) (client.Object, error) {
+func answerOf(gvk schema.GroupVersionKind, configuration any) (client.Object, error) {
 	out := newObject(gvk)
 	if out == nil {
 		return nil, fmt.Errorf("templates render %s, which has no row in childKinds", gvk)

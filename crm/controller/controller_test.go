@@ -56,14 +56,14 @@ func TestClassBecomesAvailableAndRests(t *testing.T) {
 		same++
 		return same == 20
 	})
-	applies := w.counter("oaas_crm_child_applies_total")
-	statuses, resting := w.counter("oaas_crm_status_writes_total"), w.Class("record-1")
+	applies := w.Counter("oaas_crm_child_applies_total")
+	statuses, resting := w.Counter("oaas_crm_status_writes_total"), w.Class("record-1")
 	services := w.serviceVersions()
 	change(w, &appsv1.Deployment{}, "record-1-fn-0", func(d *appsv1.Deployment) {
 		d.Labels["example.com/note"] = "of-somebody-else" // not ours, and wakes the controller
 	})
-	w.Eventually("the controller looked again", func() bool { return w.counter("oaas_crm_child_applies_total") > applies })
-	if got := w.counter("oaas_crm_status_writes_total"); got != statuses {
+	w.Eventually("the controller looked again", func() bool { return w.Counter("oaas_crm_child_applies_total") > applies })
+	if got := w.Counter("oaas_crm_status_writes_total"); got != statuses {
 		t.Errorf("%v status writes, were %v", got, statuses)
 	}
 	if diff := cmp.Diff(resting, w.Class("record-1")); diff != "" {

@@ -9,8 +9,9 @@
 // something new, and tell the transitions as events (report.go). A pass does no
 // waiting: what it waits for, children and pods, wakes it up again (watch.go), and
 // what only time can change comes back as a requeue. A controller that takes over
-// has every child to apply once; objects that seem to rest wait until the others are
-// done.
+// recognises the children that stand as another one applied them (recognize.go); those
+// of another build are applied once, and objects that seem to rest wait until the
+// others are done.
 //
 // # Invariants
 //

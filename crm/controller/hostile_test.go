@@ -11,7 +11,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"oaas.io/control-plane/crm/api/v1alpha1"
-	"oaas.io/control-plane/crm/controller"
 	"oaas.io/control-plane/crm/controller/controllertest"
 	"oaas.io/control-plane/deploy/local/gate"
 	"oaas.io/control-plane/deploy/local/localtest"
@@ -171,51 +170,5 @@ func TestNewChildrenAreNotLookedUp(t *testing.T) {
 	by := counted.Counts().ByRequest
 	if by["apply deployments"] != 2 || by["apply services"] != 2 || by["get deployments"] != 0 || by["get services"] != 0 {
 		t.Errorf("requests: %v", by)
-	}
-}
-
-// What was changed while nobody led is not kept waiting by the many that rest.
-func TestChangesComeFirstAfterTakeover(t *testing.T) {
-	t.Parallel()
-	c := controllertest.Cluster(t)
-	namespace := localtest.Namespace(t, c)
-	const count = 20
-	last := fmt.Sprintf("record-%02d", count-1)
-	t.Run("before", func(t *testing.T) {
-		w := &world{controllertest.StartIn(t, c.RESTConfig(), namespace)}
-		for i := range count {
-			w.Create(w.ClassOf(fmt.Sprintf("record-%02d", i), "echo:1"))
-		}
-		for i := range count {
-			w.Settled(fmt.Sprintf("record-%02d", i), v1alpha1.PhaseAvailable)
-		}
-	})
-	direct, err := client.New(c.RESTConfig(), client.Options{Scheme: controllertest.Scheme(t)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	changed := &world{&controllertest.World{T: t, Namespace: namespace, Client: direct}}
-	change(changed, &v1alpha1.ClassRuntime{}, last, func(o *v1alpha1.ClassRuntime) {
-		o.Spec.Functions[0].ProvisionConfig.ContainerImage = "echo:2"
-	})
-	counted, err := gate.Start(c.RESTConfig())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := counted.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	w := &world{controllertest.StartIn(t, counted.RESTConfig(), namespace, func(o *controller.Options) { o.Concurrency = 1 })}
-	w.Settled(last, v1alpha1.PhaseAvailable)
-	w.Eventually("the others are looked at too", func() bool { return counted.Counts().ByRequest["apply deployments"] >= count })
-	for _, line := range counted.Recent() {
-		if strings.Contains(line, "apply deployments") {
-			if !strings.Contains(line, last) {
-				t.Errorf("the first child written is that of another class: %s", line)
-			}
-			break
-		}
 	}
 }

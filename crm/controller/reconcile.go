@@ -117,9 +117,9 @@ func (r *reconciler) forget(key types.NamespacedName) {
 const lastPriority = 2 * handler.LowPriority
 
 // postpone reports whether an object can wait until those that cannot are done. A
-// controller that takes over knows nothing of any child and has to apply them all
-// again, which takes half a minute for some hundred classes; what was changed
-// while nobody led must not stand in that line. An object waits once only.
+// controller that takes over from one of another build may recognise no child and has
+// to apply them all again, which takes half a minute for some hundred classes; what was
+// changed while nobody led must not stand in that line. An object waits once only.
 func (r *reconciler) postpone(p *pass) bool {
 	if !p.resting() || r.applier.knows(p.object) {
 		return false

@@ -174,7 +174,7 @@ func TestScalingIsNoRollout(t *testing.T) {
 		f := w.Class("record-1").Status.Functions[0]
 		return *f.Ready && f.Reason == v1alpha1.ReasonAutoscalingUnavailable
 	})
-	applies := w.counterOf("oaas_crm_child_applies_total", "outcome", "applied")
+	applies := w.Applies("applied")
 	for _, n := range []int32{6, 2, 9} {
 		w.scaleAs(autoscalerManager, "record-1", n)
 		w.Eventually("the status counts the pods", func() bool {
@@ -189,7 +189,7 @@ func TestScalingIsNoRollout(t *testing.T) {
 	if n := w.EventCount("record-1", v1alpha1.ReasonReady); n != 1 {
 		t.Errorf("%d events Ready", n)
 	}
-	if n := w.counterOf("oaas_crm_child_applies_total", "outcome", "applied"); n != applies {
+	if n := w.Applies("applied"); n != applies {
 		t.Errorf("%v children were applied again", n-applies)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"github.com/go-logr/logr"
 	"github.com/hashicorp/go-hclog"
 	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
@@ -326,4 +328,33 @@ func (w *World) EventCount(name string, reason v1alpha1.Reason) int {
 		}
 	}
 	return n
+}
+
+// Counter is the sum of a counter of the controller over all its labels.
+func (w *World) Counter(name string) float64 { return w.CounterOf(name, "", "") }
+
+// CounterOf is the sum over those with the value of a label.
+func (w *World) CounterOf(name, label, value string) float64 {
+	w.T.Helper()
+	families, err := w.Registry.Gather()
+	if err != nil {
+		w.T.Fatal(err)
+	}
+	sum := 0.0
+	for _, family := range families {
+		if family.GetName() != name {
+			continue
+		}
+		for _, m := range family.GetMetric() {
+			if label == "" || slices.ContainsFunc(m.GetLabel(), func(l *dto.LabelPair) bool { return l.GetName() == label && l.GetValue() == value }) {
+				sum += m.GetCounter().GetValue()
+			}
+		}
+	}
+	return sum
+}
+
+// Applies counts the children that had an outcome.
+func (w *World) Applies(outcome string) int {
+	return int(w.CounterOf("oaas_crm_child_applies_total", "outcome", outcome))
 }

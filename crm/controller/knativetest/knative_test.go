@@ -38,6 +38,7 @@ type knativeWorld struct {
 	*controllertest.World
 	opts    serving.Options
 	serving *serving.Serving
+	options func(*controller.Options)
 }
 
 func startWithKnative(t *testing.T) *knativeWorld {
@@ -64,9 +65,10 @@ func startWithKnative(t *testing.T) *knativeWorld {
 		t.Fatal(err)
 	}
 	w := &knativeWorld{opts: serving.Options{Cluster: c, Binaries: binaries, Dir: t.TempDir()}}
-	w.World = controllertest.Start(t, func(o *controller.Options) {
+	w.options = func(o *controller.Options) {
 		o.Presence, o.Environment.Profile, o.Environment.HPA = watcher, "full", true
-	})
+	}
+	w.World = controllertest.Start(t, w.options)
 	t.Cleanup(w.removeKnative)
 	return w
 }
@@ -266,6 +268,18 @@ func TestKnative(t *testing.T) {
 		use("knative")
 		w.Eventually("no Deployment", func() bool { return !w.Get(&appsv1.Deployment{}, "asking") })
 	})
+
+	// Another controller takes over and finds everything as it was left. It lives until the
+	// test ends, so that this is no step of its own.
+	children := 0
+	for _, name := range []string{"asking", "chosen", "bounded", "broken", "plain"} {
+		children += len(w.Settled(name, v1alpha1.PhaseAvailable).Status.ResourceRefs)
+	}
+	w.Restart(w.options)
+	w.Eventually("every child was looked at", func() bool { return w.Applies("skipped")+w.Applies("applied") >= children })
+	if n := w.Applies("applied"); n > 0 {
+		t.Errorf("%d of %d children applied anew", n, children)
+	}
 
 	w.step("deletion", func(t *testing.T) {
 		if err := w.Client.Delete(w.Context(), w.Class("chosen")); err != nil {

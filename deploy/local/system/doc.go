@@ -4,8 +4,8 @@
 // Purpose: the demo, the smoke test, integration and chaos tests all need the same real system, and all need to break it.
 //
 // Flow: Start leases the ports, writes a directory per process (data, settings, log), starts every process and waits until
-// every node is ready and every cluster is known. The nodes get no list of clusters: each crm announces itself by gossip,
-// which is encrypted with a key made for this system.
+// every node is ready and every cluster is known. The nodes get no list of clusters: a crm announces itself by gossip,
+// which is encrypted with a key made for this system, or connects to the nodes itself where its cluster is at an edge.
 //
 // Invariants:
 //   - A process keeps its ports, data and command line for the life of the System, so that a restart is a restart and not a

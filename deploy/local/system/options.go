@@ -31,6 +31,8 @@ type Cluster struct {
 	Region, Zone string
 	// Kubeconfig is the path of the access that the crm uses.
 	Kubeconfig string
+	// Edge clusters cannot be dialled: their crm connects to the nodes itself, and takes no part in the gossip.
+	Edge bool
 }
 
 // Options describe a system.

@@ -120,6 +120,7 @@ const (
 	portGRPC
 	portRaft
 	portGossip
+	portAgents
 	portsPerPM
 )
 
@@ -139,17 +140,19 @@ func (s *System) configure(options Options) error {
 	// The key goes through files that only the owner can read: command lines are visible to everyone on the machine.
 	settings := "gossip-key: " + base64.StdEncoding.EncodeToString(key) + "\n"
 
-	pmTLS, crmTLS := []string(nil), func(string) ([]string, error) { return nil, nil }
+	proof := plaintext()
 	if options.TLS {
-		if pmTLS, crmTLS, err = certificates(filepath.Join(s.Dir, "tls")); err != nil {
+		if proof, err = certificates(filepath.Join(s.Dir, "tls")); err != nil {
 			return err
 		}
 	}
+	edge := slices.ContainsFunc(options.Clusters, func(c Cluster) bool { return c.Edge })
 
-	var peers, gossip []string
+	var peers, gossip, agents []string
 	for i := range options.Nodes {
 		peers = append(peers, address(i*portsPerPM+portGRPC))
 		gossip = append(gossip, address(i*portsPerPM+portGossip))
+		agents = append(agents, address(i*portsPerPM+portAgents))
 	}
 	for i := range options.Nodes {
 		at := func(offset int) string { return address(i*portsPerPM + offset) }
@@ -162,7 +165,11 @@ func (s *System) configure(options Options) error {
 			"--peers=" + strings.Join(peers, ","), "--gossip-join=" + strings.Join(gossip, ","),
 			// Nobody wants to wait for as long as on a network. A renewal is half of what a crm sends at least.
 			"--cluster-renewal=2500ms", "--cluster-suspect-after=3s", "--cluster-unreachable-after=5s", "--cluster-return-after=2s",
-		}, slices.Concat(pmTLS, options.PMArgs)...)
+		}, proof.pm...)
+		if edge {
+			args = append(append(args, "--agent-addr="+at(portAgents)), proof.agents...)
+		}
+		args = append(args, options.PMArgs...)
 		if err := s.server(&pm.Server, name, programPM, settings, pm.URL()+"/readyz", args); err != nil {
 			return err
 		}
@@ -172,13 +179,18 @@ func (s *System) configure(options Options) error {
 	for i, cluster := range options.Clusters {
 		first := options.Nodes*portsPerPM + i*portsPerCRM
 		crm := &CRM{Cluster: cluster, GRPCAddress: address(first), MetricsAddress: address(first + 1), GossipAddress: address(first + 2)}
-		args := append([]string{
+		args := []string{
 			"--kubeconfig=" + cluster.Kubeconfig, "--name=" + cluster.Name, "--namespace=" + options.Namespace,
 			"--region=" + cluster.Region, "--zone=" + cluster.Zone,
-			"--grpc-addr=" + crm.GRPCAddress, "--metrics-addr=" + crm.MetricsAddress, "--gossip-addr=" + crm.GossipAddress,
-			"--join=" + strings.Join(gossip, ","),
-		}, options.CRMArgs...)
-		secured, err := crmTLS(cluster.Name)
+			"--grpc-addr=" + crm.GRPCAddress, "--metrics-addr=" + crm.MetricsAddress,
+		}
+		prove := proof.crm
+		if cluster.Edge {
+			args, prove = append(args, "--gossip-addr=", "--control-plane="+strings.Join(agents, ",")), proof.edge
+		} else {
+			args = append(args, "--gossip-addr="+crm.GossipAddress, "--join="+strings.Join(gossip, ","))
+		}
+		secured, err := prove(cluster.Name)
 		if err != nil {
 			return err
 		}
@@ -187,7 +199,7 @@ func (s *System) configure(options Options) error {
 		if options.TLS {
 			probed = crm.MetricsAddress
 		}
-		args = append(args, secured...)
+		args = slices.Concat(args, options.CRMArgs, secured)
 		if err := s.server(&crm.Server, "crm-"+cluster.Name, programCRM, settings, "http://"+probed+"/healthz", args); err != nil {
 			return err
 		}

@@ -46,7 +46,7 @@ func demo(ctx context.Context, out io.Writer, options *stackOptions) error {
 	for _, c := range s.clusters {
 		_, _ = fmt.Fprintf(out, "  %s  %s\n", c.Name, c.Server)
 	}
-	_, _ = fmt.Fprintln(out, "Starting three pmd, and a crm for each cluster; the clusters are found by gossip ...")
+	_, _ = fmt.Fprintln(out, "Starting three pmd, and a crm for each cluster; one is found by gossip, the other connects by itself, as at an edge ...")
 	startCtx, cancel := context.WithTimeout(ctx, 90*time.Second)
 	defer cancel()
 	if err := s.startSystem(startCtx, options); err != nil {
@@ -158,7 +158,7 @@ func (s *stack) printTour(ctx context.Context, out io.Writer) {
 
 Try next, in another terminal:
   export PMCTL_SERVER=%[7]s
-  %[3]s get envs
+  %[3]s get envs -o wide
   %[3]s describe deployment shop.Cart
   %[3]s delete deployment shop.Order
   curl -s %[2]s/api/v1/class-runtimes

@@ -23,7 +23,7 @@ func (t *smokeTest) begin(ctx context.Context, options *stackOptions) error {
 	if err != nil {
 		return err
 	}
-	err = t.limited(ctx, "three pmd have a leader, and both crm were found by gossip", func(ctx context.Context) error {
+	err = t.limited(ctx, "three pmd have a leader, one crm was found by gossip, and one connected by itself", func(ctx context.Context) error {
 		return t.startSystem(ctx, options)
 	})
 	if err != nil {

@@ -100,12 +100,15 @@ func createNamespace(ctx context.Context, c *local.Cluster, name string) error {
 	return nil
 }
 
-// startSystem starts the nodes and a crm per cluster, each in its own region and zone.
+// startSystem starts the nodes and a crm per cluster, each in its own region and zone. The last one stands for a cluster behind
+// address translation: its crm dials the nodes.
 func (s *stack) startSystem(ctx context.Context, from *stackOptions) error {
 	options := system.Options{Bin: s.bin, Dir: from.dir, Nodes: nodeCount, TLS: from.tls}
 	for i, c := range s.clusters {
 		region := fmt.Sprintf("region-%d", i+1)
-		options.Clusters = append(options.Clusters, system.Cluster{Name: c.Name, Region: region, Zone: region + "-a", Kubeconfig: c.Kubeconfig})
+		options.Clusters = append(options.Clusters, system.Cluster{
+			Name: c.Name, Region: region, Zone: region + "-a", Kubeconfig: c.Kubeconfig, Edge: i == len(s.clusters)-1,
+		})
 	}
 	var err error
 	s.system, err = system.Start(ctx, options)

@@ -11,8 +11,8 @@ import (
 	"oaas.io/control-plane/deploy/local/system"
 )
 
-// TestSystemWithTLS has the programs find each other by gossip and speak TLS with
-// certificates on both sides.
+// TestSystemWithTLS has one cluster found by gossip and another one connect by itself, with
+// TLS and certificates on both sides.
 func TestSystemWithTLS(t *testing.T) {
 	if _, err := local.Build(t.Context(), local.BuildOptions{Progress: os.Stderr}); err != nil {
 		t.Fatal(err)
@@ -36,9 +36,9 @@ func TestSystemWithTLS(t *testing.T) {
 	if err != nil || len(envs) != clusterCount {
 		t.Fatalf("environments %+v (%v)", envs, err)
 	}
-	for _, e := range envs {
-		if !strings.HasPrefix(e.Address, "https://") {
-			t.Errorf("%s is reached at %s", e.Name, e.Address)
+	for i, scheme := range []string{"https://", "agent://"} {
+		if !strings.HasPrefix(envs[i].Address, scheme) {
+			t.Errorf("%s is reached at %s", envs[i].Name, envs[i].Address)
 		}
 	}
 }
