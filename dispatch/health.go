@@ -194,6 +194,7 @@ func (l *lane) find(row *pmpb.Cluster, level uint32, now time.Time) *finding {
 	}
 	f.verdict = l.opts.Health.Judge(stored, l.health.contact, l.others.sightings(now.Add(-l.opts.Health.Unreachable)), now)
 	f.health, f.reason = l.health.grade(f.verdict.State, now, l.opts.Health)
+	f.reason = clipTo(f.reason, maxText/2) // what is added is to fit as well
 	f.message = clip(l.others.annotate(f.reason, f.verdict.Word, l.opts.Node))
 	return f
 }
@@ -212,6 +213,9 @@ func (l *lane) news(row *pmpb.Cluster, f *finding) bool {
 		// A cluster that was healthy before its outages were kept is observed from now on.
 		unobserved := f.level >= fsm.PlannerFrom && f.health == pmpb.ClusterHealth_CLUSTER_HEALTH_HEALTHY && row.GetObservedSince() == nil
 		return unobserved || row.GetDisconnectedSince() != nil
+	}
+	if f.level >= fsm.FailoverFrom && row.GetDisconnectedSince() == nil {
+		return true // it was away before that was kept
 	}
 	otherWord := f.verdict.Word != liveness.None && f.verdict.Word != wordOf(row.GetObservations())
 	return otherWord || l.health.tells() && !strings.HasPrefix(row.GetHealthMessage(), f.reason) && !strings.Contains(row.GetHealthMessage(), "("+f.reason+")")

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"errors"
+	"fmt"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -18,6 +20,33 @@ func bindHealth(l *liveness.Limits, fs *pflag.FlagSet) {
 	fs.DurationVar(&l.Eligible, "cluster-failover-after", 5*time.Minute, "silence after which a cluster is FailoverEligible if another node does not reach it either")
 	fs.DurationVar(&l.Return, "cluster-return-after", 10*time.Second, "how long a cluster must be in contact without a break to count as back")
 	fs.BoolVar(&l.Unconfirmed, "cluster-failover-unconfirmed", false, "let a cluster be FailoverEligible although no other node could be asked, as in a control plane of one node")
+}
+
+// validateHealth refuses deadlines that are not in order.
+func validateHealth(l *liveness.Limits) error {
+	var errs []error
+	previous, last := time.Duration(0), ""
+	for _, f := range []struct {
+		flag string
+		d    time.Duration
+	}{
+		{"--cluster-renewal", l.Renewal},
+		{"--cluster-suspect-after", l.Suspect},
+		{"--cluster-unreachable-after", l.Unreachable},
+		{"--cluster-failover-after", l.Eligible},
+	} {
+		switch {
+		case f.d <= 0:
+			errs = append(errs, fmt.Errorf("%s: must be positive", f.flag))
+		case f.d <= previous:
+			errs = append(errs, fmt.Errorf("%s: %s is not more than the %s of %s", f.flag, f.d, previous, last))
+		}
+		previous, last = f.d, f.flag
+	}
+	if l.Return <= 0 {
+		errs = append(errs, errors.New("--cluster-return-after: must be positive"))
+	}
+	return errors.Join(errs...)
 }
 
 // observers are the other nodes, as observers of clusters.

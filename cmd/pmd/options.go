@@ -201,18 +201,7 @@ func (o *options) Validate() error {
 	if o.RequestTimeout <= 0 {
 		bad("request-timeout", "must be positive")
 	}
-	for flag, d := range map[string]time.Duration{
-		"cluster-renewal": o.Health.Renewal, "cluster-suspect-after": o.Health.Suspect, "cluster-unreachable-after": o.Health.Unreachable,
-		"cluster-failover-after": o.Health.Eligible, "cluster-return-after": o.Health.Return,
-	} {
-		if d <= 0 {
-			bad(flag, "must be positive")
-		}
-	}
-	if err := o.Health.Validate(); err != nil {
-		bad("cluster-*-after", "%v", err)
-	}
-	return errors.Join(append(errs, o.CRM.Validate(), o.Agents.Validate(o.CRM.Required), o.Log.Validate())...)
+	return errors.Join(append(errs, o.CRM.Validate(), o.Agents.Validate(o.CRM.Required), validateHealth(&o.Health), o.Log.Validate())...)
 }
 
 // advertise gives the address at which others reach a listener.

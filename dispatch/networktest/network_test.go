@@ -34,7 +34,7 @@ const (
 )
 
 var limits = liveness.Limits{
-	Renewal: 40 * time.Millisecond, Suspect: 100 * time.Millisecond, Unreachable: 200 * time.Millisecond, Eligible: 500 * time.Millisecond,
+	Renewal: 40 * time.Millisecond, Suspect: 100 * time.Millisecond, Unreachable: 400 * time.Millisecond, Eligible: 800 * time.Millisecond,
 	Return: 80 * time.Millisecond, Skew: 20 * time.Millisecond,
 }
 
