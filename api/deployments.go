@@ -112,8 +112,12 @@ func trouble(snap *fsm.Snapshot, u *pmpb.Unit) string {
 		return ""
 	case waiting != nil && !fsm.Acknowledged(u):
 		return fmt.Sprintf("%s (%s)", waiting.GetMessage(), waiting.GetCode())
-	case snap.Cluster(u.GetEnv()).GetHealth() == pmpb.ClusterHealth_CLUSTER_HEALTH_UNREACHABLE:
-		return fmt.Sprintf("the cluster cannot be reached; when it last could, the unit was %s", condition)
+	case fsm.Unreachable(snap.Cluster(u.GetEnv()).GetHealth()):
+		since := ""
+		if at := snap.Cluster(u.GetEnv()).GetDisconnectedSince(); at != nil {
+			since = " since " + zulu(at.AsTime())
+		}
+		return fmt.Sprintf("the cluster cannot be reached%s; when it last could, the unit was %s", since, condition)
 	case condition == model.ConditionDown:
 		return u.GetRuntime().GetStatus().GetMessage()
 	}

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"time"
 
+	"oaas.io/control-plane/fsm"
 	"oaas.io/control-plane/proto/pmpb"
 	"oaas.io/control-plane/registry"
 )
@@ -82,6 +83,23 @@ type clusterHealth struct {
 	// Message and Since say why and since when the status is not Healthy; an extension.
 	Message string  `json:"message,omitempty"`
 	Since   *string `json:"since,omitempty"`
+	// State is the exact state, which Status is coarser than; an extension, as what follows.
+	State string `json:"state"`
+	// DisconnectedSince is when the silence of one that is away began.
+	DisconnectedSince *string `json:"disconnected_since,omitempty"`
+	// Observers are other nodes that tried to reach one that is away.
+	Observers []observer `json:"observers,omitempty"`
+}
+
+// observer is what another node found when it tried to reach an environment.
+type observer struct {
+	Node      string `json:"node"`
+	ServerID  string `json:"server_id"`
+	Time      string `json:"time"`
+	Reachable bool   `json:"reachable"`
+	// Ready says that the API server is, too.
+	Ready   bool   `json:"ready"`
+	Message string `json:"message,omitempty"`
 }
 
 func (s *Server) listEnvs(w http.ResponseWriter, r *http.Request) error {
@@ -166,7 +184,15 @@ func (s *Server) removeEnv(w http.ResponseWriter, r *http.Request) error {
 // healthOf tells what is known of a cluster. Numbers are those of the last
 // successful check and are left out while the cluster cannot be asked.
 func (s *Server) healthOf(c *pmpb.Cluster) clusterHealth {
-	out := clusterHealth{ClusterName: c.GetName(), Status: healthName(c.GetHealth())}
+	out := clusterHealth{
+		ClusterName: c.GetName(), Status: healthName(c.GetHealth()), State: fsm.ClusterState(c.GetHealth()),
+		DisconnectedSince: stampText(c.GetDisconnectedSince()),
+	}
+	for _, o := range c.GetObservations() {
+		out.Observers = append(out.Observers, observer{
+			Node: o.GetNode(), ServerID: o.GetServerId(), Time: zulu(o.GetTime().AsTime()), Reachable: o.GetReachable(), Ready: o.GetReady(), Message: o.GetMessage(),
+		})
+	}
 	if v := c.GetCrmVersion(); v != "" {
 		out.CRMVersion = &v
 	}
@@ -194,9 +220,9 @@ func healthName(h pmpb.ClusterHealth) string {
 	switch h {
 	case pmpb.ClusterHealth_CLUSTER_HEALTH_HEALTHY:
 		return "Healthy"
-	case pmpb.ClusterHealth_CLUSTER_HEALTH_DEGRADED:
+	case pmpb.ClusterHealth_CLUSTER_HEALTH_DEGRADED, pmpb.ClusterHealth_CLUSTER_HEALTH_SUSPECT:
 		return "Degraded"
-	case pmpb.ClusterHealth_CLUSTER_HEALTH_UNREACHABLE:
+	case pmpb.ClusterHealth_CLUSTER_HEALTH_UNREACHABLE, pmpb.ClusterHealth_CLUSTER_HEALTH_FAILOVER_ELIGIBLE:
 		return "Unhealthy"
 	default:
 		return "Unknown"

@@ -112,10 +112,7 @@ func (s *State) LevelOf(cmd *pmpb.Command) uint32 {
 	if forRollout(cmd) {
 		level = max(level, RolloutFrom)
 	}
-	if len(cmd.GetPutCluster().GetCluster().GetStrays()) > 0 {
-		level = max(level, FailoverFrom)
-	}
-	if h := cmd.GetPutCluster().GetCluster().GetHealth(); h > pmpb.ClusterHealth_CLUSTER_HEALTH_UNREACHABLE {
+	if forFailover(cmd.GetPutCluster().GetCluster()) {
 		level = max(level, FailoverFrom)
 	}
 	if cmd.GetPutCluster().GetCluster().GetSource() == pmpb.ClusterSource_CLUSTER_SOURCE_AGENT {
@@ -151,6 +148,12 @@ const AgentsFrom = 6
 // up, deployments are moved away from clusters that are lost or drained, and runtimes that
 // nothing wants are known.
 const FailoverFrom = 7
+
+// forFailover reports that a row holds what only servers of that level know.
+func forFailover(row *pmpb.Cluster) bool {
+	return row.GetHealth() > pmpb.ClusterHealth_CLUSTER_HEALTH_UNREACHABLE ||
+		row.GetDisconnectedSince() != nil || len(row.GetObservations()) > 0 || len(row.GetStrays()) > 0
+}
 
 // forPlanner reports that a row holds what only servers of that level know. An
 // older one neither checks nor keeps them up.

@@ -231,6 +231,24 @@ type EnvHealth struct {
 	// Message and Since say why and since when Status is not Healthy.
 	Message string     `json:"message,omitempty"`
 	Since   *time.Time `json:"since,omitempty"`
+	// State is Unknown, Healthy, Degraded, Suspect, Unreachable or FailoverEligible; empty from
+	// servers that do not tell.
+	State string `json:"state,omitempty"`
+	// DisconnectedSince is when the silence of an environment that is away began, and Observers
+	// are other nodes of the control plane that tried to reach it.
+	DisconnectedSince *time.Time    `json:"disconnected_since,omitempty"`
+	Observers         []EnvObserver `json:"observers,omitempty"`
+}
+
+// EnvObserver is what a node found that tried to reach an environment for the leader.
+type EnvObserver struct {
+	Node      string    `json:"node"`
+	ServerID  string    `json:"server_id"`
+	Time      time.Time `json:"time"`
+	Reachable bool      `json:"reachable"`
+	// Ready says that its API server answers, too, and Message why not.
+	Ready   bool   `json:"ready"`
+	Message string `json:"message,omitempty"`
 }
 
 // EnvMappings lists the unit of each environment of a deployment.

@@ -254,7 +254,7 @@ func (x Taint_Effect) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Taint_Effect.Descriptor instead.
 func (Taint_Effect) EnumDescriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{16, 0}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{17, 0}
 }
 
 type AlarmKey_Kind int32
@@ -305,7 +305,7 @@ func (x AlarmKey_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use AlarmKey_Kind.Descriptor instead.
 func (AlarmKey_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{24, 0}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{25, 0}
 }
 
 // SnapshotRecord is one row of a snapshot.
@@ -1985,6 +1985,11 @@ type Cluster struct {
 	NodeZones []string `protobuf:"bytes,26,rep,name=node_zones,json=nodeZones,proto3" json:"node_zones,omitempty"`
 	// Empty when the cluster has no Knative.
 	KnativeVersion string `protobuf:"bytes,27,opt,name=knative_version,json=knativeVersion,proto3" json:"knative_version,omitempty"`
+	// When the leader lost the cluster: kept from the first loss on until the cluster counts as
+	// back, whoever leads meanwhile. Absent while it is not away.
+	DisconnectedSince *timestamppb.Timestamp `protobuf:"bytes,30,opt,name=disconnected_since,json=disconnectedSince,proto3" json:"disconnected_since,omitempty"`
+	// What the other nodes found that were asked to reach it while it is away, one each.
+	Observations []*Observation `protobuf:"bytes,31,rep,name=observations,proto3" json:"observations,omitempty"`
 	// Runtimes that the cluster has and that nothing in the state wants, sorted by unit id,
 	// at most 256. Feature level 7.
 	Strays        []*Stray `protobuf:"bytes,50,rep,name=strays,proto3" json:"strays,omitempty"`
@@ -2211,11 +2216,113 @@ func (x *Cluster) GetKnativeVersion() string {
 	return ""
 }
 
+func (x *Cluster) GetDisconnectedSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.DisconnectedSince
+	}
+	return nil
+}
+
+func (x *Cluster) GetObservations() []*Observation {
+	if x != nil {
+		return x.Observations
+	}
+	return nil
+}
+
 func (x *Cluster) GetStrays() []*Stray {
 	if x != nil {
 		return x.Strays
 	}
 	return nil
+}
+
+// Observation is what a node found that tried to reach a cluster for the leader.
+type Observation struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	ServerId string                 `protobuf:"bytes,1,opt,name=server_id,json=serverId,proto3" json:"server_id,omitempty"`
+	Node     string                 `protobuf:"bytes,2,opt,name=node,proto3" json:"node,omitempty"`
+	Time     *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=time,proto3" json:"time,omitempty"`
+	// The cluster's manager answered, and is the one that is registered.
+	Reachable bool `protobuf:"varint,4,opt,name=reachable,proto3" json:"reachable,omitempty"`
+	// The manager says that its API server answers.
+	Ready bool `protobuf:"varint,5,opt,name=ready,proto3" json:"ready,omitempty"`
+	// Why not.
+	Message       string `protobuf:"bytes,6,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Observation) Reset() {
+	*x = Observation{}
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Observation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Observation) ProtoMessage() {}
+
+func (x *Observation) ProtoReflect() protoreflect.Message {
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Observation.ProtoReflect.Descriptor instead.
+func (*Observation) Descriptor() ([]byte, []int) {
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *Observation) GetServerId() string {
+	if x != nil {
+		return x.ServerId
+	}
+	return ""
+}
+
+func (x *Observation) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *Observation) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *Observation) GetReachable() bool {
+	if x != nil {
+		return x.Reachable
+	}
+	return false
+}
+
+func (x *Observation) GetReady() bool {
+	if x != nil {
+		return x.Ready
+	}
+	return false
+}
+
+func (x *Observation) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
 }
 
 // Stray is a runtime that this control plane has once sent and does not want.
@@ -2235,7 +2342,7 @@ type Stray struct {
 
 func (x *Stray) Reset() {
 	*x = Stray{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[14]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2247,7 +2354,7 @@ func (x *Stray) String() string {
 func (*Stray) ProtoMessage() {}
 
 func (x *Stray) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[14]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2260,7 +2367,7 @@ func (x *Stray) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stray.ProtoReflect.Descriptor instead.
 func (*Stray) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{14}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Stray) GetUnitId() string {
@@ -2327,7 +2434,7 @@ type ClusterPolicy struct {
 
 func (x *ClusterPolicy) Reset() {
 	*x = ClusterPolicy{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[15]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2339,7 +2446,7 @@ func (x *ClusterPolicy) String() string {
 func (*ClusterPolicy) ProtoMessage() {}
 
 func (x *ClusterPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[15]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2352,7 +2459,7 @@ func (x *ClusterPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterPolicy.ProtoReflect.Descriptor instead.
 func (*ClusterPolicy) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{15}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ClusterPolicy) GetLabels() map[string]string {
@@ -2451,7 +2558,7 @@ type Taint struct {
 
 func (x *Taint) Reset() {
 	*x = Taint{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[16]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2463,7 +2570,7 @@ func (x *Taint) String() string {
 func (*Taint) ProtoMessage() {}
 
 func (x *Taint) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[16]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2476,7 +2583,7 @@ func (x *Taint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Taint.ProtoReflect.Descriptor instead.
 func (*Taint) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{16}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Taint) GetKey() string {
@@ -2514,7 +2621,7 @@ type Outage struct {
 
 func (x *Outage) Reset() {
 	*x = Outage{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[17]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2526,7 +2633,7 @@ func (x *Outage) String() string {
 func (*Outage) ProtoMessage() {}
 
 func (x *Outage) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[17]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2539,7 +2646,7 @@ func (x *Outage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Outage.ProtoReflect.Descriptor instead.
 func (*Outage) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{17}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Outage) GetStart() *timestamppb.Timestamp {
@@ -2576,7 +2683,7 @@ type OutageTotals struct {
 
 func (x *OutageTotals) Reset() {
 	*x = OutageTotals{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[18]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2588,7 +2695,7 @@ func (x *OutageTotals) String() string {
 func (*OutageTotals) ProtoMessage() {}
 
 func (x *OutageTotals) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[18]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2601,7 +2708,7 @@ func (x *OutageTotals) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OutageTotals.ProtoReflect.Descriptor instead.
 func (*OutageTotals) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{18}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *OutageTotals) GetCount() uint64 {
@@ -2638,7 +2745,7 @@ type NodeResources struct {
 
 func (x *NodeResources) Reset() {
 	*x = NodeResources{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[19]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2650,7 +2757,7 @@ func (x *NodeResources) String() string {
 func (*NodeResources) ProtoMessage() {}
 
 func (x *NodeResources) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[19]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2663,7 +2770,7 @@ func (x *NodeResources) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeResources.ProtoReflect.Descriptor instead.
 func (*NodeResources) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{19}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *NodeResources) GetAllocatableMillicores() uint64 {
@@ -2715,7 +2822,7 @@ type Member struct {
 
 func (x *Member) Reset() {
 	*x = Member{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[20]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2727,7 +2834,7 @@ func (x *Member) String() string {
 func (*Member) ProtoMessage() {}
 
 func (x *Member) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[20]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2740,7 +2847,7 @@ func (x *Member) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Member.ProtoReflect.Descriptor instead.
 func (*Member) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{20}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Member) GetServerId() string {
@@ -2826,7 +2933,7 @@ type Deletion struct {
 
 func (x *Deletion) Reset() {
 	*x = Deletion{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[21]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2838,7 +2945,7 @@ func (x *Deletion) String() string {
 func (*Deletion) ProtoMessage() {}
 
 func (x *Deletion) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[21]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2851,7 +2958,7 @@ func (x *Deletion) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Deletion.ProtoReflect.Descriptor instead.
 func (*Deletion) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{21}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Deletion) GetDeploymentUid() string {
@@ -2943,7 +3050,7 @@ type Reply struct {
 
 func (x *Reply) Reset() {
 	*x = Reply{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[22]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2955,7 +3062,7 @@ func (x *Reply) String() string {
 func (*Reply) ProtoMessage() {}
 
 func (x *Reply) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[22]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2968,7 +3075,7 @@ func (x *Reply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reply.ProtoReflect.Descriptor instead.
 func (*Reply) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{22}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Reply) GetKey() string {
@@ -3048,7 +3155,7 @@ type Autopilot struct {
 
 func (x *Autopilot) Reset() {
 	*x = Autopilot{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[23]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3060,7 +3167,7 @@ func (x *Autopilot) String() string {
 func (*Autopilot) ProtoMessage() {}
 
 func (x *Autopilot) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[23]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3073,7 +3180,7 @@ func (x *Autopilot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Autopilot.ProtoReflect.Descriptor instead.
 func (*Autopilot) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{23}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Autopilot) GetCleanupDeadServers() bool {
@@ -3156,7 +3263,7 @@ type AlarmKey struct {
 
 func (x *AlarmKey) Reset() {
 	*x = AlarmKey{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[24]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3168,7 +3275,7 @@ func (x *AlarmKey) String() string {
 func (*AlarmKey) ProtoMessage() {}
 
 func (x *AlarmKey) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[24]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3181,7 +3288,7 @@ func (x *AlarmKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlarmKey.ProtoReflect.Descriptor instead.
 func (*AlarmKey) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{24}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *AlarmKey) GetKind() AlarmKey_Kind {
@@ -3211,7 +3318,7 @@ type Alarm struct {
 
 func (x *Alarm) Reset() {
 	*x = Alarm{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[25]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3223,7 +3330,7 @@ func (x *Alarm) String() string {
 func (*Alarm) ProtoMessage() {}
 
 func (x *Alarm) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[25]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3236,7 +3343,7 @@ func (x *Alarm) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Alarm.ProtoReflect.Descriptor instead.
 func (*Alarm) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{25}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Alarm) GetKey() *AlarmKey {
@@ -3280,7 +3387,7 @@ type StagedPiece struct {
 
 func (x *StagedPiece) Reset() {
 	*x = StagedPiece{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[26]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3292,7 +3399,7 @@ func (x *StagedPiece) String() string {
 func (*StagedPiece) ProtoMessage() {}
 
 func (x *StagedPiece) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[26]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3305,7 +3412,7 @@ func (x *StagedPiece) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StagedPiece.ProtoReflect.Descriptor instead.
 func (*StagedPiece) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{26}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *StagedPiece) GetRestoreId() string {
@@ -3358,7 +3465,7 @@ type AuditNote struct {
 
 func (x *AuditNote) Reset() {
 	*x = AuditNote{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[27]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3370,7 +3477,7 @@ func (x *AuditNote) String() string {
 func (*AuditNote) ProtoMessage() {}
 
 func (x *AuditNote) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[27]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3383,7 +3490,7 @@ func (x *AuditNote) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditNote.ProtoReflect.Descriptor instead.
 func (*AuditNote) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{27}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *AuditNote) GetAction() string {
@@ -3442,7 +3549,7 @@ type AuditEntry struct {
 
 func (x *AuditEntry) Reset() {
 	*x = AuditEntry{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[28]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3454,7 +3561,7 @@ func (x *AuditEntry) String() string {
 func (*AuditEntry) ProtoMessage() {}
 
 func (x *AuditEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[28]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3467,7 +3574,7 @@ func (x *AuditEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditEntry.ProtoReflect.Descriptor instead.
 func (*AuditEntry) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{28}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *AuditEntry) GetIndex() uint64 {
@@ -3666,7 +3773,8 @@ const file_oaas_pm_v1_record_proto_rawDesc = "" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x120\n" +
 	"\x05since\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x1c\n" +
-	"\tpermanent\x18\x04 \x01(\bR\tpermanent\"\xc2\t\n" +
+	"\tpermanent\x18\x04 \x01(\bR\tpermanent\"\xca\n" +
+	"\n" +
 	"\aCluster\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
 	"\x03uid\x18\x02 \x01(\tR\x03uid\x12\x18\n" +
@@ -3699,12 +3807,21 @@ const file_oaas_pm_v1_record_proto_rawDesc = "" +
 	"\tresources\x18\x19 \x01(\v2\x19.oaas.pm.v1.NodeResourcesR\tresources\x12\x1d\n" +
 	"\n" +
 	"node_zones\x18\x1a \x03(\tR\tnodeZones\x12'\n" +
-	"\x0fknative_version\x18\x1b \x01(\tR\x0eknativeVersion\x12)\n" +
+	"\x0fknative_version\x18\x1b \x01(\tR\x0eknativeVersion\x12I\n" +
+	"\x12disconnected_since\x18\x1e \x01(\v2\x1a.google.protobuf.TimestampR\x11disconnectedSince\x12;\n" +
+	"\fobservations\x18\x1f \x03(\v2\x17.oaas.pm.v1.ObservationR\fobservations\x12)\n" +
 	"\x06strays\x182 \x03(\v2\x11.oaas.pm.v1.StrayR\x06strays\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\x0f\n" +
-	"\r_availability\"\xc5\x01\n" +
+	"\r_availability\"\xbc\x01\n" +
+	"\vObservation\x12\x1b\n" +
+	"\tserver_id\x18\x01 \x01(\tR\bserverId\x12\x12\n" +
+	"\x04node\x18\x02 \x01(\tR\x04node\x12.\n" +
+	"\x04time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x1c\n" +
+	"\treachable\x18\x04 \x01(\bR\treachable\x12\x14\n" +
+	"\x05ready\x18\x05 \x01(\bR\x05ready\x12\x18\n" +
+	"\amessage\x18\x06 \x01(\tR\amessage\"\xc5\x01\n" +
 	"\x05Stray\x12\x17\n" +
 	"\aunit_id\x18\x01 \x01(\tR\x06unitId\x12%\n" +
 	"\x0edeployment_uid\x18\x02 \x01(\tR\rdeploymentUid\x12%\n" +
@@ -3876,7 +3993,7 @@ func file_oaas_pm_v1_record_proto_rawDescGZIP() []byte {
 }
 
 var file_oaas_pm_v1_record_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_oaas_pm_v1_record_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
+var file_oaas_pm_v1_record_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
 var file_oaas_pm_v1_record_proto_goTypes = []any{
 	(RolloutPhase)(0),                  // 0: oaas.pm.v1.RolloutPhase
 	(ClusterSource)(0),                 // 1: oaas.pm.v1.ClusterSource
@@ -3897,27 +4014,28 @@ var file_oaas_pm_v1_record_proto_goTypes = []any{
 	(*Ack)(nil),                        // 16: oaas.pm.v1.Ack
 	(*Waiting)(nil),                    // 17: oaas.pm.v1.Waiting
 	(*Cluster)(nil),                    // 18: oaas.pm.v1.Cluster
-	(*Stray)(nil),                      // 19: oaas.pm.v1.Stray
-	(*ClusterPolicy)(nil),              // 20: oaas.pm.v1.ClusterPolicy
-	(*Taint)(nil),                      // 21: oaas.pm.v1.Taint
-	(*Outage)(nil),                     // 22: oaas.pm.v1.Outage
-	(*OutageTotals)(nil),               // 23: oaas.pm.v1.OutageTotals
-	(*NodeResources)(nil),              // 24: oaas.pm.v1.NodeResources
-	(*Member)(nil),                     // 25: oaas.pm.v1.Member
-	(*Deletion)(nil),                   // 26: oaas.pm.v1.Deletion
-	(*Reply)(nil),                      // 27: oaas.pm.v1.Reply
-	(*Autopilot)(nil),                  // 28: oaas.pm.v1.Autopilot
-	(*AlarmKey)(nil),                   // 29: oaas.pm.v1.AlarmKey
-	(*Alarm)(nil),                      // 30: oaas.pm.v1.Alarm
-	(*StagedPiece)(nil),                // 31: oaas.pm.v1.StagedPiece
-	(*AuditNote)(nil),                  // 32: oaas.pm.v1.AuditNote
-	(*AuditEntry)(nil),                 // 33: oaas.pm.v1.AuditEntry
-	nil,                                // 34: oaas.pm.v1.Cluster.LabelsEntry
-	nil,                                // 35: oaas.pm.v1.ClusterPolicy.LabelsEntry
-	nil,                                // 36: oaas.pm.v1.ClusterPolicy.LatencyMsEntry
-	(*timestamppb.Timestamp)(nil),      // 37: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),        // 38: google.protobuf.Duration
-	(*oaaspb.ClassRuntimeSummary)(nil), // 39: oaas.runtime.ClassRuntimeSummary
+	(*Observation)(nil),                // 19: oaas.pm.v1.Observation
+	(*Stray)(nil),                      // 20: oaas.pm.v1.Stray
+	(*ClusterPolicy)(nil),              // 21: oaas.pm.v1.ClusterPolicy
+	(*Taint)(nil),                      // 22: oaas.pm.v1.Taint
+	(*Outage)(nil),                     // 23: oaas.pm.v1.Outage
+	(*OutageTotals)(nil),               // 24: oaas.pm.v1.OutageTotals
+	(*NodeResources)(nil),              // 25: oaas.pm.v1.NodeResources
+	(*Member)(nil),                     // 26: oaas.pm.v1.Member
+	(*Deletion)(nil),                   // 27: oaas.pm.v1.Deletion
+	(*Reply)(nil),                      // 28: oaas.pm.v1.Reply
+	(*Autopilot)(nil),                  // 29: oaas.pm.v1.Autopilot
+	(*AlarmKey)(nil),                   // 30: oaas.pm.v1.AlarmKey
+	(*Alarm)(nil),                      // 31: oaas.pm.v1.Alarm
+	(*StagedPiece)(nil),                // 32: oaas.pm.v1.StagedPiece
+	(*AuditNote)(nil),                  // 33: oaas.pm.v1.AuditNote
+	(*AuditEntry)(nil),                 // 34: oaas.pm.v1.AuditEntry
+	nil,                                // 35: oaas.pm.v1.Cluster.LabelsEntry
+	nil,                                // 36: oaas.pm.v1.ClusterPolicy.LabelsEntry
+	nil,                                // 37: oaas.pm.v1.ClusterPolicy.LatencyMsEntry
+	(*timestamppb.Timestamp)(nil),      // 38: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),        // 39: google.protobuf.Duration
+	(*oaaspb.ClassRuntimeSummary)(nil), // 40: oaas.runtime.ClassRuntimeSummary
 }
 var file_oaas_pm_v1_record_proto_depIdxs = []int32{
 	6,  // 0: oaas.pm.v1.SnapshotRecord.meta:type_name -> oaas.pm.v1.Meta
@@ -3926,74 +4044,77 @@ var file_oaas_pm_v1_record_proto_depIdxs = []int32{
 	14, // 3: oaas.pm.v1.SnapshotRecord.plan:type_name -> oaas.pm.v1.Plan
 	15, // 4: oaas.pm.v1.SnapshotRecord.unit:type_name -> oaas.pm.v1.Unit
 	18, // 5: oaas.pm.v1.SnapshotRecord.cluster:type_name -> oaas.pm.v1.Cluster
-	25, // 6: oaas.pm.v1.SnapshotRecord.member:type_name -> oaas.pm.v1.Member
-	26, // 7: oaas.pm.v1.SnapshotRecord.deletion:type_name -> oaas.pm.v1.Deletion
-	27, // 8: oaas.pm.v1.SnapshotRecord.reply:type_name -> oaas.pm.v1.Reply
-	28, // 9: oaas.pm.v1.SnapshotRecord.autopilot:type_name -> oaas.pm.v1.Autopilot
-	30, // 10: oaas.pm.v1.SnapshotRecord.alarm:type_name -> oaas.pm.v1.Alarm
-	31, // 11: oaas.pm.v1.SnapshotRecord.staged_piece:type_name -> oaas.pm.v1.StagedPiece
-	33, // 12: oaas.pm.v1.SnapshotRecord.audit_entry:type_name -> oaas.pm.v1.AuditEntry
+	26, // 6: oaas.pm.v1.SnapshotRecord.member:type_name -> oaas.pm.v1.Member
+	27, // 7: oaas.pm.v1.SnapshotRecord.deletion:type_name -> oaas.pm.v1.Deletion
+	28, // 8: oaas.pm.v1.SnapshotRecord.reply:type_name -> oaas.pm.v1.Reply
+	29, // 9: oaas.pm.v1.SnapshotRecord.autopilot:type_name -> oaas.pm.v1.Autopilot
+	31, // 10: oaas.pm.v1.SnapshotRecord.alarm:type_name -> oaas.pm.v1.Alarm
+	32, // 11: oaas.pm.v1.SnapshotRecord.staged_piece:type_name -> oaas.pm.v1.StagedPiece
+	34, // 12: oaas.pm.v1.SnapshotRecord.audit_entry:type_name -> oaas.pm.v1.AuditEntry
 	14, // 13: oaas.pm.v1.SnapshotRecord.past_plan:type_name -> oaas.pm.v1.Plan
 	10, // 14: oaas.pm.v1.SnapshotRecord.revision:type_name -> oaas.pm.v1.Revision
 	11, // 15: oaas.pm.v1.SnapshotRecord.rollout:type_name -> oaas.pm.v1.Rollout
 	13, // 16: oaas.pm.v1.SnapshotRecord.timeline_event:type_name -> oaas.pm.v1.TimelineEvent
-	37, // 17: oaas.pm.v1.Meta.time:type_name -> google.protobuf.Timestamp
+	38, // 17: oaas.pm.v1.Meta.time:type_name -> google.protobuf.Timestamp
 	9,  // 18: oaas.pm.v1.Deployment.revision:type_name -> oaas.pm.v1.RevisionNote
-	37, // 19: oaas.pm.v1.RevisionNote.time:type_name -> google.protobuf.Timestamp
+	38, // 19: oaas.pm.v1.RevisionNote.time:type_name -> google.protobuf.Timestamp
 	9,  // 20: oaas.pm.v1.Revision.note:type_name -> oaas.pm.v1.RevisionNote
 	0,  // 21: oaas.pm.v1.Rollout.phase:type_name -> oaas.pm.v1.RolloutPhase
-	37, // 22: oaas.pm.v1.Rollout.wave_started:type_name -> google.protobuf.Timestamp
-	37, // 23: oaas.pm.v1.Rollout.deadline:type_name -> google.protobuf.Timestamp
-	37, // 24: oaas.pm.v1.Rollout.paused:type_name -> google.protobuf.Timestamp
-	37, // 25: oaas.pm.v1.Rollout.started:type_name -> google.protobuf.Timestamp
-	37, // 26: oaas.pm.v1.Rollout.ended:type_name -> google.protobuf.Timestamp
+	38, // 22: oaas.pm.v1.Rollout.wave_started:type_name -> google.protobuf.Timestamp
+	38, // 23: oaas.pm.v1.Rollout.deadline:type_name -> google.protobuf.Timestamp
+	38, // 24: oaas.pm.v1.Rollout.paused:type_name -> google.protobuf.Timestamp
+	38, // 25: oaas.pm.v1.Rollout.started:type_name -> google.protobuf.Timestamp
+	38, // 26: oaas.pm.v1.Rollout.ended:type_name -> google.protobuf.Timestamp
 	12, // 27: oaas.pm.v1.Rollout.envs:type_name -> oaas.pm.v1.RolloutEnv
-	38, // 28: oaas.pm.v1.Rollout.min_healthy_time:type_name -> google.protobuf.Duration
-	38, // 29: oaas.pm.v1.Rollout.progress_deadline:type_name -> google.protobuf.Duration
-	37, // 30: oaas.pm.v1.RolloutEnv.updated:type_name -> google.protobuf.Timestamp
-	37, // 31: oaas.pm.v1.TimelineEvent.time:type_name -> google.protobuf.Timestamp
-	37, // 32: oaas.pm.v1.Unit.created_at:type_name -> google.protobuf.Timestamp
+	39, // 28: oaas.pm.v1.Rollout.min_healthy_time:type_name -> google.protobuf.Duration
+	39, // 29: oaas.pm.v1.Rollout.progress_deadline:type_name -> google.protobuf.Duration
+	38, // 30: oaas.pm.v1.RolloutEnv.updated:type_name -> google.protobuf.Timestamp
+	38, // 31: oaas.pm.v1.TimelineEvent.time:type_name -> google.protobuf.Timestamp
+	38, // 32: oaas.pm.v1.Unit.created_at:type_name -> google.protobuf.Timestamp
 	16, // 33: oaas.pm.v1.Unit.ack:type_name -> oaas.pm.v1.Ack
-	39, // 34: oaas.pm.v1.Unit.runtime:type_name -> oaas.runtime.ClassRuntimeSummary
+	40, // 34: oaas.pm.v1.Unit.runtime:type_name -> oaas.runtime.ClassRuntimeSummary
 	17, // 35: oaas.pm.v1.Unit.waiting:type_name -> oaas.pm.v1.Waiting
-	37, // 36: oaas.pm.v1.Unit.condition_since:type_name -> google.protobuf.Timestamp
-	37, // 37: oaas.pm.v1.Ack.time:type_name -> google.protobuf.Timestamp
-	37, // 38: oaas.pm.v1.Waiting.since:type_name -> google.protobuf.Timestamp
+	38, // 36: oaas.pm.v1.Unit.condition_since:type_name -> google.protobuf.Timestamp
+	38, // 37: oaas.pm.v1.Ack.time:type_name -> google.protobuf.Timestamp
+	38, // 38: oaas.pm.v1.Waiting.since:type_name -> google.protobuf.Timestamp
 	1,  // 39: oaas.pm.v1.Cluster.source:type_name -> oaas.pm.v1.ClusterSource
-	34, // 40: oaas.pm.v1.Cluster.labels:type_name -> oaas.pm.v1.Cluster.LabelsEntry
+	35, // 40: oaas.pm.v1.Cluster.labels:type_name -> oaas.pm.v1.Cluster.LabelsEntry
 	2,  // 41: oaas.pm.v1.Cluster.health:type_name -> oaas.pm.v1.ClusterHealth
-	37, // 42: oaas.pm.v1.Cluster.health_since:type_name -> google.protobuf.Timestamp
-	37, // 43: oaas.pm.v1.Cluster.last_seen:type_name -> google.protobuf.Timestamp
-	20, // 44: oaas.pm.v1.Cluster.policy:type_name -> oaas.pm.v1.ClusterPolicy
-	22, // 45: oaas.pm.v1.Cluster.outages:type_name -> oaas.pm.v1.Outage
-	23, // 46: oaas.pm.v1.Cluster.totals:type_name -> oaas.pm.v1.OutageTotals
-	37, // 47: oaas.pm.v1.Cluster.observed_since:type_name -> google.protobuf.Timestamp
-	24, // 48: oaas.pm.v1.Cluster.resources:type_name -> oaas.pm.v1.NodeResources
-	19, // 49: oaas.pm.v1.Cluster.strays:type_name -> oaas.pm.v1.Stray
-	37, // 50: oaas.pm.v1.Stray.first_seen:type_name -> google.protobuf.Timestamp
-	35, // 51: oaas.pm.v1.ClusterPolicy.labels:type_name -> oaas.pm.v1.ClusterPolicy.LabelsEntry
-	21, // 52: oaas.pm.v1.ClusterPolicy.taints:type_name -> oaas.pm.v1.Taint
-	36, // 53: oaas.pm.v1.ClusterPolicy.latency_ms:type_name -> oaas.pm.v1.ClusterPolicy.LatencyMsEntry
-	3,  // 54: oaas.pm.v1.Taint.effect:type_name -> oaas.pm.v1.Taint.Effect
-	37, // 55: oaas.pm.v1.Outage.start:type_name -> google.protobuf.Timestamp
-	37, // 56: oaas.pm.v1.Outage.end:type_name -> google.protobuf.Timestamp
-	37, // 57: oaas.pm.v1.OutageTotals.since:type_name -> google.protobuf.Timestamp
-	37, // 58: oaas.pm.v1.Deletion.deleted_at:type_name -> google.protobuf.Timestamp
-	37, // 59: oaas.pm.v1.Reply.time:type_name -> google.protobuf.Timestamp
-	38, // 60: oaas.pm.v1.Autopilot.dead_server_grace:type_name -> google.protobuf.Duration
-	38, // 61: oaas.pm.v1.Autopilot.last_contact_threshold:type_name -> google.protobuf.Duration
-	38, // 62: oaas.pm.v1.Autopilot.server_stabilization:type_name -> google.protobuf.Duration
-	4,  // 63: oaas.pm.v1.AlarmKey.kind:type_name -> oaas.pm.v1.AlarmKey.Kind
-	29, // 64: oaas.pm.v1.Alarm.key:type_name -> oaas.pm.v1.AlarmKey
-	37, // 65: oaas.pm.v1.Alarm.since:type_name -> google.protobuf.Timestamp
-	37, // 66: oaas.pm.v1.StagedPiece.time:type_name -> google.protobuf.Timestamp
-	37, // 67: oaas.pm.v1.AuditEntry.time:type_name -> google.protobuf.Timestamp
-	32, // 68: oaas.pm.v1.AuditEntry.note:type_name -> oaas.pm.v1.AuditNote
-	69, // [69:69] is the sub-list for method output_type
-	69, // [69:69] is the sub-list for method input_type
-	69, // [69:69] is the sub-list for extension type_name
-	69, // [69:69] is the sub-list for extension extendee
-	0,  // [0:69] is the sub-list for field type_name
+	38, // 42: oaas.pm.v1.Cluster.health_since:type_name -> google.protobuf.Timestamp
+	38, // 43: oaas.pm.v1.Cluster.last_seen:type_name -> google.protobuf.Timestamp
+	21, // 44: oaas.pm.v1.Cluster.policy:type_name -> oaas.pm.v1.ClusterPolicy
+	23, // 45: oaas.pm.v1.Cluster.outages:type_name -> oaas.pm.v1.Outage
+	24, // 46: oaas.pm.v1.Cluster.totals:type_name -> oaas.pm.v1.OutageTotals
+	38, // 47: oaas.pm.v1.Cluster.observed_since:type_name -> google.protobuf.Timestamp
+	25, // 48: oaas.pm.v1.Cluster.resources:type_name -> oaas.pm.v1.NodeResources
+	38, // 49: oaas.pm.v1.Cluster.disconnected_since:type_name -> google.protobuf.Timestamp
+	19, // 50: oaas.pm.v1.Cluster.observations:type_name -> oaas.pm.v1.Observation
+	20, // 51: oaas.pm.v1.Cluster.strays:type_name -> oaas.pm.v1.Stray
+	38, // 52: oaas.pm.v1.Observation.time:type_name -> google.protobuf.Timestamp
+	38, // 53: oaas.pm.v1.Stray.first_seen:type_name -> google.protobuf.Timestamp
+	36, // 54: oaas.pm.v1.ClusterPolicy.labels:type_name -> oaas.pm.v1.ClusterPolicy.LabelsEntry
+	22, // 55: oaas.pm.v1.ClusterPolicy.taints:type_name -> oaas.pm.v1.Taint
+	37, // 56: oaas.pm.v1.ClusterPolicy.latency_ms:type_name -> oaas.pm.v1.ClusterPolicy.LatencyMsEntry
+	3,  // 57: oaas.pm.v1.Taint.effect:type_name -> oaas.pm.v1.Taint.Effect
+	38, // 58: oaas.pm.v1.Outage.start:type_name -> google.protobuf.Timestamp
+	38, // 59: oaas.pm.v1.Outage.end:type_name -> google.protobuf.Timestamp
+	38, // 60: oaas.pm.v1.OutageTotals.since:type_name -> google.protobuf.Timestamp
+	38, // 61: oaas.pm.v1.Deletion.deleted_at:type_name -> google.protobuf.Timestamp
+	38, // 62: oaas.pm.v1.Reply.time:type_name -> google.protobuf.Timestamp
+	39, // 63: oaas.pm.v1.Autopilot.dead_server_grace:type_name -> google.protobuf.Duration
+	39, // 64: oaas.pm.v1.Autopilot.last_contact_threshold:type_name -> google.protobuf.Duration
+	39, // 65: oaas.pm.v1.Autopilot.server_stabilization:type_name -> google.protobuf.Duration
+	4,  // 66: oaas.pm.v1.AlarmKey.kind:type_name -> oaas.pm.v1.AlarmKey.Kind
+	30, // 67: oaas.pm.v1.Alarm.key:type_name -> oaas.pm.v1.AlarmKey
+	38, // 68: oaas.pm.v1.Alarm.since:type_name -> google.protobuf.Timestamp
+	38, // 69: oaas.pm.v1.StagedPiece.time:type_name -> google.protobuf.Timestamp
+	38, // 70: oaas.pm.v1.AuditEntry.time:type_name -> google.protobuf.Timestamp
+	33, // 71: oaas.pm.v1.AuditEntry.note:type_name -> oaas.pm.v1.AuditNote
+	72, // [72:72] is the sub-list for method output_type
+	72, // [72:72] is the sub-list for method input_type
+	72, // [72:72] is the sub-list for extension type_name
+	72, // [72:72] is the sub-list for extension extendee
+	0,  // [0:72] is the sub-list for field type_name
 }
 
 func init() { file_oaas_pm_v1_record_proto_init() }
@@ -4021,15 +4142,15 @@ func file_oaas_pm_v1_record_proto_init() {
 		(*SnapshotRecord_TimelineEvent)(nil),
 	}
 	file_oaas_pm_v1_record_proto_msgTypes[13].OneofWrappers = []any{}
-	file_oaas_pm_v1_record_proto_msgTypes[15].OneofWrappers = []any{}
-	file_oaas_pm_v1_record_proto_msgTypes[19].OneofWrappers = []any{}
+	file_oaas_pm_v1_record_proto_msgTypes[16].OneofWrappers = []any{}
+	file_oaas_pm_v1_record_proto_msgTypes[20].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_oaas_pm_v1_record_proto_rawDesc), len(file_oaas_pm_v1_record_proto_rawDesc)),
 			NumEnums:      5,
-			NumMessages:   32,
+			NumMessages:   33,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -246,9 +246,12 @@ func (a *app) describeEnv(ctx context.Context, c *client.Client, name string) (*
 	}
 	var d description
 	d.field("Name", e.Name)
-	d.field("Status", e.Health.Status)
+	d.field("Status", stateOf(e.Health))
 	if e.Health.Status != "Healthy" {
 		d.field("Since", a.stamp(e.Health.Since))
+		if away := e.Health.DisconnectedSince; away != nil {
+			d.field("Away since", a.stamp(away))
+		}
 		d.field("Message", e.Health.Message)
 	}
 	d.field("Last seen", a.stamp(e.Health.LastSeen))
@@ -279,8 +282,22 @@ func (a *app) describeEnv(ctx context.Context, c *client.Client, name string) (*
 		}
 		d.section("Agents", t)
 	}
+	if len(e.Health.Observers) > 0 {
+		t := table{header: []string{"NODE", "REACHES IT", "API SERVER", "ASKED", "DETAIL"}}
+		for _, o := range e.Health.Observers {
+			t.add(cmp.Or(o.Node, o.ServerID), yesNo(o.Reachable), yesNo(o.Ready), age(a.Now(), &o.Time), o.Message)
+		}
+		d.section("Other nodes", t)
+	}
 	d.section("Deployments", a.tableOf(deploymentResource(), deps))
 	return &d, nil
+}
+
+func yesNo(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
 }
 
 // roomOf says how much of a resource is free, in a unit of so many.

@@ -1,6 +1,7 @@
 package command
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -262,10 +263,11 @@ func envResource() *resource {
 			col("NAME", func(_ *app, e client.Env) string { return e.Name }),
 			col("STATUS", func(_ *app, e client.Env) string {
 				if e.Policy != nil && e.Policy.Cordoned {
-					return e.Health.Status + ",Cordoned"
+					return stateOf(e.Health) + ",Cordoned"
 				}
-				return e.Health.Status
+				return stateOf(e.Health)
 			}),
+			col("SINCE", func(a *app, e client.Env) string { return age(a.Now(), sinceOf(e.Health)) }),
 			col("NODES", func(_ *app, e client.Env) string { return nodes(e.Health) }),
 			col("AVAILABILITY", func(_ *app, e client.Env) string { return percent(e.Health.Availability) }),
 			col("CRM", func(_ *app, e client.Env) string { return deref(e.Health.CRMVersion) }),
@@ -281,6 +283,19 @@ func envResource() *resource {
 			col("MESSAGE", func(_ *app, e client.Env) string { return e.Health.Message }),
 		},
 	}
+}
+
+// stateOf is the exact state of an environment, or the coarser status of a server that does
+// not tell it.
+func stateOf(h client.EnvHealth) string { return cmp.Or(h.State, h.Status) }
+
+// sinceOf is since when an environment is not healthy: the beginning of its silence if it is
+// away.
+func sinceOf(h client.EnvHealth) *time.Time {
+	if h.DisconnectedSince != nil {
+		return h.DisconnectedSince
+	}
+	return h.Since
 }
 
 // through are the nodes that an environment's manager is connected to, the one in use
