@@ -71,13 +71,15 @@ func deploymentTag(dep *fsm.Deployment) string { return etag(dep.UID, dep.Modify
 // document is shared and is not written to.
 func merged(snap *fsm.Snapshot, dep *fsm.Deployment) *model.OClassDeployment {
 	doc := *dep.Doc
-	units := snap.UnitsByDeployment(dep.UID)
+	units := snap.PlannedUnits(dep)
 	if len(units) > 0 {
 		doc.Condition = fsm.DeploymentCondition(units)
 	}
 	text := troubles(snap, units)
-	if more := rolloutTrouble(snap.Rollout(doc.Key)); more != "" {
-		text = strings.TrimPrefix(text+"; "+more, "; ")
+	for _, more := range []string{rolloutTrouble(snap.Rollout(doc.Key)), moveTrouble(dep.Move)} {
+		if more != "" {
+			text = strings.TrimPrefix(text+"; "+more, "; ")
+		}
 	}
 	if text != "" && doc.Status != nil {
 		status := *doc.Status

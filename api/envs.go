@@ -34,6 +34,8 @@ type clusterInfo struct {
 	Policy *ClusterPolicy `json:"policy,omitempty"`
 	// Availability is what is known beside the report in health; absent when that is all.
 	Availability *availabilityView `json:"availability,omitempty"`
+	// Drain is how far its draining is; absent when it is not drained.
+	Drain *drainView `json:"drain,omitempty"`
 }
 
 // Agents tells where the managers of clusters are that connect themselves, as far as
@@ -114,7 +116,7 @@ func (s *Server) listEnvs(w http.ResponseWriter, r *http.Request) error {
 		if a := seen.Availability(c); a.Declared != nil || a.Measured != nil {
 			info.Availability = tellAvailability(a)
 		}
-		info.Agents = s.agentsOf(c)
+		info.Agents, info.Drain = s.agentsOf(c), tellDrain(snap, c)
 		list = append(list, info)
 	}
 	return writeJSON(w, http.StatusOK, list)

@@ -73,6 +73,7 @@ func (s *Server) routes() []route {
 		{path: "/api/v1/deployments/{key}/revisions", methods: methods{http.MethodGet: s.listRevisions}},
 		{path: "/api/v1/deployments/{key}/rollback", methods: methods{http.MethodPost: s.rollback}},
 		{path: "/api/v1/deployments/{key}/events", methods: methods{http.MethodGet: s.listEvents}},
+		{path: "/api/v1/deployments/{key}/move", methods: methods{http.MethodGet: s.getMove}},
 		{path: "/api/v1/plan/simulate", methods: methods{http.MethodPost: s.simulate}},
 		{path: "/api/v1/deletions", methods: methods{http.MethodGet: s.listDeletions}},
 
@@ -85,6 +86,8 @@ func (s *Server) routes() []route {
 		{path: "/api/v1/envs/{name}", methods: methods{http.MethodDelete: s.removeEnv}},
 		{path: "/api/v1/envs/{name}/health", methods: methods{http.MethodGet: s.getEnvHealth}},
 		{path: "/api/v1/envs/{name}/policy", methods: methods{http.MethodGet: s.getPolicy, http.MethodPut: s.putPolicy}},
+		{path: "/api/v1/envs/{name}/drain", methods: methods{http.MethodGet: s.getDrain}},
+		{path: "/api/v1/fleet", methods: methods{http.MethodGet: s.getFleet}},
 		{path: "/api/v1/watch", at: onNode, stream: true, methods: methods{http.MethodGet: s.watch}},
 		{path: "/api/v1/topology", methods: methods{http.MethodGet: s.topology}},
 		{path: "/api/v1/members", methods: methods{http.MethodGet: s.listMembers}},

@@ -13,7 +13,9 @@
 //     that cluster with what the cluster reports and sends the difference;
 //   - the reporter, which commits what the lanes learned in batches;
 //   - a driver for each rollout that goes on, which asks the registry for its next step
-//     whenever units or clusters have changed, or a deadline has come that is in the state.
+//     whenever units or clusters have changed, or a deadline has come that is in the state;
+//   - the moves, which ask the registry what has to leave a cluster that is drained or lost,
+//     have as much of that begun as the rate permits, and go on with what has begun.
 //
 // A lane has a session: one stream on which the cluster's manager sends its full
 // inventory and then every change. Managers that know no such stream (oaas-rs)

@@ -24,6 +24,9 @@ type Registry interface {
 	BuryStrays(ctx context.Context, term uint64, env string, units []string) error
 	UpdateUnits(ctx context.Context, term uint64, updates []*pmpb.UnitUpdate) error
 	AdvanceRollout(ctx context.Context, term uint64, key string, patience time.Time) (*registry.RolloutProgress, error)
+	Relocations(snap *fsm.Snapshot) []registry.Relocation
+	Relocate(ctx context.Context, term uint64, key string) (*registry.MoveProgress, error)
+	AdvanceMove(ctx context.Context, term uint64, key string) (*registry.MoveProgress, error)
 }
 
 // Candidates is where clusters are found.
@@ -94,6 +97,14 @@ type Options struct {
 	// remembered, StrayGrace for how long it is remembered before it is removed. Defaults
 	// 30 s and 60 min.
 	StrayPatience, StrayGrace time.Duration
+	// MoveInterval is how often it is looked what is to be moved, and what goes on with what
+	// is moving. Default 1 s.
+	MoveInterval time.Duration
+	// MoveRate and MoveBurst bound how many deployments are moved because environments are
+	// lost or drained: so many per second in the long run, and so many at once. A new leader
+	// begins with none. Defaults 0.5 and 10.
+	MoveRate  float64
+	MoveBurst int
 	// BatchWindow is how long the reporter gathers updates before it commits
 	// them. Default 10 ms.
 	BatchWindow time.Duration
@@ -118,8 +129,10 @@ func (o *Options) Validate() error {
 		return fmt.Errorf("dispatch: RetryMin %s is above RetryMax %s", o.RetryMin, o.RetryMax)
 	case o.ProbeMin > 0 && o.ProbeMax > 0 && o.ProbeMin > o.ProbeMax:
 		return fmt.Errorf("dispatch: ProbeMin %s is above ProbeMax %s", o.ProbeMin, o.ProbeMax)
-	case o.MaxInFlight < 0 || o.MaxInFlightTotal < 0 || o.BreakerFailures < 0:
-		return errors.New("dispatch: MaxInFlight, MaxInFlightTotal and BreakerFailures must not be negative")
+	case o.MaxInFlight < 0 || o.MaxInFlightTotal < 0 || o.BreakerFailures < 0 || o.MoveBurst < 0:
+		return errors.New("dispatch: MaxInFlight, MaxInFlightTotal, BreakerFailures and MoveBurst must not be negative")
+	case !(o.MoveRate >= 0) || o.MoveInterval < 0:
+		return errors.New("dispatch: MoveRate and MoveInterval must not be negative")
 	}
 	if err := o.Health.Validate(); err != nil {
 		return fmt.Errorf("dispatch: Health: %w", err)
@@ -158,11 +171,15 @@ func (o *Options) setDefaults() {
 		{&o.RolloutPatience, 15 * time.Second},
 		{&o.StrayPatience, 30 * time.Second},
 		{&o.StrayGrace, time.Hour},
+		{&o.MoveInterval, time.Second},
 		{&o.BatchWindow, 10 * time.Millisecond},
 	} {
 		if *d.field == 0 {
 			*d.field = d.value
 		}
+	}
+	if o.MoveRate == 0 {
+		o.MoveRate = 0.5
 	}
 	for _, d := range []struct {
 		field *int
@@ -171,6 +188,7 @@ func (o *Options) setDefaults() {
 		{&o.MaxInFlight, 8},
 		{&o.MaxInFlightTotal, 256},
 		{&o.BreakerFailures, 5},
+		{&o.MoveBurst, 10},
 		{&o.BatchSize, 256},
 		{&o.BatchBytes, 192 << 10},
 	} {

@@ -19,7 +19,7 @@ const MaxOutages = 64
 // later has gone on since then.
 //
 // An outage is known only after the cluster was once healthy. It is planned when
-// the cluster is cordoned as it begins. A cluster that is merely suspected has none: it
+// the cluster is cordoned or drained as it begins. A cluster that is merely suspected has none: it
 // is too soon to say. For one that is healthy again, heard is since when.
 func NoteHealth(row *pmpb.Cluster, health pmpb.ClusterHealth, heard, now time.Time) {
 	switch health {
@@ -72,7 +72,7 @@ func openOutage(row *pmpb.Cluster, heard, now time.Time) {
 	if last != nil {
 		start = latest(start, last.GetEnd().AsTime())
 	}
-	row.Outages = append(row.Outages, &pmpb.Outage{Start: timestamppb.New(start), Planned: row.GetPolicy().GetCordoned()})
+	row.Outages = append(row.Outages, &pmpb.Outage{Start: timestamppb.New(start), Planned: row.GetPolicy().GetCordoned() || row.GetPolicy().GetDraining()})
 	for len(row.GetOutages()) > MaxOutages {
 		sumUp(row)
 	}

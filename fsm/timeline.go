@@ -41,6 +41,11 @@ const (
 	EventRolloutComplete   = "RolloutComplete"
 	EventRollbackStarted   = "RollbackStarted"
 	EventRolledBack        = "RolledBack"
+	EventMoveStarted       = "MoveStarted"
+	EventMoveHeld          = "MoveHeld"
+	EventVotesChanged      = "VotesChanged"
+	EventReplaced          = "Replaced"
+	EventMoveComplete      = "MoveComplete"
 )
 
 // timelineKey is the key of an event in a snapshot; keys sort as the rows do.
@@ -88,7 +93,7 @@ func (c *call) tellCommit(row, have *Deployment, op *pmpb.CommitDeployment) {
 	}
 	var before, after []string
 	for _, u := range c.view.UnitsByDeployment(row.UID) {
-		if !u.GetTombstone() {
+		if !u.GetTombstone() && (have == nil || !leaves(have.Move, u.GetEnv())) {
 			before = append(before, u.GetEnv())
 		}
 	}

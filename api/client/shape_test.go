@@ -38,6 +38,12 @@ func TestTypesHaveWhatTheServerAnswers(t *testing.T) {
 		"revisions":            &[]Revision{},
 		"events":               &[]TimelineEvent{},
 
+		"move-none":   &Move{},
+		"move-held":   &Move{},
+		"move-moving": &Move{},
+		"drain-held":  &Drain{},
+		"fleet-whole": &Fleet{},
+
 		"health":    &Health{},
 		"deletions": &[]Deletion{},
 	} {

@@ -158,6 +158,8 @@ type Env struct {
 	Policy *ClusterPolicy `json:"policy,omitempty"`
 	// Availability is what is known beside the report in Health; nil when that is all.
 	Availability *Availability `json:"availability,omitempty"`
+	// Drain is how far its draining is; nil when it is not drained.
+	Drain *Drain `json:"drain,omitempty"`
 }
 
 // AgentConnection is one that an environment's manager has made to a node.

@@ -172,8 +172,15 @@ func (a *app) describeDeployment(ctx context.Context, c *client.Client, key stri
 	if p.rollout != nil {
 		d.field("Rollout", strings.TrimPrefix(p.rolloutText(), "Rollout to "))
 	}
+	moving, err := a.describeMove(ctx, c, key, &d)
+	if err != nil {
+		return nil, err
+	}
 	all := append(slices.Clone(p.units), p.removed...)
 	d.section("Units", a.unitTable(all))
+	if len(moving.rows) > 0 {
+		d.section("Leaving", moving)
+	}
 	if t := functionTable(all); len(t.rows) > 0 {
 		d.section("Functions", t)
 	}
@@ -274,6 +281,12 @@ func (a *app) describeEnv(ctx context.Context, c *client.Client, name string) (*
 	d.field("Planned with", plannedWith(e.Availability))
 	if p := e.Policy; p != nil && p.Cordoned {
 		d.field("Cordoned", cmp.Or(p.CordonReason, "yes"))
+	}
+	if e.Drain != nil {
+		d.field("Draining", strings.Join(nonEmpty(e.Drain.Reason, drainText(e.Drain)), ": "))
+		if len(e.Drain.Held) > 0 {
+			d.section("Held", a.heldTable(e.Drain.Held))
+		}
 	}
 	if len(e.Agents) > 0 {
 		t := table{header: []string{"NODE", "FROM", "VERSION", "AGE"}}

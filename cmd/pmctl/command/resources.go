@@ -262,10 +262,14 @@ func envResource() *resource {
 		columns: []column{
 			col("NAME", func(_ *app, e client.Env) string { return e.Name }),
 			col("STATUS", func(_ *app, e client.Env) string {
+				status := stateOf(e.Health)
 				if e.Policy != nil && e.Policy.Cordoned {
-					return stateOf(e.Health) + ",Cordoned"
+					status += ",Cordoned"
 				}
-				return stateOf(e.Health)
+				if e.Policy != nil && e.Policy.Draining {
+					status += ",Draining"
+				}
+				return status
 			}),
 			col("SINCE", func(a *app, e client.Env) string { return age(a.Now(), sinceOf(e.Health)) }),
 			col("NODES", func(_ *app, e client.Env) string { return nodes(e.Health) }),
@@ -280,6 +284,7 @@ func envResource() *resource {
 			col("SOURCE", func(_ *app, e client.Env) string { return e.Source }),
 			col("ADDRESS", func(_ *app, e client.Env) string { return e.Address }),
 			col("THROUGH", func(_ *app, e client.Env) string { return through(e) }),
+			col("DRAIN", func(_ *app, e client.Env) string { return drainText(e.Drain) }),
 			col("MESSAGE", func(_ *app, e client.Env) string { return e.Health.Message }),
 		},
 	}
