@@ -1989,9 +1989,12 @@ type Cluster struct {
 	// back, whoever leads meanwhile. Absent while it is not away.
 	DisconnectedSince *timestamppb.Timestamp `protobuf:"bytes,30,opt,name=disconnected_since,json=disconnectedSince,proto3" json:"disconnected_since,omitempty"`
 	// What the other nodes found that were asked to reach it while it is away, one each.
-	Observations  []*Observation `protobuf:"bytes,31,rep,name=observations,proto3" json:"observations,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Observations []*Observation `protobuf:"bytes,31,rep,name=observations,proto3" json:"observations,omitempty"`
+	// What its manager last said of its API server, to the leader or, while that does not reach
+	// it, to another node. Absent before it was asked.
+	ApiServerReady *bool `protobuf:"varint,32,opt,name=api_server_ready,json=apiServerReady,proto3,oneof" json:"api_server_ready,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Cluster) Reset() {
@@ -2225,6 +2228,13 @@ func (x *Cluster) GetObservations() []*Observation {
 		return x.Observations
 	}
 	return nil
+}
+
+func (x *Cluster) GetApiServerReady() bool {
+	if x != nil && x.ApiServerReady != nil {
+		return *x.ApiServerReady
+	}
+	return false
 }
 
 // Observation is what a node found that tried to reach a cluster for the leader.
@@ -3674,7 +3684,7 @@ const file_oaas_pm_v1_record_proto_rawDesc = "" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x120\n" +
 	"\x05since\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x1c\n" +
-	"\tpermanent\x18\x04 \x01(\bR\tpermanent\"\x9f\n" +
+	"\tpermanent\x18\x04 \x01(\bR\tpermanent\"\xe3\n" +
 	"\n" +
 	"\aCluster\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
@@ -3710,11 +3720,13 @@ const file_oaas_pm_v1_record_proto_rawDesc = "" +
 	"node_zones\x18\x1a \x03(\tR\tnodeZones\x12'\n" +
 	"\x0fknative_version\x18\x1b \x01(\tR\x0eknativeVersion\x12I\n" +
 	"\x12disconnected_since\x18\x1e \x01(\v2\x1a.google.protobuf.TimestampR\x11disconnectedSince\x12;\n" +
-	"\fobservations\x18\x1f \x03(\v2\x17.oaas.pm.v1.ObservationR\fobservations\x1a9\n" +
+	"\fobservations\x18\x1f \x03(\v2\x17.oaas.pm.v1.ObservationR\fobservations\x12-\n" +
+	"\x10api_server_ready\x18  \x01(\bH\x01R\x0eapiServerReady\x88\x01\x01\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\x0f\n" +
-	"\r_availability\"\xbc\x01\n" +
+	"\r_availabilityB\x13\n" +
+	"\x11_api_server_ready\"\xbc\x01\n" +
 	"\vObservation\x12\x1b\n" +
 	"\tserver_id\x18\x01 \x01(\tR\bserverId\x12\x12\n" +
 	"\x04node\x18\x02 \x01(\tR\x04node\x12.\n" +
