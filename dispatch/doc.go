@@ -54,6 +54,13 @@
 //   - A unit that it confirms and then denies is sent again more and more rarely.
 //   - What it causes in the log files is bounded; lines that are left out are counted.
 //
+// # Strays
+//
+// What a cluster has of this control plane and the state has no unit for is a stray
+// (strays.go): it was given up while the cluster was away, came back with a backup of the
+// cluster, or was sent by a leader that was none any more. It is remembered with the
+// cluster's row, and after a grace it becomes a tombstone like any other.
+//
 // # Invariants
 //
 //   - All desired state is in Raft. A new leader knows nothing but the state and

@@ -46,13 +46,14 @@ func (l *lane) take(snap *fsm.Snapshot, r report) {
 	}
 	switch {
 	case r.begin:
-		l.arriving = &arrival{inventory: inventory{}}
+		l.arriving = &arrival{inventory: inventory{}, strays: strays{}}
 	case r.upserted != nil:
 		id := r.upserted.GetDeploymentUnitId()
 		if l.work.units[id] == nil {
 			if l.arriving != nil {
 				l.arriving.unknown++
 			}
+			l.seeStray(snap, r.upserted)
 			return
 		}
 		l.learn(id, holdingOf(r.upserted.GetDelivery()), true)
@@ -60,6 +61,7 @@ func (l *lane) take(snap *fsm.Snapshot, r report) {
 		l.look(id)
 	case r.removed != "":
 		l.drop(r.removed)
+		l.forgetStray(r.removed)
 		if a := l.work.attempts[r.removed]; a != nil {
 			a.overtaken = a.inFlight
 			a.notBefore = time.Time{} // a tombstone is confirmed, a lost unit sent, at once
@@ -77,6 +79,7 @@ func (l *lane) completed() {
 		return // an inventory that did not begin; the session sees to it that there is none
 	}
 	l.work.have = l.arriving.inventory
+	l.straysArrived()
 	l.metrics.unknown.WithLabelValues(l.name).Set(float64(l.arriving.unknown))
 	if !l.health.contact.Up {
 		if ok, held := l.chatter.pass(); ok {
@@ -106,7 +109,7 @@ func (l *lane) ended(cause error) {
 		l.log.Warn("session ended", "error", clip(cause.Error()), "lines_left_out", held)
 	}
 	l.metrics.ended(l.name, cause)
-	l.work.have, l.arriving = nil, nil
+	l.work.have, l.arriving, l.strays = nil, nil, nil
 	l.health.down(cause, l.opts.Now(), l.opts.Health)
 	l.lookAtAll()
 }

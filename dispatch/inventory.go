@@ -48,8 +48,9 @@ type inventory map[string]holding
 // arrival is an inventory that is being received.
 type arrival struct {
 	inventory
-	// unknown counts what the state does not know.
+	// unknown counts what the state does not know, and strays are those that are ours.
 	unknown int
+	strays  strays
 }
 
 // protocolError is a cluster's breach of the protocol of its stream.

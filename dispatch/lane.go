@@ -50,6 +50,10 @@ type lane struct {
 	reviewed time.Time
 	// arriving is the inventory that is being received, nil outside of one.
 	arriving *arrival
+	// strays are what the cluster has and the state has no unit for, nil without a complete
+	// inventory; sweeps bounds what is done about them.
+	strays strays
+	sweeps *gate
 	// noted remembers, by unit, the row that an update was last reported for, so
 	// that it is not reported again before the commit shows.
 	noted   map[string]note
@@ -72,6 +76,7 @@ func newLane(m *Manager, term uint64, name, address string, conn *grpc.ClientCon
 		log:       m.opts.Logger.Named("lane").With("cluster", name),
 		writes:    &gate{limit: rowLimit, now: m.opts.Now},
 		chatter:   &gate{limit: chatterLimit, now: m.opts.Now},
+		sweeps:    &gate{limit: strayLimit, now: m.opts.Now},
 		out:       rep.in,
 		places:    places,
 		reports:   make(chan report),
@@ -180,6 +185,7 @@ func (l *lane) turn(ctx context.Context, snap *fsm.Snapshot, now time.Time) time
 	l.sync(snap)
 	health := l.judge(ctx, snap, now)
 	asking := l.askOthers(ctx, now)
+	l.sweep(ctx, snap, now)
 	if now.Sub(l.reviewed) >= reviewEvery {
 		clear(l.noted)
 		l.lookAtAll()
@@ -200,13 +206,14 @@ func earliest(times ...time.Time) time.Time {
 }
 
 // sync takes in the rows that changed since the last look. Rows leave the state
-// only when this lane has reported the end of a tombstone.
+// only when this lane has reported the end of a tombstone, or when it was given up.
 func (l *lane) sync(snap *fsm.Snapshot) {
 	applied := snap.Meta().GetAppliedIndex()
 	if applied == l.synced {
 		return
 	}
 	for u := range snap.UnitsChangedSince(l.name, l.synced) {
+		l.forgetStray(u.GetId())
 		if l.work.adopt(u.GetId(), u) {
 			l.backlog.bucket.grant(wishTokens)
 		}
@@ -214,13 +221,19 @@ func (l *lane) sync(snap *fsm.Snapshot) {
 	}
 	for id := range l.leaving {
 		if snap.Unit(id) == nil {
-			l.work.adopt(id, nil)
-			l.look(id)
-			delete(l.leaving, id)
-			delete(l.noted, id)
+			l.left(id)
 		}
 	}
+	l.syncOrphans(snap)
 	l.synced = applied
+}
+
+// left takes in that a row is gone.
+func (l *lane) left(id string) {
+	l.work.adopt(id, nil)
+	l.look(id)
+	delete(l.leaving, id)
+	delete(l.noted, id)
 }
 
 // look decides anew about one unit.

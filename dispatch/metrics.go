@@ -15,6 +15,8 @@ type metrics struct {
 	opened    *prometheus.CounterVec
 	throttled *prometheus.CounterVec
 	unknown   *prometheus.GaugeVec
+	strays    *prometheus.GaugeVec
+	buried    *prometheus.CounterVec
 	sessions  *prometheus.CounterVec
 	updates   prometheus.Counter
 	rejected  *prometheus.CounterVec
@@ -46,6 +48,12 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		unknown: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "oaas_pm_dispatch_unknown_runtimes", Help: "Runtimes in a cluster's last inventory that the control plane does not know. Set on the leader only.",
 		}, []string{"cluster"}),
+		strays: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "oaas_pm_dispatch_strays", Help: "Runtimes of this control plane that a cluster has and that nothing wants, at most 256. Set on the leader only.",
+		}, []string{"cluster"}),
+		buried: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "oaas_pm_dispatch_strays_removed_total", Help: "Runtimes that nothing wanted and whose removal was decided.",
+		}, []string{"cluster"}),
 		sessions: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "oaas_pm_dispatch_sessions_ended_total", Help: "Sessions with clusters that ended, by reason.",
 		}, []string{"cluster", "reason"}),
@@ -63,7 +71,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		}, []string{"outcome"}),
 	}
 	var errs []error
-	for _, c := range []prometheus.Collector{m.pending, m.calls, m.inFlight, m.breaker, m.opened, m.throttled, m.unknown, m.sessions, m.updates, m.rejected, m.state, m.probes} {
+	for _, c := range []prometheus.Collector{m.pending, m.calls, m.inFlight, m.breaker, m.opened, m.throttled, m.unknown, m.strays, m.buried, m.sessions, m.updates, m.rejected, m.state, m.probes} {
 		errs = append(errs, reg.Register(c))
 	}
 	return m, errors.Join(errs...)
@@ -100,7 +108,7 @@ func (m *metrics) ended(cluster string, cause error) {
 // forget forgets the gauges of a cluster, which are only true while this node leads
 // and looks after it.
 func (m *metrics) forget(cluster string) {
-	for _, g := range []*prometheus.GaugeVec{m.pending, m.breaker, m.unknown} {
+	for _, g := range []*prometheus.GaugeVec{m.pending, m.breaker, m.unknown, m.strays} {
 		g.DeleteLabelValues(cluster)
 	}
 	m.state.DeletePartialMatch(prometheus.Labels{"cluster": cluster})

@@ -21,6 +21,7 @@ import (
 type Registry interface {
 	State() *fsm.State
 	PutCluster(ctx context.Context, term uint64, name string, change func(row *pmpb.Cluster) error) error
+	BuryStrays(ctx context.Context, term uint64, env string, units []string) error
 	UpdateUnits(ctx context.Context, term uint64, updates []*pmpb.UnitUpdate) error
 	AdvanceRollout(ctx context.Context, term uint64, key string, patience time.Time) (*registry.RolloutProgress, error)
 }
@@ -89,6 +90,10 @@ type Options struct {
 	// RolloutPatience is how long after it began to lead a node lets no rollout fail for
 	// want of progress. Default 15 s.
 	RolloutPatience time.Duration
+	// StrayPatience is for how long a runtime that nothing wants is watched before it is
+	// remembered, StrayGrace for how long it is remembered before it is removed. Defaults
+	// 30 s and 60 min.
+	StrayPatience, StrayGrace time.Duration
 	// BatchWindow is how long the reporter gathers updates before it commits
 	// them. Default 10 ms.
 	BatchWindow time.Duration
@@ -151,6 +156,8 @@ func (o *Options) setDefaults() {
 		{&o.PollInterval, 2 * time.Second},
 		{&o.InfoInterval, 30 * time.Second},
 		{&o.RolloutPatience, 15 * time.Second},
+		{&o.StrayPatience, 30 * time.Second},
+		{&o.StrayGrace, time.Hour},
 		{&o.BatchWindow, 10 * time.Millisecond},
 	} {
 		if *d.field == 0 {

@@ -53,6 +53,9 @@ func newHandlers() handlers {
 		37: {run: remark, level: 3},
 
 		38: {run: on((*pmpb.Command).GetStepRollout, stepRollout), level: RolloutFrom},
+
+		55: {run: on((*pmpb.Command).GetOrphanUnits, orphanUnits), level: FailoverFrom},
+		56: {run: on((*pmpb.Command).GetBuryStrays, buryStrays), level: FailoverFrom},
 	}
 }
 
@@ -142,7 +145,8 @@ func forRollout(cmd *pmpb.Command) bool {
 const AgentsFrom = 6
 
 // FailoverFrom is the feature level from which clusters are suspected before they are given
-// up, and deployments are moved away from clusters that are lost or drained.
+// up, deployments are moved away from clusters that are lost or drained, and runtimes that
+// nothing wants are known.
 const FailoverFrom = 7
 
 // forFailover reports that a row holds what only servers of that level know.
@@ -151,7 +155,7 @@ func forFailover(row *pmpb.Cluster) bool {
 		return false
 	}
 	return row.GetHealth() > pmpb.ClusterHealth_CLUSTER_HEALTH_UNREACHABLE ||
-		row.GetDisconnectedSince() != nil || len(row.GetObservations()) > 0 || row.ApiServerReady != nil
+		row.GetDisconnectedSince() != nil || len(row.GetObservations()) > 0 || row.ApiServerReady != nil || len(row.GetStrays()) > 0
 }
 
 // forPlanner reports that a row holds what only servers of that level know. An

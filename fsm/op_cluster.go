@@ -13,6 +13,9 @@ func putCluster(c *call, op *pmpb.PutCluster) error {
 	if err := checkKey("cluster name", row.GetName()); err != nil {
 		return err
 	}
+	if err := checkStrays(row.GetStrays()); err != nil {
+		return err
+	}
 	have := c.view.Cluster(row.GetName())
 	row.CreateIndex, row.ModifyIndex = have.GetCreateIndex(), have.GetModifyIndex()
 	if proto.Equal(have, row) {

@@ -320,9 +320,13 @@ func (r *restoration) deletion(uid string, pending []string, saved *pmpb.Deletio
 	row.Envs = slices.Concat(now.GetEnvs(), saved.GetEnvs(), pending)
 	slices.Sort(row.Envs)
 	row.Envs = slices.Compact(row.Envs)
-	row.ConfirmedEnvs = nil
+	row.ConfirmedEnvs, row.OrphanedEnvs = nil, nil
 	for _, env := range row.GetEnvs() {
-		if !slices.Contains(pending, env) {
+		switch {
+		case slices.Contains(pending, env):
+		case slices.Contains(now.GetOrphanedEnvs(), env), slices.Contains(saved.GetOrphanedEnvs(), env):
+			row.OrphanedEnvs = append(row.OrphanedEnvs, env)
+		default:
 			row.ConfirmedEnvs = append(row.ConfirmedEnvs, env)
 		}
 	}
@@ -347,6 +351,7 @@ func (r *restoration) settleClusters() []*pmpb.Cluster {
 		row := shallow(rows[name])
 		if now := r.view.Cluster(name); now != nil {
 			row.Outages, row.Totals, row.ObservedSince = now.GetOutages(), now.GetTotals(), now.GetObservedSince()
+			row.Strays = now.GetStrays()
 		}
 		row.CreateIndex, row.ModifyIndex = r.born(row.GetCreateIndex()), r.index
 		out = append(out, row)

@@ -1,8 +1,6 @@
 package fsm
 
 import (
-	"slices"
-
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -16,7 +14,7 @@ const WaitingLost = "LOST"
 // unit's present fence has no effect, and neither has one that says nothing new:
 // the updates are facts, may be repeated and come late.
 func updateUnits(c *call, op *pmpb.UpdateUnits) error {
-	b := &unitBatch{call: c, units: map[string]*pmpb.Unit{}, deletions: map[string]*pmpb.Deletion{}}
+	b := newUnitBatch(c)
 	for i, update := range op.GetUpdates() {
 		if update.GetUpdate() == nil {
 			return invalidf("update %d, about unit %q, says nothing", i, update.GetId())
@@ -32,6 +30,10 @@ type unitBatch struct {
 	// units and deletions hold the changed rows, nil for a removed one.
 	units     map[string]*pmpb.Unit
 	deletions map[string]*pmpb.Deletion
+}
+
+func newUnitBatch(c *call) *unitBatch {
+	return &unitBatch{call: c, units: map[string]*pmpb.Unit{}, deletions: map[string]*pmpb.Deletion{}}
 }
 
 func (b *unitBatch) unit(id string) *pmpb.Unit {
@@ -111,16 +113,26 @@ func (b *unitBatch) gone(u *pmpb.Unit) {
 	if !u.GetTombstone() {
 		return
 	}
+	b.tellGone(u, u.GetEnv(), EventRemoved)
+	b.release(u, false)
+}
+
+// release removes a tombstone, and with the last one of a deleted deployment its deletion.
+// orphaned says that the cluster has not confirmed.
+func (b *unitBatch) release(u *pmpb.Unit, orphaned bool) {
 	b.units[u.GetId()] = nil
 	b.drop(atUnits, u)
-	b.tellGone(u, u.GetEnv(), EventRemoved)
 	old := b.deletion(u.GetDeploymentUid())
 	if old == nil {
 		return
 	}
 	left, envLeft := b.remaining(u)
 	if left == 0 {
-		b.tellGone(u, "", EventDeletionConfirmed)
+		if orphaned || len(old.GetOrphanedEnvs()) > 0 {
+			b.tellGone(u, "", EventDeletionAbandoned)
+		} else {
+			b.tellGone(u, "", EventDeletionConfirmed)
+		}
 		b.deletions[u.GetDeploymentUid()] = nil
 		b.drop(atDeletions, old)
 		return
@@ -129,8 +141,11 @@ func (b *unitBatch) gone(u *pmpb.Unit) {
 		return
 	}
 	next := shallow(old)
-	next.ConfirmedEnvs = append(slices.Clone(old.GetConfirmedEnvs()), u.GetEnv())
-	slices.Sort(next.ConfirmedEnvs)
+	if orphaned {
+		next.OrphanedEnvs = withName(old.GetOrphanedEnvs(), u.GetEnv())
+	} else {
+		next.ConfirmedEnvs = withName(old.GetConfirmedEnvs(), u.GetEnv())
+	}
 	next.ModifyIndex = b.index
 	b.deletions[u.GetDeploymentUid()] = next
 	b.put(atDeletions, next)

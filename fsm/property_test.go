@@ -6,9 +6,11 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 	"pgregory.net/rapid"
 
@@ -58,7 +60,7 @@ func (d *driver) uidOf(key string) string {
 
 // operation draws the next operation; most make sense in the present state.
 func (d *driver) operation() any {
-	switch pick(d, "operation", []string{"commit", "commit", "commit", "delete", "update", "update", "update", "update", "step", "package", "package", "cluster", "member", "found", "autopilot", "alarms", "level", "remark", "junk"}) {
+	switch pick(d, "operation", []string{"commit", "commit", "commit", "delete", "update", "update", "update", "update", "step", "package", "package", "cluster", "strays", "orphan", "bury", "member", "found", "autopilot", "alarms", "level", "remark", "junk"}) {
 	case "commit":
 		return d.commit()
 	case "delete":
@@ -83,6 +85,24 @@ func (d *driver) operation() any {
 			row.Observations = []*pmpb.Observation{{ServerId: "s2", Time: timestamppb.New(epoch), Reachable: rapid.Bool().Draw(d.t, "reachable")}}
 		}
 		return &pmpb.PutCluster{Cluster: row}
+	case "strays":
+		return d.strays()
+	case "orphan":
+		uid := "none"
+		for _, u := range d.snap().Units() {
+			if u.GetTombstone() && (uid == "none" || rapid.Bool().Draw(d.t, "orphan "+u.GetId())) {
+				uid = u.GetDeploymentUid()
+			}
+		}
+		return &pmpb.OrphanUnits{DeploymentUid: uid, Envs: []string{pick(d, "env", envNames)}}
+	case "bury":
+		op := &pmpb.BuryStrays{Env: pick(d, "env", envNames)}
+		for _, s := range d.snap().Cluster(op.GetEnv()).GetStrays() {
+			if rapid.Bool().Draw(d.t, "bury "+s.GetUnitId()) {
+				op.UnitIds = append(op.UnitIds, s.GetUnitId())
+			}
+		}
+		return op
 	case "member":
 		if rapid.Bool().Draw(d.t, "remove") {
 			return &pmpb.RemoveMember{ServerId: pick(d, "member", envNames)}
@@ -109,6 +129,23 @@ func (d *driver) operation() any {
 	default:
 		return nil
 	}
+}
+
+// strays has a cluster show what nothing wants, mostly of deployments that are gone.
+func (d *driver) strays() *pmpb.PutCluster {
+	env := pick(d, "cluster", envNames)
+	row := &pmpb.Cluster{Name: env}
+	if have := d.snap().Cluster(env); have != nil {
+		row = proto.CloneOf(have)
+	}
+	row.Strays = nil
+	for _, key := range deploymentKeys {
+		if uid := d.uidOf(key); rapid.Bool().Draw(d.t, "stray of "+key) {
+			row.Strays = append(row.Strays, &pmpb.Stray{UnitId: uid + "-" + env, DeploymentUid: uid, DeploymentKey: key, Orphaned: rapid.Bool().Draw(d.t, "orphaned")})
+		}
+	}
+	slices.SortFunc(row.Strays, func(a, b *pmpb.Stray) int { return strings.Compare(a.GetUnitId(), b.GetUnitId()) })
+	return &pmpb.PutCluster{Cluster: row}
 }
 
 func (d *driver) commit() *pmpb.CommitDeployment {
@@ -279,7 +316,12 @@ func (d *driver) checkVanished(before *fsm.Snapshot) {
 		confirmed := slices.ContainsFunc(cmd.GetUpdateUnits().GetUpdates(), func(up *pmpb.UnitUpdate) bool {
 			return up.GetId() == u.GetId() && up.GetGone() != nil && up.GetFence() == u.GetFence() && up.GetEpoch() == u.GetEpoch()
 		})
-		if !u.GetTombstone() || !confirmed {
+		given := cmd.GetOrphanUnits()
+		orphaned := given.GetDeploymentUid() == u.GetDeploymentUid() && slices.Contains(given.GetEnvs(), u.GetEnv())
+		if row := d.snap().Cluster(u.GetEnv()); orphaned && row != nil && !slices.ContainsFunc(row.GetStrays(), func(s *pmpb.Stray) bool { return s.GetUnitId() == u.GetId() && s.GetOrphaned() }) {
+			d.t.Fatalf("unit %v was given up and forgotten", u)
+		}
+		if !u.GetTombstone() || !confirmed && !orphaned {
 			d.t.Fatalf("unit %v vanished with %v", u, cmd)
 		}
 	}
@@ -316,7 +358,7 @@ func (d *driver) checkDeletions() {
 			pending = append(pending, u.GetEnv())
 		}
 		pending = slices.Compact(pending)
-		both := append(slices.Clone(del.GetConfirmedEnvs()), pending...)
+		both := slices.Concat(del.GetConfirmedEnvs(), del.GetOrphanedEnvs(), pending)
 		slices.Sort(both)
 		if len(pending) == 0 || !slices.Equal(both, del.GetEnvs()) {
 			d.t.Fatalf("deletion %v does not fit what is pending: %v", del, pending)

@@ -134,6 +134,9 @@ func (k *checker) others() error {
 		}
 	}
 	for c := range rowsOf[*pmpb.Cluster](k.contents, atClusters) {
+		if err := checkStrays(c.GetStrays()); err != nil {
+			return k.fail(TableClusters, "%q: %v", c.GetName(), err)
+		}
 		if err := k.indexes(TableClusters, c.GetName(), c.GetCreateIndex(), c.GetModifyIndex()); err != nil {
 			return err
 		}

@@ -192,6 +192,7 @@ func (n *node) assemble(static *discovery.StaticConfig, target backup.Target) er
 		Dial:       dial,
 		Logger:     n.log.Named("dispatch"),
 		Metrics:    n.metrics,
+		StrayGrace: n.opts.StrayGrace,
 		Clock:      n.raft.Now,
 		Health:     n.opts.Health,
 		Node:       n.opts.nodeName(),

@@ -128,6 +128,8 @@ type Command struct {
 	//	*Command_RaiseEpoch
 	//	*Command_Remark
 	//	*Command_StepRollout
+	//	*Command_OrphanUnits
+	//	*Command_BuryStrays
 	Op            isCommand_Op `protobuf_oneof:"op"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -397,6 +399,24 @@ func (x *Command) GetStepRollout() *StepRollout {
 	return nil
 }
 
+func (x *Command) GetOrphanUnits() *OrphanUnits {
+	if x != nil {
+		if x, ok := x.Op.(*Command_OrphanUnits); ok {
+			return x.OrphanUnits
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetBuryStrays() *BuryStrays {
+	if x != nil {
+		if x, ok := x.Op.(*Command_BuryStrays); ok {
+			return x.BuryStrays
+		}
+	}
+	return nil
+}
+
 type isCommand_Op interface {
 	isCommand_Op()
 }
@@ -480,6 +500,15 @@ type Command_StepRollout struct {
 	StepRollout *StepRollout `protobuf:"bytes,38,opt,name=step_rollout,json=stepRollout,proto3,oneof"`
 }
 
+type Command_OrphanUnits struct {
+	// From here on: feature level 7.
+	OrphanUnits *OrphanUnits `protobuf:"bytes,55,opt,name=orphan_units,json=orphanUnits,proto3,oneof"`
+}
+
+type Command_BuryStrays struct {
+	BuryStrays *BuryStrays `protobuf:"bytes,56,opt,name=bury_strays,json=buryStrays,proto3,oneof"`
+}
+
 func (*Command_Found) isCommand_Op() {}
 
 func (*Command_PutPackage) isCommand_Op() {}
@@ -517,6 +546,10 @@ func (*Command_RaiseEpoch) isCommand_Op() {}
 func (*Command_Remark) isCommand_Op() {}
 
 func (*Command_StepRollout) isCommand_Op() {}
+
+func (*Command_OrphanUnits) isCommand_Op() {}
+
+func (*Command_BuryStrays) isCommand_Op() {}
 
 // Guard holds when the row's modify index is the given one; 0 means absent.
 type Guard struct {
@@ -1993,12 +2026,121 @@ func (*Remark) Descriptor() ([]byte, []int) {
 	return file_oaas_pm_v1_command_proto_rawDescGZIP(), []int{26}
 }
 
+// OrphanUnits gives up waiting for environments to confirm that they have removed what is
+// left there of a deployment. The tombstones go, and what they were about is remembered
+// with the clusters.
+type OrphanUnits struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	DeploymentUid string                 `protobuf:"bytes,1,opt,name=deployment_uid,json=deploymentUid,proto3" json:"deployment_uid,omitempty"`
+	Envs          []string               `protobuf:"bytes,2,rep,name=envs,proto3" json:"envs,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OrphanUnits) Reset() {
+	*x = OrphanUnits{}
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OrphanUnits) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OrphanUnits) ProtoMessage() {}
+
+func (x *OrphanUnits) ProtoReflect() protoreflect.Message {
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OrphanUnits.ProtoReflect.Descriptor instead.
+func (*OrphanUnits) Descriptor() ([]byte, []int) {
+	return file_oaas_pm_v1_command_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *OrphanUnits) GetDeploymentUid() string {
+	if x != nil {
+		return x.DeploymentUid
+	}
+	return ""
+}
+
+func (x *OrphanUnits) GetEnvs() []string {
+	if x != nil {
+		return x.Envs
+	}
+	return nil
+}
+
+// BuryStrays turns strays of a cluster into tombstones, by which they are removed as any
+// unit is. Those that are no longer there are passed over.
+type BuryStrays struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Env           string                 `protobuf:"bytes,1,opt,name=env,proto3" json:"env,omitempty"`
+	UnitIds       []string               `protobuf:"bytes,2,rep,name=unit_ids,json=unitIds,proto3" json:"unit_ids,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BuryStrays) Reset() {
+	*x = BuryStrays{}
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BuryStrays) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BuryStrays) ProtoMessage() {}
+
+func (x *BuryStrays) ProtoReflect() protoreflect.Message {
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BuryStrays.ProtoReflect.Descriptor instead.
+func (*BuryStrays) Descriptor() ([]byte, []int) {
+	return file_oaas_pm_v1_command_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *BuryStrays) GetEnv() string {
+	if x != nil {
+		return x.Env
+	}
+	return ""
+}
+
+func (x *BuryStrays) GetUnitIds() []string {
+	if x != nil {
+		return x.UnitIds
+	}
+	return nil
+}
+
 var File_oaas_pm_v1_command_proto protoreflect.FileDescriptor
 
 const file_oaas_pm_v1_command_proto_rawDesc = "" +
 	"\n" +
 	"\x18oaas/pm/v1/command.proto\x12\n" +
-	"oaas.pm.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a&oaas/deployment/deployment_types.proto\x1a\x17oaas/pm/v1/record.proto\x1a\x1aoaas/runtime/runtime.proto\"\x93\f\n" +
+	"oaas.pm.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a&oaas/deployment/deployment_types.proto\x1a\x17oaas/pm/v1/record.proto\x1a\x1aoaas/runtime/runtime.proto\"\x8c\r\n" +
 	"\aCommand\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x1d\n" +
 	"\n" +
@@ -2032,7 +2174,10 @@ const file_oaas_pm_v1_command_proto_rawDesc = "" +
 	"\vraise_epoch\x18$ \x01(\v2\x16.oaas.pm.v1.RaiseEpochH\x00R\n" +
 	"raiseEpoch\x12,\n" +
 	"\x06remark\x18% \x01(\v2\x12.oaas.pm.v1.RemarkH\x00R\x06remark\x12<\n" +
-	"\fstep_rollout\x18& \x01(\v2\x17.oaas.pm.v1.StepRolloutH\x00R\vstepRolloutB\x04\n" +
+	"\fstep_rollout\x18& \x01(\v2\x17.oaas.pm.v1.StepRolloutH\x00R\vstepRollout\x12<\n" +
+	"\forphan_units\x187 \x01(\v2\x17.oaas.pm.v1.OrphanUnitsH\x00R\vorphanUnits\x129\n" +
+	"\vbury_strays\x188 \x01(\v2\x16.oaas.pm.v1.BuryStraysH\x00R\n" +
+	"buryStraysB\x04\n" +
 	"\x02op\"\x80\x02\n" +
 	"\x05Guard\x12-\n" +
 	"\x05table\x18\x01 \x01(\x0e2\x17.oaas.pm.v1.Guard.TableR\x05table\x12\x10\n" +
@@ -2135,7 +2280,14 @@ const file_oaas_pm_v1_command_proto_rawDesc = "" +
 	"\vrecovery_id\x18\x01 \x01(\tR\n" +
 	"recoveryId\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\"\b\n" +
-	"\x06RemarkB'Z%oaas.io/control-plane/proto/pmpb;pmpbb\x06proto3"
+	"\x06Remark\"H\n" +
+	"\vOrphanUnits\x12%\n" +
+	"\x0edeployment_uid\x18\x01 \x01(\tR\rdeploymentUid\x12\x12\n" +
+	"\x04envs\x18\x02 \x03(\tR\x04envs\"9\n" +
+	"\n" +
+	"BuryStrays\x12\x10\n" +
+	"\x03env\x18\x01 \x01(\tR\x03env\x12\x19\n" +
+	"\bunit_ids\x18\x02 \x03(\tR\aunitIdsB'Z%oaas.io/control-plane/proto/pmpb;pmpbb\x06proto3"
 
 var (
 	file_oaas_pm_v1_command_proto_rawDescOnce sync.Once
@@ -2150,7 +2302,7 @@ func file_oaas_pm_v1_command_proto_rawDescGZIP() []byte {
 }
 
 var file_oaas_pm_v1_command_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_oaas_pm_v1_command_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
+var file_oaas_pm_v1_command_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
 var file_oaas_pm_v1_command_proto_goTypes = []any{
 	(Guard_Table)(0),                   // 0: oaas.pm.v1.Guard.Table
 	(*Command)(nil),                    // 1: oaas.pm.v1.Command
@@ -2180,24 +2332,26 @@ var file_oaas_pm_v1_command_proto_goTypes = []any{
 	(*AbortRestore)(nil),               // 25: oaas.pm.v1.AbortRestore
 	(*RaiseEpoch)(nil),                 // 26: oaas.pm.v1.RaiseEpoch
 	(*Remark)(nil),                     // 27: oaas.pm.v1.Remark
-	(*timestamppb.Timestamp)(nil),      // 28: google.protobuf.Timestamp
-	(*AuditNote)(nil),                  // 29: oaas.pm.v1.AuditNote
-	(*Rollout)(nil),                    // 30: oaas.pm.v1.Rollout
-	(*oaaspb.DeploymentUnit)(nil),      // 31: oaas.deployment.DeploymentUnit
-	(*Ack)(nil),                        // 32: oaas.pm.v1.Ack
-	(*oaaspb.ClassRuntimeSummary)(nil), // 33: oaas.runtime.ClassRuntimeSummary
-	(*Waiting)(nil),                    // 34: oaas.pm.v1.Waiting
-	(*Cluster)(nil),                    // 35: oaas.pm.v1.Cluster
-	(*Member)(nil),                     // 36: oaas.pm.v1.Member
-	(*Autopilot)(nil),                  // 37: oaas.pm.v1.Autopilot
-	(*Alarm)(nil),                      // 38: oaas.pm.v1.Alarm
-	(*AlarmKey)(nil),                   // 39: oaas.pm.v1.AlarmKey
+	(*OrphanUnits)(nil),                // 28: oaas.pm.v1.OrphanUnits
+	(*BuryStrays)(nil),                 // 29: oaas.pm.v1.BuryStrays
+	(*timestamppb.Timestamp)(nil),      // 30: google.protobuf.Timestamp
+	(*AuditNote)(nil),                  // 31: oaas.pm.v1.AuditNote
+	(*Rollout)(nil),                    // 32: oaas.pm.v1.Rollout
+	(*oaaspb.DeploymentUnit)(nil),      // 33: oaas.deployment.DeploymentUnit
+	(*Ack)(nil),                        // 34: oaas.pm.v1.Ack
+	(*oaaspb.ClassRuntimeSummary)(nil), // 35: oaas.runtime.ClassRuntimeSummary
+	(*Waiting)(nil),                    // 36: oaas.pm.v1.Waiting
+	(*Cluster)(nil),                    // 37: oaas.pm.v1.Cluster
+	(*Member)(nil),                     // 38: oaas.pm.v1.Member
+	(*Autopilot)(nil),                  // 39: oaas.pm.v1.Autopilot
+	(*Alarm)(nil),                      // 40: oaas.pm.v1.Alarm
+	(*AlarmKey)(nil),                   // 41: oaas.pm.v1.AlarmKey
 }
 var file_oaas_pm_v1_command_proto_depIdxs = []int32{
-	28, // 0: oaas.pm.v1.Command.leader_time:type_name -> google.protobuf.Timestamp
+	30, // 0: oaas.pm.v1.Command.leader_time:type_name -> google.protobuf.Timestamp
 	2,  // 1: oaas.pm.v1.Command.guards:type_name -> oaas.pm.v1.Guard
 	3,  // 2: oaas.pm.v1.Command.idempotency:type_name -> oaas.pm.v1.Idempotency
-	29, // 3: oaas.pm.v1.Command.note:type_name -> oaas.pm.v1.AuditNote
+	31, // 3: oaas.pm.v1.Command.note:type_name -> oaas.pm.v1.AuditNote
 	4,  // 4: oaas.pm.v1.Command.found:type_name -> oaas.pm.v1.Found
 	5,  // 5: oaas.pm.v1.Command.put_package:type_name -> oaas.pm.v1.PutPackage
 	6,  // 6: oaas.pm.v1.Command.delete_package:type_name -> oaas.pm.v1.DeletePackage
@@ -2217,29 +2371,31 @@ var file_oaas_pm_v1_command_proto_depIdxs = []int32{
 	26, // 20: oaas.pm.v1.Command.raise_epoch:type_name -> oaas.pm.v1.RaiseEpoch
 	27, // 21: oaas.pm.v1.Command.remark:type_name -> oaas.pm.v1.Remark
 	9,  // 22: oaas.pm.v1.Command.step_rollout:type_name -> oaas.pm.v1.StepRollout
-	0,  // 23: oaas.pm.v1.Guard.table:type_name -> oaas.pm.v1.Guard.Table
-	10, // 24: oaas.pm.v1.CommitDeployment.units:type_name -> oaas.pm.v1.PlannedUnit
-	8,  // 25: oaas.pm.v1.CommitDeployment.revised:type_name -> oaas.pm.v1.Revised
-	30, // 26: oaas.pm.v1.CommitDeployment.rollout:type_name -> oaas.pm.v1.Rollout
-	30, // 27: oaas.pm.v1.StepRollout.rollout:type_name -> oaas.pm.v1.Rollout
-	10, // 28: oaas.pm.v1.StepRollout.units:type_name -> oaas.pm.v1.PlannedUnit
-	31, // 29: oaas.pm.v1.PlannedUnit.desired:type_name -> oaas.deployment.DeploymentUnit
-	13, // 30: oaas.pm.v1.UpdateUnits.updates:type_name -> oaas.pm.v1.UnitUpdate
-	32, // 31: oaas.pm.v1.UnitUpdate.acked:type_name -> oaas.pm.v1.Ack
-	33, // 32: oaas.pm.v1.UnitUpdate.runtime:type_name -> oaas.runtime.ClassRuntimeSummary
-	34, // 33: oaas.pm.v1.UnitUpdate.waiting:type_name -> oaas.pm.v1.Waiting
-	14, // 34: oaas.pm.v1.UnitUpdate.gone:type_name -> oaas.pm.v1.Gone
-	15, // 35: oaas.pm.v1.UnitUpdate.lost:type_name -> oaas.pm.v1.Lost
-	35, // 36: oaas.pm.v1.PutCluster.cluster:type_name -> oaas.pm.v1.Cluster
-	36, // 37: oaas.pm.v1.PutMember.member:type_name -> oaas.pm.v1.Member
-	37, // 38: oaas.pm.v1.PutAutopilot.autopilot:type_name -> oaas.pm.v1.Autopilot
-	38, // 39: oaas.pm.v1.UpdateAlarms.raise:type_name -> oaas.pm.v1.Alarm
-	39, // 40: oaas.pm.v1.UpdateAlarms.clear:type_name -> oaas.pm.v1.AlarmKey
-	41, // [41:41] is the sub-list for method output_type
-	41, // [41:41] is the sub-list for method input_type
-	41, // [41:41] is the sub-list for extension type_name
-	41, // [41:41] is the sub-list for extension extendee
-	0,  // [0:41] is the sub-list for field type_name
+	28, // 23: oaas.pm.v1.Command.orphan_units:type_name -> oaas.pm.v1.OrphanUnits
+	29, // 24: oaas.pm.v1.Command.bury_strays:type_name -> oaas.pm.v1.BuryStrays
+	0,  // 25: oaas.pm.v1.Guard.table:type_name -> oaas.pm.v1.Guard.Table
+	10, // 26: oaas.pm.v1.CommitDeployment.units:type_name -> oaas.pm.v1.PlannedUnit
+	8,  // 27: oaas.pm.v1.CommitDeployment.revised:type_name -> oaas.pm.v1.Revised
+	32, // 28: oaas.pm.v1.CommitDeployment.rollout:type_name -> oaas.pm.v1.Rollout
+	32, // 29: oaas.pm.v1.StepRollout.rollout:type_name -> oaas.pm.v1.Rollout
+	10, // 30: oaas.pm.v1.StepRollout.units:type_name -> oaas.pm.v1.PlannedUnit
+	33, // 31: oaas.pm.v1.PlannedUnit.desired:type_name -> oaas.deployment.DeploymentUnit
+	13, // 32: oaas.pm.v1.UpdateUnits.updates:type_name -> oaas.pm.v1.UnitUpdate
+	34, // 33: oaas.pm.v1.UnitUpdate.acked:type_name -> oaas.pm.v1.Ack
+	35, // 34: oaas.pm.v1.UnitUpdate.runtime:type_name -> oaas.runtime.ClassRuntimeSummary
+	36, // 35: oaas.pm.v1.UnitUpdate.waiting:type_name -> oaas.pm.v1.Waiting
+	14, // 36: oaas.pm.v1.UnitUpdate.gone:type_name -> oaas.pm.v1.Gone
+	15, // 37: oaas.pm.v1.UnitUpdate.lost:type_name -> oaas.pm.v1.Lost
+	37, // 38: oaas.pm.v1.PutCluster.cluster:type_name -> oaas.pm.v1.Cluster
+	38, // 39: oaas.pm.v1.PutMember.member:type_name -> oaas.pm.v1.Member
+	39, // 40: oaas.pm.v1.PutAutopilot.autopilot:type_name -> oaas.pm.v1.Autopilot
+	40, // 41: oaas.pm.v1.UpdateAlarms.raise:type_name -> oaas.pm.v1.Alarm
+	41, // 42: oaas.pm.v1.UpdateAlarms.clear:type_name -> oaas.pm.v1.AlarmKey
+	43, // [43:43] is the sub-list for method output_type
+	43, // [43:43] is the sub-list for method input_type
+	43, // [43:43] is the sub-list for extension type_name
+	43, // [43:43] is the sub-list for extension extendee
+	0,  // [0:43] is the sub-list for field type_name
 }
 
 func init() { file_oaas_pm_v1_command_proto_init() }
@@ -2268,6 +2424,8 @@ func file_oaas_pm_v1_command_proto_init() {
 		(*Command_RaiseEpoch)(nil),
 		(*Command_Remark)(nil),
 		(*Command_StepRollout)(nil),
+		(*Command_OrphanUnits)(nil),
+		(*Command_BuryStrays)(nil),
 	}
 	file_oaas_pm_v1_command_proto_msgTypes[12].OneofWrappers = []any{
 		(*UnitUpdate_Acked)(nil),
@@ -2282,7 +2440,7 @@ func file_oaas_pm_v1_command_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_oaas_pm_v1_command_proto_rawDesc), len(file_oaas_pm_v1_command_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   27,
+			NumMessages:   29,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -254,7 +254,7 @@ func (x Taint_Effect) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Taint_Effect.Descriptor instead.
 func (Taint_Effect) EnumDescriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{16, 0}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{17, 0}
 }
 
 type AlarmKey_Kind int32
@@ -305,7 +305,7 @@ func (x AlarmKey_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use AlarmKey_Kind.Descriptor instead.
 func (AlarmKey_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{24, 0}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{25, 0}
 }
 
 // SnapshotRecord is one row of a snapshot.
@@ -1993,8 +1993,11 @@ type Cluster struct {
 	// What its manager last said of its API server, to the leader or, while that does not reach
 	// it, to another node. Absent before it was asked.
 	ApiServerReady *bool `protobuf:"varint,32,opt,name=api_server_ready,json=apiServerReady,proto3,oneof" json:"api_server_ready,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Runtimes that the cluster has and that nothing in the state wants, sorted by unit id,
+	// at most 256.
+	Strays        []*Stray `protobuf:"bytes,50,rep,name=strays,proto3" json:"strays,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Cluster) Reset() {
@@ -2237,6 +2240,13 @@ func (x *Cluster) GetApiServerReady() bool {
 	return false
 }
 
+func (x *Cluster) GetStrays() []*Stray {
+	if x != nil {
+		return x.Strays
+	}
+	return nil
+}
+
 // Observation is what a node found that tried to reach a cluster for the leader.
 type Observation struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
@@ -2325,6 +2335,86 @@ func (x *Observation) GetMessage() string {
 	return ""
 }
 
+// Stray is a runtime that this control plane has once sent and does not want.
+type Stray struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	UnitId        string                 `protobuf:"bytes,1,opt,name=unit_id,json=unitId,proto3" json:"unit_id,omitempty"`
+	DeploymentUid string                 `protobuf:"bytes,2,opt,name=deployment_uid,json=deploymentUid,proto3" json:"deployment_uid,omitempty"`
+	DeploymentKey string                 `protobuf:"bytes,3,opt,name=deployment_key,json=deploymentKey,proto3" json:"deployment_key,omitempty"`
+	// When the cluster first said that it has it, or when it was given up.
+	FirstSeen *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=first_seen,json=firstSeen,proto3" json:"first_seen,omitempty"`
+	// Somebody gave up waiting for its removal, so that there is no doubt that it is to go
+	// when the cluster shows it again.
+	Orphaned      bool `protobuf:"varint,5,opt,name=orphaned,proto3" json:"orphaned,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Stray) Reset() {
+	*x = Stray{}
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Stray) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Stray) ProtoMessage() {}
+
+func (x *Stray) ProtoReflect() protoreflect.Message {
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Stray.ProtoReflect.Descriptor instead.
+func (*Stray) Descriptor() ([]byte, []int) {
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *Stray) GetUnitId() string {
+	if x != nil {
+		return x.UnitId
+	}
+	return ""
+}
+
+func (x *Stray) GetDeploymentUid() string {
+	if x != nil {
+		return x.DeploymentUid
+	}
+	return ""
+}
+
+func (x *Stray) GetDeploymentKey() string {
+	if x != nil {
+		return x.DeploymentKey
+	}
+	return ""
+}
+
+func (x *Stray) GetFirstSeen() *timestamppb.Timestamp {
+	if x != nil {
+		return x.FirstSeen
+	}
+	return nil
+}
+
+func (x *Stray) GetOrphaned() bool {
+	if x != nil {
+		return x.Orphaned
+	}
+	return false
+}
+
 // ClusterPolicy is what operators say about a cluster.
 type ClusterPolicy struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2354,7 +2444,7 @@ type ClusterPolicy struct {
 
 func (x *ClusterPolicy) Reset() {
 	*x = ClusterPolicy{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[15]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2366,7 +2456,7 @@ func (x *ClusterPolicy) String() string {
 func (*ClusterPolicy) ProtoMessage() {}
 
 func (x *ClusterPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[15]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2379,7 +2469,7 @@ func (x *ClusterPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterPolicy.ProtoReflect.Descriptor instead.
 func (*ClusterPolicy) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{15}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ClusterPolicy) GetLabels() map[string]string {
@@ -2478,7 +2568,7 @@ type Taint struct {
 
 func (x *Taint) Reset() {
 	*x = Taint{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[16]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2490,7 +2580,7 @@ func (x *Taint) String() string {
 func (*Taint) ProtoMessage() {}
 
 func (x *Taint) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[16]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2503,7 +2593,7 @@ func (x *Taint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Taint.ProtoReflect.Descriptor instead.
 func (*Taint) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{16}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Taint) GetKey() string {
@@ -2541,7 +2631,7 @@ type Outage struct {
 
 func (x *Outage) Reset() {
 	*x = Outage{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[17]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2553,7 +2643,7 @@ func (x *Outage) String() string {
 func (*Outage) ProtoMessage() {}
 
 func (x *Outage) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[17]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2566,7 +2656,7 @@ func (x *Outage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Outage.ProtoReflect.Descriptor instead.
 func (*Outage) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{17}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Outage) GetStart() *timestamppb.Timestamp {
@@ -2603,7 +2693,7 @@ type OutageTotals struct {
 
 func (x *OutageTotals) Reset() {
 	*x = OutageTotals{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[18]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2615,7 +2705,7 @@ func (x *OutageTotals) String() string {
 func (*OutageTotals) ProtoMessage() {}
 
 func (x *OutageTotals) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[18]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2628,7 +2718,7 @@ func (x *OutageTotals) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OutageTotals.ProtoReflect.Descriptor instead.
 func (*OutageTotals) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{18}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *OutageTotals) GetCount() uint64 {
@@ -2665,7 +2755,7 @@ type NodeResources struct {
 
 func (x *NodeResources) Reset() {
 	*x = NodeResources{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[19]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2677,7 +2767,7 @@ func (x *NodeResources) String() string {
 func (*NodeResources) ProtoMessage() {}
 
 func (x *NodeResources) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[19]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2690,7 +2780,7 @@ func (x *NodeResources) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeResources.ProtoReflect.Descriptor instead.
 func (*NodeResources) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{19}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *NodeResources) GetAllocatableMillicores() uint64 {
@@ -2742,7 +2832,7 @@ type Member struct {
 
 func (x *Member) Reset() {
 	*x = Member{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[20]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2754,7 +2844,7 @@ func (x *Member) String() string {
 func (*Member) ProtoMessage() {}
 
 func (x *Member) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[20]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2767,7 +2857,7 @@ func (x *Member) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Member.ProtoReflect.Descriptor instead.
 func (*Member) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{20}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Member) GetServerId() string {
@@ -2845,13 +2935,15 @@ type Deletion struct {
 	DeletedAt     *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=deleted_at,json=deletedAt,proto3" json:"deleted_at,omitempty"`
 	CreateIndex   uint64                 `protobuf:"varint,8,opt,name=create_index,json=createIndex,proto3" json:"create_index,omitempty"`
 	ModifyIndex   uint64                 `protobuf:"varint,9,opt,name=modify_index,json=modifyIndex,proto3" json:"modify_index,omitempty"`
+	// Those that are no longer waited for: the runtime may be there still. Feature level 7.
+	OrphanedEnvs  []string `protobuf:"bytes,10,rep,name=orphaned_envs,json=orphanedEnvs,proto3" json:"orphaned_envs,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Deletion) Reset() {
 	*x = Deletion{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[21]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2863,7 +2955,7 @@ func (x *Deletion) String() string {
 func (*Deletion) ProtoMessage() {}
 
 func (x *Deletion) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[21]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2876,7 +2968,7 @@ func (x *Deletion) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Deletion.ProtoReflect.Descriptor instead.
 func (*Deletion) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{21}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Deletion) GetDeploymentUid() string {
@@ -2942,6 +3034,13 @@ func (x *Deletion) GetModifyIndex() uint64 {
 	return 0
 }
 
+func (x *Deletion) GetOrphanedEnvs() []string {
+	if x != nil {
+		return x.OrphanedEnvs
+	}
+	return nil
+}
+
 // Reply is the remembered answer to a request that carried an idempotency key.
 type Reply struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2961,7 +3060,7 @@ type Reply struct {
 
 func (x *Reply) Reset() {
 	*x = Reply{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[22]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2973,7 +3072,7 @@ func (x *Reply) String() string {
 func (*Reply) ProtoMessage() {}
 
 func (x *Reply) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[22]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2986,7 +3085,7 @@ func (x *Reply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reply.ProtoReflect.Descriptor instead.
 func (*Reply) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{22}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Reply) GetKey() string {
@@ -3066,7 +3165,7 @@ type Autopilot struct {
 
 func (x *Autopilot) Reset() {
 	*x = Autopilot{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[23]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3078,7 +3177,7 @@ func (x *Autopilot) String() string {
 func (*Autopilot) ProtoMessage() {}
 
 func (x *Autopilot) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[23]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3091,7 +3190,7 @@ func (x *Autopilot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Autopilot.ProtoReflect.Descriptor instead.
 func (*Autopilot) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{23}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Autopilot) GetCleanupDeadServers() bool {
@@ -3174,7 +3273,7 @@ type AlarmKey struct {
 
 func (x *AlarmKey) Reset() {
 	*x = AlarmKey{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[24]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3186,7 +3285,7 @@ func (x *AlarmKey) String() string {
 func (*AlarmKey) ProtoMessage() {}
 
 func (x *AlarmKey) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[24]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3199,7 +3298,7 @@ func (x *AlarmKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlarmKey.ProtoReflect.Descriptor instead.
 func (*AlarmKey) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{24}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *AlarmKey) GetKind() AlarmKey_Kind {
@@ -3229,7 +3328,7 @@ type Alarm struct {
 
 func (x *Alarm) Reset() {
 	*x = Alarm{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[25]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3241,7 +3340,7 @@ func (x *Alarm) String() string {
 func (*Alarm) ProtoMessage() {}
 
 func (x *Alarm) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[25]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3254,7 +3353,7 @@ func (x *Alarm) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Alarm.ProtoReflect.Descriptor instead.
 func (*Alarm) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{25}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Alarm) GetKey() *AlarmKey {
@@ -3298,7 +3397,7 @@ type StagedPiece struct {
 
 func (x *StagedPiece) Reset() {
 	*x = StagedPiece{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[26]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3310,7 +3409,7 @@ func (x *StagedPiece) String() string {
 func (*StagedPiece) ProtoMessage() {}
 
 func (x *StagedPiece) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[26]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3323,7 +3422,7 @@ func (x *StagedPiece) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StagedPiece.ProtoReflect.Descriptor instead.
 func (*StagedPiece) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{26}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *StagedPiece) GetRestoreId() string {
@@ -3376,7 +3475,7 @@ type AuditNote struct {
 
 func (x *AuditNote) Reset() {
 	*x = AuditNote{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[27]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3388,7 +3487,7 @@ func (x *AuditNote) String() string {
 func (*AuditNote) ProtoMessage() {}
 
 func (x *AuditNote) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[27]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3401,7 +3500,7 @@ func (x *AuditNote) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditNote.ProtoReflect.Descriptor instead.
 func (*AuditNote) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{27}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *AuditNote) GetAction() string {
@@ -3460,7 +3559,7 @@ type AuditEntry struct {
 
 func (x *AuditEntry) Reset() {
 	*x = AuditEntry{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[28]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3472,7 +3571,7 @@ func (x *AuditEntry) String() string {
 func (*AuditEntry) ProtoMessage() {}
 
 func (x *AuditEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[28]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3485,7 +3584,7 @@ func (x *AuditEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditEntry.ProtoReflect.Descriptor instead.
 func (*AuditEntry) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{28}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *AuditEntry) GetIndex() uint64 {
@@ -3684,8 +3783,7 @@ const file_oaas_pm_v1_record_proto_rawDesc = "" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x120\n" +
 	"\x05since\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x1c\n" +
-	"\tpermanent\x18\x04 \x01(\bR\tpermanent\"\xe3\n" +
-	"\n" +
+	"\tpermanent\x18\x04 \x01(\bR\tpermanent\"\x8e\v\n" +
 	"\aCluster\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
 	"\x03uid\x18\x02 \x01(\tR\x03uid\x12\x18\n" +
@@ -3721,7 +3819,8 @@ const file_oaas_pm_v1_record_proto_rawDesc = "" +
 	"\x0fknative_version\x18\x1b \x01(\tR\x0eknativeVersion\x12I\n" +
 	"\x12disconnected_since\x18\x1e \x01(\v2\x1a.google.protobuf.TimestampR\x11disconnectedSince\x12;\n" +
 	"\fobservations\x18\x1f \x03(\v2\x17.oaas.pm.v1.ObservationR\fobservations\x12-\n" +
-	"\x10api_server_ready\x18  \x01(\bH\x01R\x0eapiServerReady\x88\x01\x01\x1a9\n" +
+	"\x10api_server_ready\x18  \x01(\bH\x01R\x0eapiServerReady\x88\x01\x01\x12)\n" +
+	"\x06strays\x182 \x03(\v2\x11.oaas.pm.v1.StrayR\x06strays\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\x0f\n" +
@@ -3733,7 +3832,14 @@ const file_oaas_pm_v1_record_proto_rawDesc = "" +
 	"\x04time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x1c\n" +
 	"\treachable\x18\x04 \x01(\bR\treachable\x12\x14\n" +
 	"\x05ready\x18\x05 \x01(\bR\x05ready\x12\x18\n" +
-	"\amessage\x18\x06 \x01(\tR\amessage\"\x8e\x05\n" +
+	"\amessage\x18\x06 \x01(\tR\amessage\"\xc5\x01\n" +
+	"\x05Stray\x12\x17\n" +
+	"\aunit_id\x18\x01 \x01(\tR\x06unitId\x12%\n" +
+	"\x0edeployment_uid\x18\x02 \x01(\tR\rdeploymentUid\x12%\n" +
+	"\x0edeployment_key\x18\x03 \x01(\tR\rdeploymentKey\x129\n" +
+	"\n" +
+	"first_seen\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\tfirstSeen\x12\x1a\n" +
+	"\borphaned\x18\x05 \x01(\bR\borphaned\"\x8e\x05\n" +
 	"\rClusterPolicy\x12=\n" +
 	"\x06labels\x18\x01 \x03(\v2%.oaas.pm.v1.ClusterPolicy.LabelsEntryR\x06labels\x12\x1b\n" +
 	"\x06region\x18\x02 \x01(\tH\x00R\x06region\x88\x01\x01\x12\x17\n" +
@@ -3794,7 +3900,7 @@ const file_oaas_pm_v1_record_proto_rawDesc = "" +
 	"\fmodify_index\x18\x06 \x01(\x04R\vmodifyIndex\x12\x12\n" +
 	"\x04zone\x18\a \x01(\tR\x04zone\x12#\n" +
 	"\rfeature_level\x18\b \x01(\rR\ffeatureLevel\x12\x12\n" +
-	"\x04name\x18\t \x01(\tR\x04name\"\xd4\x02\n" +
+	"\x04name\x18\t \x01(\tR\x04name\"\xf9\x02\n" +
 	"\bDeletion\x12%\n" +
 	"\x0edeployment_uid\x18\x01 \x01(\tR\rdeploymentUid\x12%\n" +
 	"\x0edeployment_key\x18\x02 \x01(\tR\rdeploymentKey\x12!\n" +
@@ -3805,7 +3911,9 @@ const file_oaas_pm_v1_record_proto_rawDesc = "" +
 	"\n" +
 	"deleted_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\tdeletedAt\x12!\n" +
 	"\fcreate_index\x18\b \x01(\x04R\vcreateIndex\x12!\n" +
-	"\fmodify_index\x18\t \x01(\x04R\vmodifyIndex\"\xd9\x01\n" +
+	"\fmodify_index\x18\t \x01(\x04R\vmodifyIndex\x12#\n" +
+	"\rorphaned_envs\x18\n" +
+	" \x03(\tR\forphanedEnvs\"\xd9\x01\n" +
 	"\x05Reply\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12!\n" +
 	"\frequest_hash\x18\x02 \x01(\fR\vrequestHash\x12\x16\n" +
@@ -3896,7 +4004,7 @@ func file_oaas_pm_v1_record_proto_rawDescGZIP() []byte {
 }
 
 var file_oaas_pm_v1_record_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_oaas_pm_v1_record_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
+var file_oaas_pm_v1_record_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
 var file_oaas_pm_v1_record_proto_goTypes = []any{
 	(RolloutPhase)(0),                  // 0: oaas.pm.v1.RolloutPhase
 	(ClusterSource)(0),                 // 1: oaas.pm.v1.ClusterSource
@@ -3918,26 +4026,27 @@ var file_oaas_pm_v1_record_proto_goTypes = []any{
 	(*Waiting)(nil),                    // 17: oaas.pm.v1.Waiting
 	(*Cluster)(nil),                    // 18: oaas.pm.v1.Cluster
 	(*Observation)(nil),                // 19: oaas.pm.v1.Observation
-	(*ClusterPolicy)(nil),              // 20: oaas.pm.v1.ClusterPolicy
-	(*Taint)(nil),                      // 21: oaas.pm.v1.Taint
-	(*Outage)(nil),                     // 22: oaas.pm.v1.Outage
-	(*OutageTotals)(nil),               // 23: oaas.pm.v1.OutageTotals
-	(*NodeResources)(nil),              // 24: oaas.pm.v1.NodeResources
-	(*Member)(nil),                     // 25: oaas.pm.v1.Member
-	(*Deletion)(nil),                   // 26: oaas.pm.v1.Deletion
-	(*Reply)(nil),                      // 27: oaas.pm.v1.Reply
-	(*Autopilot)(nil),                  // 28: oaas.pm.v1.Autopilot
-	(*AlarmKey)(nil),                   // 29: oaas.pm.v1.AlarmKey
-	(*Alarm)(nil),                      // 30: oaas.pm.v1.Alarm
-	(*StagedPiece)(nil),                // 31: oaas.pm.v1.StagedPiece
-	(*AuditNote)(nil),                  // 32: oaas.pm.v1.AuditNote
-	(*AuditEntry)(nil),                 // 33: oaas.pm.v1.AuditEntry
-	nil,                                // 34: oaas.pm.v1.Cluster.LabelsEntry
-	nil,                                // 35: oaas.pm.v1.ClusterPolicy.LabelsEntry
-	nil,                                // 36: oaas.pm.v1.ClusterPolicy.LatencyMsEntry
-	(*timestamppb.Timestamp)(nil),      // 37: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),        // 38: google.protobuf.Duration
-	(*oaaspb.ClassRuntimeSummary)(nil), // 39: oaas.runtime.ClassRuntimeSummary
+	(*Stray)(nil),                      // 20: oaas.pm.v1.Stray
+	(*ClusterPolicy)(nil),              // 21: oaas.pm.v1.ClusterPolicy
+	(*Taint)(nil),                      // 22: oaas.pm.v1.Taint
+	(*Outage)(nil),                     // 23: oaas.pm.v1.Outage
+	(*OutageTotals)(nil),               // 24: oaas.pm.v1.OutageTotals
+	(*NodeResources)(nil),              // 25: oaas.pm.v1.NodeResources
+	(*Member)(nil),                     // 26: oaas.pm.v1.Member
+	(*Deletion)(nil),                   // 27: oaas.pm.v1.Deletion
+	(*Reply)(nil),                      // 28: oaas.pm.v1.Reply
+	(*Autopilot)(nil),                  // 29: oaas.pm.v1.Autopilot
+	(*AlarmKey)(nil),                   // 30: oaas.pm.v1.AlarmKey
+	(*Alarm)(nil),                      // 31: oaas.pm.v1.Alarm
+	(*StagedPiece)(nil),                // 32: oaas.pm.v1.StagedPiece
+	(*AuditNote)(nil),                  // 33: oaas.pm.v1.AuditNote
+	(*AuditEntry)(nil),                 // 34: oaas.pm.v1.AuditEntry
+	nil,                                // 35: oaas.pm.v1.Cluster.LabelsEntry
+	nil,                                // 36: oaas.pm.v1.ClusterPolicy.LabelsEntry
+	nil,                                // 37: oaas.pm.v1.ClusterPolicy.LatencyMsEntry
+	(*timestamppb.Timestamp)(nil),      // 38: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),        // 39: google.protobuf.Duration
+	(*oaaspb.ClassRuntimeSummary)(nil), // 40: oaas.runtime.ClassRuntimeSummary
 }
 var file_oaas_pm_v1_record_proto_depIdxs = []int32{
 	6,  // 0: oaas.pm.v1.SnapshotRecord.meta:type_name -> oaas.pm.v1.Meta
@@ -3946,75 +4055,77 @@ var file_oaas_pm_v1_record_proto_depIdxs = []int32{
 	14, // 3: oaas.pm.v1.SnapshotRecord.plan:type_name -> oaas.pm.v1.Plan
 	15, // 4: oaas.pm.v1.SnapshotRecord.unit:type_name -> oaas.pm.v1.Unit
 	18, // 5: oaas.pm.v1.SnapshotRecord.cluster:type_name -> oaas.pm.v1.Cluster
-	25, // 6: oaas.pm.v1.SnapshotRecord.member:type_name -> oaas.pm.v1.Member
-	26, // 7: oaas.pm.v1.SnapshotRecord.deletion:type_name -> oaas.pm.v1.Deletion
-	27, // 8: oaas.pm.v1.SnapshotRecord.reply:type_name -> oaas.pm.v1.Reply
-	28, // 9: oaas.pm.v1.SnapshotRecord.autopilot:type_name -> oaas.pm.v1.Autopilot
-	30, // 10: oaas.pm.v1.SnapshotRecord.alarm:type_name -> oaas.pm.v1.Alarm
-	31, // 11: oaas.pm.v1.SnapshotRecord.staged_piece:type_name -> oaas.pm.v1.StagedPiece
-	33, // 12: oaas.pm.v1.SnapshotRecord.audit_entry:type_name -> oaas.pm.v1.AuditEntry
+	26, // 6: oaas.pm.v1.SnapshotRecord.member:type_name -> oaas.pm.v1.Member
+	27, // 7: oaas.pm.v1.SnapshotRecord.deletion:type_name -> oaas.pm.v1.Deletion
+	28, // 8: oaas.pm.v1.SnapshotRecord.reply:type_name -> oaas.pm.v1.Reply
+	29, // 9: oaas.pm.v1.SnapshotRecord.autopilot:type_name -> oaas.pm.v1.Autopilot
+	31, // 10: oaas.pm.v1.SnapshotRecord.alarm:type_name -> oaas.pm.v1.Alarm
+	32, // 11: oaas.pm.v1.SnapshotRecord.staged_piece:type_name -> oaas.pm.v1.StagedPiece
+	34, // 12: oaas.pm.v1.SnapshotRecord.audit_entry:type_name -> oaas.pm.v1.AuditEntry
 	14, // 13: oaas.pm.v1.SnapshotRecord.past_plan:type_name -> oaas.pm.v1.Plan
 	10, // 14: oaas.pm.v1.SnapshotRecord.revision:type_name -> oaas.pm.v1.Revision
 	11, // 15: oaas.pm.v1.SnapshotRecord.rollout:type_name -> oaas.pm.v1.Rollout
 	13, // 16: oaas.pm.v1.SnapshotRecord.timeline_event:type_name -> oaas.pm.v1.TimelineEvent
-	37, // 17: oaas.pm.v1.Meta.time:type_name -> google.protobuf.Timestamp
+	38, // 17: oaas.pm.v1.Meta.time:type_name -> google.protobuf.Timestamp
 	9,  // 18: oaas.pm.v1.Deployment.revision:type_name -> oaas.pm.v1.RevisionNote
-	37, // 19: oaas.pm.v1.RevisionNote.time:type_name -> google.protobuf.Timestamp
+	38, // 19: oaas.pm.v1.RevisionNote.time:type_name -> google.protobuf.Timestamp
 	9,  // 20: oaas.pm.v1.Revision.note:type_name -> oaas.pm.v1.RevisionNote
 	0,  // 21: oaas.pm.v1.Rollout.phase:type_name -> oaas.pm.v1.RolloutPhase
-	37, // 22: oaas.pm.v1.Rollout.wave_started:type_name -> google.protobuf.Timestamp
-	37, // 23: oaas.pm.v1.Rollout.deadline:type_name -> google.protobuf.Timestamp
-	37, // 24: oaas.pm.v1.Rollout.paused:type_name -> google.protobuf.Timestamp
-	37, // 25: oaas.pm.v1.Rollout.started:type_name -> google.protobuf.Timestamp
-	37, // 26: oaas.pm.v1.Rollout.ended:type_name -> google.protobuf.Timestamp
+	38, // 22: oaas.pm.v1.Rollout.wave_started:type_name -> google.protobuf.Timestamp
+	38, // 23: oaas.pm.v1.Rollout.deadline:type_name -> google.protobuf.Timestamp
+	38, // 24: oaas.pm.v1.Rollout.paused:type_name -> google.protobuf.Timestamp
+	38, // 25: oaas.pm.v1.Rollout.started:type_name -> google.protobuf.Timestamp
+	38, // 26: oaas.pm.v1.Rollout.ended:type_name -> google.protobuf.Timestamp
 	12, // 27: oaas.pm.v1.Rollout.envs:type_name -> oaas.pm.v1.RolloutEnv
-	38, // 28: oaas.pm.v1.Rollout.min_healthy_time:type_name -> google.protobuf.Duration
-	38, // 29: oaas.pm.v1.Rollout.progress_deadline:type_name -> google.protobuf.Duration
-	37, // 30: oaas.pm.v1.RolloutEnv.updated:type_name -> google.protobuf.Timestamp
-	37, // 31: oaas.pm.v1.TimelineEvent.time:type_name -> google.protobuf.Timestamp
-	37, // 32: oaas.pm.v1.Unit.created_at:type_name -> google.protobuf.Timestamp
+	39, // 28: oaas.pm.v1.Rollout.min_healthy_time:type_name -> google.protobuf.Duration
+	39, // 29: oaas.pm.v1.Rollout.progress_deadline:type_name -> google.protobuf.Duration
+	38, // 30: oaas.pm.v1.RolloutEnv.updated:type_name -> google.protobuf.Timestamp
+	38, // 31: oaas.pm.v1.TimelineEvent.time:type_name -> google.protobuf.Timestamp
+	38, // 32: oaas.pm.v1.Unit.created_at:type_name -> google.protobuf.Timestamp
 	16, // 33: oaas.pm.v1.Unit.ack:type_name -> oaas.pm.v1.Ack
-	39, // 34: oaas.pm.v1.Unit.runtime:type_name -> oaas.runtime.ClassRuntimeSummary
+	40, // 34: oaas.pm.v1.Unit.runtime:type_name -> oaas.runtime.ClassRuntimeSummary
 	17, // 35: oaas.pm.v1.Unit.waiting:type_name -> oaas.pm.v1.Waiting
-	37, // 36: oaas.pm.v1.Unit.condition_since:type_name -> google.protobuf.Timestamp
-	37, // 37: oaas.pm.v1.Ack.time:type_name -> google.protobuf.Timestamp
-	37, // 38: oaas.pm.v1.Waiting.since:type_name -> google.protobuf.Timestamp
+	38, // 36: oaas.pm.v1.Unit.condition_since:type_name -> google.protobuf.Timestamp
+	38, // 37: oaas.pm.v1.Ack.time:type_name -> google.protobuf.Timestamp
+	38, // 38: oaas.pm.v1.Waiting.since:type_name -> google.protobuf.Timestamp
 	1,  // 39: oaas.pm.v1.Cluster.source:type_name -> oaas.pm.v1.ClusterSource
-	34, // 40: oaas.pm.v1.Cluster.labels:type_name -> oaas.pm.v1.Cluster.LabelsEntry
+	35, // 40: oaas.pm.v1.Cluster.labels:type_name -> oaas.pm.v1.Cluster.LabelsEntry
 	2,  // 41: oaas.pm.v1.Cluster.health:type_name -> oaas.pm.v1.ClusterHealth
-	37, // 42: oaas.pm.v1.Cluster.health_since:type_name -> google.protobuf.Timestamp
-	37, // 43: oaas.pm.v1.Cluster.last_seen:type_name -> google.protobuf.Timestamp
-	20, // 44: oaas.pm.v1.Cluster.policy:type_name -> oaas.pm.v1.ClusterPolicy
-	22, // 45: oaas.pm.v1.Cluster.outages:type_name -> oaas.pm.v1.Outage
-	23, // 46: oaas.pm.v1.Cluster.totals:type_name -> oaas.pm.v1.OutageTotals
-	37, // 47: oaas.pm.v1.Cluster.observed_since:type_name -> google.protobuf.Timestamp
-	24, // 48: oaas.pm.v1.Cluster.resources:type_name -> oaas.pm.v1.NodeResources
-	37, // 49: oaas.pm.v1.Cluster.disconnected_since:type_name -> google.protobuf.Timestamp
+	38, // 42: oaas.pm.v1.Cluster.health_since:type_name -> google.protobuf.Timestamp
+	38, // 43: oaas.pm.v1.Cluster.last_seen:type_name -> google.protobuf.Timestamp
+	21, // 44: oaas.pm.v1.Cluster.policy:type_name -> oaas.pm.v1.ClusterPolicy
+	23, // 45: oaas.pm.v1.Cluster.outages:type_name -> oaas.pm.v1.Outage
+	24, // 46: oaas.pm.v1.Cluster.totals:type_name -> oaas.pm.v1.OutageTotals
+	38, // 47: oaas.pm.v1.Cluster.observed_since:type_name -> google.protobuf.Timestamp
+	25, // 48: oaas.pm.v1.Cluster.resources:type_name -> oaas.pm.v1.NodeResources
+	38, // 49: oaas.pm.v1.Cluster.disconnected_since:type_name -> google.protobuf.Timestamp
 	19, // 50: oaas.pm.v1.Cluster.observations:type_name -> oaas.pm.v1.Observation
-	37, // 51: oaas.pm.v1.Observation.time:type_name -> google.protobuf.Timestamp
-	35, // 52: oaas.pm.v1.ClusterPolicy.labels:type_name -> oaas.pm.v1.ClusterPolicy.LabelsEntry
-	21, // 53: oaas.pm.v1.ClusterPolicy.taints:type_name -> oaas.pm.v1.Taint
-	36, // 54: oaas.pm.v1.ClusterPolicy.latency_ms:type_name -> oaas.pm.v1.ClusterPolicy.LatencyMsEntry
-	3,  // 55: oaas.pm.v1.Taint.effect:type_name -> oaas.pm.v1.Taint.Effect
-	37, // 56: oaas.pm.v1.Outage.start:type_name -> google.protobuf.Timestamp
-	37, // 57: oaas.pm.v1.Outage.end:type_name -> google.protobuf.Timestamp
-	37, // 58: oaas.pm.v1.OutageTotals.since:type_name -> google.protobuf.Timestamp
-	37, // 59: oaas.pm.v1.Deletion.deleted_at:type_name -> google.protobuf.Timestamp
-	37, // 60: oaas.pm.v1.Reply.time:type_name -> google.protobuf.Timestamp
-	38, // 61: oaas.pm.v1.Autopilot.dead_server_grace:type_name -> google.protobuf.Duration
-	38, // 62: oaas.pm.v1.Autopilot.last_contact_threshold:type_name -> google.protobuf.Duration
-	38, // 63: oaas.pm.v1.Autopilot.server_stabilization:type_name -> google.protobuf.Duration
-	4,  // 64: oaas.pm.v1.AlarmKey.kind:type_name -> oaas.pm.v1.AlarmKey.Kind
-	29, // 65: oaas.pm.v1.Alarm.key:type_name -> oaas.pm.v1.AlarmKey
-	37, // 66: oaas.pm.v1.Alarm.since:type_name -> google.protobuf.Timestamp
-	37, // 67: oaas.pm.v1.StagedPiece.time:type_name -> google.protobuf.Timestamp
-	37, // 68: oaas.pm.v1.AuditEntry.time:type_name -> google.protobuf.Timestamp
-	32, // 69: oaas.pm.v1.AuditEntry.note:type_name -> oaas.pm.v1.AuditNote
-	70, // [70:70] is the sub-list for method output_type
-	70, // [70:70] is the sub-list for method input_type
-	70, // [70:70] is the sub-list for extension type_name
-	70, // [70:70] is the sub-list for extension extendee
-	0,  // [0:70] is the sub-list for field type_name
+	20, // 51: oaas.pm.v1.Cluster.strays:type_name -> oaas.pm.v1.Stray
+	38, // 52: oaas.pm.v1.Observation.time:type_name -> google.protobuf.Timestamp
+	38, // 53: oaas.pm.v1.Stray.first_seen:type_name -> google.protobuf.Timestamp
+	36, // 54: oaas.pm.v1.ClusterPolicy.labels:type_name -> oaas.pm.v1.ClusterPolicy.LabelsEntry
+	22, // 55: oaas.pm.v1.ClusterPolicy.taints:type_name -> oaas.pm.v1.Taint
+	37, // 56: oaas.pm.v1.ClusterPolicy.latency_ms:type_name -> oaas.pm.v1.ClusterPolicy.LatencyMsEntry
+	3,  // 57: oaas.pm.v1.Taint.effect:type_name -> oaas.pm.v1.Taint.Effect
+	38, // 58: oaas.pm.v1.Outage.start:type_name -> google.protobuf.Timestamp
+	38, // 59: oaas.pm.v1.Outage.end:type_name -> google.protobuf.Timestamp
+	38, // 60: oaas.pm.v1.OutageTotals.since:type_name -> google.protobuf.Timestamp
+	38, // 61: oaas.pm.v1.Deletion.deleted_at:type_name -> google.protobuf.Timestamp
+	38, // 62: oaas.pm.v1.Reply.time:type_name -> google.protobuf.Timestamp
+	39, // 63: oaas.pm.v1.Autopilot.dead_server_grace:type_name -> google.protobuf.Duration
+	39, // 64: oaas.pm.v1.Autopilot.last_contact_threshold:type_name -> google.protobuf.Duration
+	39, // 65: oaas.pm.v1.Autopilot.server_stabilization:type_name -> google.protobuf.Duration
+	4,  // 66: oaas.pm.v1.AlarmKey.kind:type_name -> oaas.pm.v1.AlarmKey.Kind
+	30, // 67: oaas.pm.v1.Alarm.key:type_name -> oaas.pm.v1.AlarmKey
+	38, // 68: oaas.pm.v1.Alarm.since:type_name -> google.protobuf.Timestamp
+	38, // 69: oaas.pm.v1.StagedPiece.time:type_name -> google.protobuf.Timestamp
+	38, // 70: oaas.pm.v1.AuditEntry.time:type_name -> google.protobuf.Timestamp
+	33, // 71: oaas.pm.v1.AuditEntry.note:type_name -> oaas.pm.v1.AuditNote
+	72, // [72:72] is the sub-list for method output_type
+	72, // [72:72] is the sub-list for method input_type
+	72, // [72:72] is the sub-list for extension type_name
+	72, // [72:72] is the sub-list for extension extendee
+	0,  // [0:72] is the sub-list for field type_name
 }
 
 func init() { file_oaas_pm_v1_record_proto_init() }
@@ -4042,15 +4153,15 @@ func file_oaas_pm_v1_record_proto_init() {
 		(*SnapshotRecord_TimelineEvent)(nil),
 	}
 	file_oaas_pm_v1_record_proto_msgTypes[13].OneofWrappers = []any{}
-	file_oaas_pm_v1_record_proto_msgTypes[15].OneofWrappers = []any{}
-	file_oaas_pm_v1_record_proto_msgTypes[19].OneofWrappers = []any{}
+	file_oaas_pm_v1_record_proto_msgTypes[16].OneofWrappers = []any{}
+	file_oaas_pm_v1_record_proto_msgTypes[20].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_oaas_pm_v1_record_proto_rawDesc), len(file_oaas_pm_v1_record_proto_rawDesc)),
 			NumEnums:      5,
-			NumMessages:   32,
+			NumMessages:   33,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
