@@ -87,6 +87,11 @@ type clusterHealth struct {
 	Since   *string `json:"since,omitempty"`
 	// State is the exact state, which Status is coarser than; an extension, as what follows.
 	State string `json:"state"`
+	// ControlReachable says that the leader is in contact with its manager, APIServerReady what
+	// that last said of its API server; absent when it was never asked. Neither says whether
+	// what runs there can be called.
+	ControlReachable bool  `json:"control_reachable"`
+	APIServerReady   *bool `json:"api_server_ready,omitempty"`
 	// DisconnectedSince is when the silence of one that is away began.
 	DisconnectedSince *string `json:"disconnected_since,omitempty"`
 	// Observers are other nodes that tried to reach one that is away.
@@ -188,7 +193,7 @@ func (s *Server) removeEnv(w http.ResponseWriter, r *http.Request) error {
 func (s *Server) healthOf(c *pmpb.Cluster) clusterHealth {
 	out := clusterHealth{
 		ClusterName: c.GetName(), Status: healthName(c.GetHealth()), State: fsm.ClusterState(c.GetHealth()),
-		DisconnectedSince: stampText(c.GetDisconnectedSince()),
+		APIServerReady: c.ApiServerReady, DisconnectedSince: stampText(c.GetDisconnectedSince()),
 	}
 	for _, o := range c.GetObservations() {
 		out.Observers = append(out.Observers, observer{
@@ -205,6 +210,7 @@ func (s *Server) healthOf(c *pmpb.Cluster) clusterHealth {
 		out.LastSeen = zulu(s.opts.Now().Add(-s.opts.Cluster.LastContact()))
 		nodes, ready := c.GetNodeCount(), c.GetReadyNodes()
 		out.NodeCount, out.ReadyNodes, out.Availability = &nodes, &ready, c.Availability
+		out.ControlReachable = true
 	default:
 		seen := time.Unix(0, 0)
 		if c.GetLastSeen() != nil {

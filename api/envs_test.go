@@ -26,7 +26,7 @@ func TestStatesOfEnvironments(t *testing.T) {
 		if got.Status != want.status || got.State != want.state || clusterStatus(&pmpb.Cluster{Health: health}) != want.topology {
 			t.Errorf("%s: %+v", health, got)
 		}
-		if numbers := got.NodeCount != nil; numbers != (want.state == "Healthy" || want.state == "Degraded") {
+		if numbers := got.NodeCount != nil; numbers != (want.state == "Healthy" || want.state == "Degraded") || got.ControlReachable != numbers {
 			t.Errorf("%s: numbers %v", health, numbers)
 		}
 	}
@@ -37,6 +37,7 @@ func TestEnvironmentThatIsAway(t *testing.T) {
 	h.raise(fsm.Level)
 	h.cluster("oaas-2", pmpb.ClusterHealth_CLUSTER_HEALTH_FAILOVER_ELIGIBLE)
 	err := h.reg.PutCluster(t.Context(), 0, "oaas-2", func(row *pmpb.Cluster) error {
+		row.ApiServerReady = new(bool)
 		row.DisconnectedSince = timestamppb.New(epoch.Add(-5 * time.Minute))
 		row.Observations = []*pmpb.Observation{{ServerId: "id-2", Node: "pm-2", Time: timestamppb.New(epoch), Message: "connection refused"}}
 		return nil

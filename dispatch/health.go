@@ -212,12 +212,14 @@ func (l *lane) news(row *pmpb.Cluster, f *finding) bool {
 	if f.verdict.State == liveness.Healthy {
 		// A cluster that was healthy before its outages were kept is observed from now on.
 		unobserved := f.level >= fsm.PlannerFrom && f.health == pmpb.ClusterHealth_CLUSTER_HEALTH_HEALTHY && row.GetObservedSince() == nil
-		return unobserved || row.GetDisconnectedSince() != nil
+		untold := f.level >= fsm.FailoverFrom && (row.ApiServerReady == nil || row.GetApiServerReady() != l.health.ready)
+		return unobserved || untold || row.GetDisconnectedSince() != nil
 	}
 	if f.level >= fsm.FailoverFrom && row.GetDisconnectedSince() == nil {
 		return true // it was away before that was kept
 	}
-	otherWord := f.verdict.Word != liveness.None && f.verdict.Word != wordOf(row.GetObservations())
+	otherWord := f.verdict.Word != liveness.None && f.verdict.Word != wordOf(row.GetObservations()) ||
+		f.verdict.Word == liveness.Contradicted && !l.health.contact.Up && l.others.wellSeen() != row.GetApiServerReady()
 	return otherWord || l.health.tells() && !strings.HasPrefix(row.GetHealthMessage(), f.reason) && !strings.Contains(row.GetHealthMessage(), "("+f.reason+")")
 }
 
@@ -235,6 +237,14 @@ func (l *lane) write(row *pmpb.Cluster, f *finding) {
 	}
 	if f.level < fsm.FailoverFrom {
 		return
+	}
+	switch {
+	case l.health.contact.Up:
+		ready := l.health.ready
+		row.ApiServerReady = &ready
+	case f.verdict.Word == liveness.Contradicted:
+		ready := l.others.wellSeen()
+		row.ApiServerReady = &ready
 	}
 	row.DisconnectedSince, row.Observations = nil, l.others.rows(f)
 	if since := f.verdict.Since; !since.IsZero() {

@@ -250,8 +250,8 @@ func TestLinkOfTheLeaderIsNoOutageOfTheCluster(t *testing.T) {
 	if m := row.GetHealthMessage(); !strings.HasPrefix(m, "not reached by the leader pm-1 (") || !strings.HasSuffix(m, "it: the network between is at fault") || !strings.Contains(m, "pm-of-s") {
 		t.Errorf("message %q", m)
 	}
-	if len(row.GetOutages()) != 0 {
-		t.Errorf("outages %v", row.GetOutages())
+	if len(row.GetOutages()) != 0 || !row.GetApiServerReady() {
+		t.Errorf("outages %v, API server %v", row.GetOutages(), row.ApiServerReady)
 	}
 	// Now it is away for everybody.
 	p.kill()
@@ -267,6 +267,37 @@ func TestLinkOfTheLeaderIsNoOutageOfTheCluster(t *testing.T) {
 	})
 	p.leader.set(false)
 	p.awaitHealthy("oaas-1")
+}
+
+// What the manager says of its API server is a signal of its own, whoever it says it to.
+func TestAPIServerIsASignalOfItsOwn(t *testing.T) {
+	p := newPlane(t, fsm.Level, []string{"s2"})
+	told := func(ready bool) func(*fsm.Snapshot) bool {
+		return func(s *fsm.Snapshot) bool {
+			c := s.Cluster("oaas-1")
+			return c.ApiServerReady != nil && c.GetApiServerReady() == ready
+		}
+	}
+	p.await("ready", told(true))
+	p.cluster.heartbeat(false)
+	p.await("not ready", told(false))
+	p.awaitState("Degraded")
+	p.cluster.heartbeat(true)
+	p.awaitHealthy("oaas-1")
+	p.await("ready again", told(true))
+	p.leader.set(true)
+	p.await("ready, another node says", func(s *fsm.Snapshot) bool {
+		return told(true)(s) && len(s.Cluster("oaas-1").GetObservations()) > 0
+	})
+	p.cluster.heartbeat(false)
+	p.await("not ready, another node says", func(s *fsm.Snapshot) bool {
+		return told(false)(s) && s.Cluster("oaas-1").GetDisconnectedSince() != nil
+	})
+	// That is an outage of the cluster, although it is reached.
+	p.await("an outage", func(s *fsm.Snapshot) bool {
+		o := s.Cluster("oaas-1").GetOutages()
+		return len(o) == 2 && o[1].GetEnd() == nil
+	})
 }
 
 // One of the two followers is cut off together with the leader: the other one's word counts.

@@ -152,8 +152,11 @@ const FailoverFrom = 7
 
 // forFailover reports that a row holds what only servers of that level know.
 func forFailover(row *pmpb.Cluster) bool {
+	if row == nil {
+		return false
+	}
 	return row.GetHealth() > pmpb.ClusterHealth_CLUSTER_HEALTH_UNREACHABLE ||
-		row.GetDisconnectedSince() != nil || len(row.GetObservations()) > 0 || len(row.GetStrays()) > 0 ||
+		row.GetDisconnectedSince() != nil || len(row.GetObservations()) > 0 || row.ApiServerReady != nil || len(row.GetStrays()) > 0 ||
 		drains(row.GetPolicy())
 }
 

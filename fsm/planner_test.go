@@ -37,6 +37,7 @@ func TestFailoverFieldsOfClustersNeedTheirLevel(t *testing.T) {
 		"suspect":            {Health: pmpb.ClusterHealth_CLUSTER_HEALTH_SUSPECT},
 		"eligible":           {Health: pmpb.ClusterHealth_CLUSTER_HEALTH_FAILOVER_ELIGIBLE},
 		"disconnected since": {DisconnectedSince: timestamppb.New(epoch)},
+		"API server":         {ApiServerReady: new(bool)},
 		"observations":       {Observations: []*pmpb.Observation{{ServerId: "s1"}}},
 	}
 	for name, row := range rows {

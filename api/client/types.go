@@ -236,6 +236,10 @@ type EnvHealth struct {
 	// State is Unknown, Healthy, Degraded, Suspect, Unreachable or FailoverEligible; empty from
 	// servers that do not tell.
 	State string `json:"state,omitempty"`
+	// ControlReachable says that the leader is in contact with its manager, APIServerReady what
+	// that last said of its API server; nil when that is not known.
+	ControlReachable *bool `json:"control_reachable,omitempty"`
+	APIServerReady   *bool `json:"api_server_ready,omitempty"`
 	// DisconnectedSince is when the silence of an environment that is away began, and Observers
 	// are other nodes of the control plane that tried to reach it.
 	DisconnectedSince *time.Time    `json:"disconnected_since,omitempty"`

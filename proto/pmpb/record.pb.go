@@ -2373,8 +2373,11 @@ type Cluster struct {
 	DisconnectedSince *timestamppb.Timestamp `protobuf:"bytes,30,opt,name=disconnected_since,json=disconnectedSince,proto3" json:"disconnected_since,omitempty"`
 	// What the other nodes found that were asked to reach it while it is away, one each.
 	Observations []*Observation `protobuf:"bytes,31,rep,name=observations,proto3" json:"observations,omitempty"`
+	// What its manager last said of its API server, to the leader or, while that does not reach
+	// it, to another node. Absent before it was asked.
+	ApiServerReady *bool `protobuf:"varint,32,opt,name=api_server_ready,json=apiServerReady,proto3,oneof" json:"api_server_ready,omitempty"`
 	// Runtimes that the cluster has and that nothing in the state wants, sorted by unit id,
-	// at most 256. Feature level 7.
+	// at most 256.
 	Strays        []*Stray `protobuf:"bytes,50,rep,name=strays,proto3" json:"strays,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2611,6 +2614,13 @@ func (x *Cluster) GetObservations() []*Observation {
 		return x.Observations
 	}
 	return nil
+}
+
+func (x *Cluster) GetApiServerReady() bool {
+	if x != nil && x.ApiServerReady != nil {
+		return *x.ApiServerReady
+	}
+	return false
 }
 
 func (x *Cluster) GetStrays() []*Stray {
@@ -4214,8 +4224,7 @@ const file_oaas_pm_v1_record_proto_rawDesc = "" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x120\n" +
 	"\x05since\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x1c\n" +
-	"\tpermanent\x18\x04 \x01(\bR\tpermanent\"\xca\n" +
-	"\n" +
+	"\tpermanent\x18\x04 \x01(\bR\tpermanent\"\x8e\v\n" +
 	"\aCluster\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
 	"\x03uid\x18\x02 \x01(\tR\x03uid\x12\x18\n" +
@@ -4250,12 +4259,14 @@ const file_oaas_pm_v1_record_proto_rawDesc = "" +
 	"node_zones\x18\x1a \x03(\tR\tnodeZones\x12'\n" +
 	"\x0fknative_version\x18\x1b \x01(\tR\x0eknativeVersion\x12I\n" +
 	"\x12disconnected_since\x18\x1e \x01(\v2\x1a.google.protobuf.TimestampR\x11disconnectedSince\x12;\n" +
-	"\fobservations\x18\x1f \x03(\v2\x17.oaas.pm.v1.ObservationR\fobservations\x12)\n" +
+	"\fobservations\x18\x1f \x03(\v2\x17.oaas.pm.v1.ObservationR\fobservations\x12-\n" +
+	"\x10api_server_ready\x18  \x01(\bH\x01R\x0eapiServerReady\x88\x01\x01\x12)\n" +
 	"\x06strays\x182 \x03(\v2\x11.oaas.pm.v1.StrayR\x06strays\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\x0f\n" +
-	"\r_availability\"\xbc\x01\n" +
+	"\r_availabilityB\x13\n" +
+	"\x11_api_server_ready\"\xbc\x01\n" +
 	"\vObservation\x12\x1b\n" +
 	"\tserver_id\x18\x01 \x01(\tR\bserverId\x12\x12\n" +
 	"\x04node\x18\x02 \x01(\tR\x04node\x12.\n" +
