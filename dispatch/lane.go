@@ -186,7 +186,7 @@ func (l *lane) turn(ctx context.Context, snap *fsm.Snapshot, now time.Time) time
 }
 
 // sync takes in the rows that changed since the last look. Rows leave the state
-// only when this lane has reported the end of a tombstone.
+// only when this lane has reported the end of a tombstone, or when it was given up.
 func (l *lane) sync(snap *fsm.Snapshot) {
 	applied := snap.Meta().GetAppliedIndex()
 	if applied == l.synced {
@@ -201,13 +201,19 @@ func (l *lane) sync(snap *fsm.Snapshot) {
 	}
 	for id := range l.leaving {
 		if snap.Unit(id) == nil {
-			l.work.adopt(id, nil)
-			l.look(id)
-			delete(l.leaving, id)
-			delete(l.noted, id)
+			l.left(id)
 		}
 	}
+	l.syncOrphans(snap)
 	l.synced = applied
+}
+
+// left takes in that a row is gone.
+func (l *lane) left(id string) {
+	l.work.adopt(id, nil)
+	l.look(id)
+	delete(l.leaving, id)
+	delete(l.noted, id)
 }
 
 // look decides anew about one unit.

@@ -41,8 +41,8 @@ type strays map[string]sighting
 // which a state restored by hand does not know, are none of our business.
 func (s strays) see(env, controlPlane string, epoch uint64, r *oaaspb.ClassRuntimeSummary, now time.Time) {
 	d, id := r.GetDelivery(), r.GetDeploymentUnitId()
-	if d == nil || d.GetControlPlaneId() != controlPlane || d.GetEpoch() > epoch || d.GetDeploymentKey() == "" || len(d.GetDeploymentKey()) > maxStrayKey ||
-		id != registry.UnitID(d.GetDeploymentUid(), env, r.GetClassKey()) {
+	if d.GetControlPlaneId() == "" || d.GetControlPlaneId() != controlPlane || d.GetEpoch() > epoch || d.GetDeploymentKey() == "" || len(d.GetDeploymentKey()) > maxStrayKey ||
+		!registry.IsUnitID(id, d.GetDeploymentUid(), env) {
 		return
 	}
 	if _, known := s[id]; known || len(s) >= fsm.MaxStrays {
@@ -130,6 +130,22 @@ func (l *lane) sweep(ctx context.Context, snap *fsm.Snapshot, now time.Time) {
 	}
 	l.metrics.buried.WithLabelValues(l.name).Add(float64(len(p.bury)))
 	l.log.Warn("runtimes that nothing wants are removed", "units", p.bury)
+}
+
+// syncOrphans takes in which tombstones were given up. What the cluster has of them is a
+// stray from now on.
+func (l *lane) syncOrphans(snap *fsm.Snapshot) {
+	for _, s := range snap.Cluster(l.name).GetStrays() {
+		id := s.GetUnitId()
+		if l.work.units[id] == nil || snap.Unit(id) != nil {
+			continue
+		}
+		l.left(id)
+		if _, there := l.work.have[id]; there {
+			l.strays[id] = sighting{uid: s.GetDeploymentUid(), key: s.GetDeploymentKey(), since: l.opts.Now()}
+			l.drop(id)
+		}
+	}
 }
 
 // forgetStray is called when the cluster no longer has a unit, or the state has it.

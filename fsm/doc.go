@@ -49,7 +49,8 @@
 //     belongs to a stored deployment or to a deletion. A deletion has at least
 //     one tombstone, a plan has its deployment.
 //   - A wish that is withdrawn leaves a tombstone; only the cluster's word about
-//     that very tombstone (same epoch and fence) removes it.
+//     that very tombstone (same epoch and fence) removes it, or somebody who gives it up:
+//     then the cluster's row remembers it as a stray (op_stray.go).
 //   - A malformed command, or one of a newer version, has a deterministic error
 //     as its result. Nothing panics.
 //

@@ -28,14 +28,23 @@ const (
 // DNS-1035 label of at most 54 characters: the class key for people, and a
 // suffix that is a pure function of (deployment uid, environment), so that
 // every attempt to deliver the unit, by any leader, names the same runtime.
-func UnitID(uid, env, classKey string) string {
+func UnitID(uid, env, classKey string) string { return dnsLabel(classKey) + "-" + unitSuffix(uid, env) }
+
+// IsUnitID reports whether an id is that of a share of the deployment with that uid that the
+// environment has, whatever its class.
+func IsUnitID(id, uid, env string) bool {
+	label, ours := strings.CutSuffix(id, "-"+unitSuffix(uid, env))
+	return ours && label == dnsLabel(label)
+}
+
+func unitSuffix(uid, env string) string {
 	sum := sha256.Sum256([]byte(uid + "\x00" + env))
 	suffix := make([]byte, unitSuffixLen)
 	for i := range suffix {
 		// 36 does not divide 65536: the bias of 0.05 % does not matter for a name.
 		suffix[i] = suffixDigits[(int(sum[2*i])<<8|int(sum[2*i+1]))%len(suffixDigits)]
 	}
-	return dnsLabel(classKey) + "-" + string(suffix)
+	return string(suffix)
 }
 
 // dnsLabel turns any text into the start of a DNS-1035 label: lower case, every

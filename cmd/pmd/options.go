@@ -51,6 +51,7 @@ type options struct {
 	GatewayURL     string
 	GatewayTimeout time.Duration
 	DeleteCascade  bool
+	StrayGrace     time.Duration
 
 	BackupTarget          string
 	BackupInterval        time.Duration
@@ -99,6 +100,7 @@ func (o *options) bind(fs *pflag.FlagSet) {
 	o.GatewayTimeout = 30 * time.Second
 	fs.Var((*seconds)(&o.GatewayTimeout), "gateway-timeout", "time that a proxied request may take; a plain number means seconds")
 	fs.BoolVar(&o.DeleteCascade, "delete-cascade", false, "deleting a package deletes its deployments first")
+	fs.DurationVar(&o.StrayGrace, "stray-grace", time.Hour, "time after which a runtime in a cluster that nothing wants any more is removed")
 
 	fs.StringVar(&o.BackupTarget, "backup-target", "", "where the leader keeps backups: a directory, or s3://bucket/prefix?endpoint=https://host:port; empty makes none")
 	fs.DurationVar(&o.BackupInterval, "backup-interval", time.Hour, "time between backups; one is left out when nothing has changed")
@@ -195,6 +197,9 @@ func (o *options) Validate() error {
 	}
 	if o.RequestTimeout <= 0 {
 		bad("request-timeout", "must be positive")
+	}
+	if o.StrayGrace <= 0 {
+		bad("stray-grace", "must be positive")
 	}
 	return errors.Join(append(errs, o.CRM.Validate(), o.Agents.Validate(o.CRM.Required), o.Log.Validate())...)
 }

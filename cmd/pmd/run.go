@@ -189,6 +189,7 @@ func (n *node) assemble(static *discovery.StaticConfig, target backup.Target) er
 		Dial:       (&dialer{tls: n.tls, agents: n.agents.Dial}).dial,
 		Logger:     n.log.Named("dispatch"),
 		Metrics:    n.metrics,
+		StrayGrace: n.opts.StrayGrace,
 	})
 	if err != nil {
 		return err

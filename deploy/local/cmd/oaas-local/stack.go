@@ -38,11 +38,15 @@ type stackOptions struct {
 	bin string
 	dir string
 	tls bool
+	// pmArgs and crmArgs are added to the command line of every pmd or crm.
+	pmArgs, crmArgs []string
 }
 
 func (o *stackOptions) bind(fs *pflag.FlagSet) {
 	fs.StringVar(&o.bin, "bin", "", "directory of pmd, crm and pmctl (default: build them)")
 	fs.BoolVar(&o.tls, "tls", false, "let pmd and crm speak TLS, with certificates on both sides that are made for this system")
+	fs.StringArrayVar(&o.pmArgs, "pm-arg", nil, "argument for every pmd, for instance --pm-arg=--profile=fast; can be repeated")
+	fs.StringArrayVar(&o.crmArgs, "crm-arg", nil, "argument for every crm; can be repeated")
 	fs.StringVar(&o.dir, "dir", "", "keep data and logs in this directory (default: a temporary one, removed at the end)")
 }
 
@@ -103,7 +107,7 @@ func createNamespace(ctx context.Context, c *local.Cluster, name string) error {
 // startSystem starts the nodes and a crm per cluster, each in its own region and zone. The last one stands for a cluster behind
 // address translation: its crm dials the nodes.
 func (s *stack) startSystem(ctx context.Context, from *stackOptions) error {
-	options := system.Options{Bin: s.bin, Dir: from.dir, Nodes: nodeCount, TLS: from.tls}
+	options := system.Options{Bin: s.bin, Dir: from.dir, Nodes: nodeCount, TLS: from.tls, PMArgs: from.pmArgs, CRMArgs: from.crmArgs}
 	for i, c := range s.clusters {
 		region := fmt.Sprintf("region-%d", i+1)
 		options.Clusters = append(options.Clusters, system.Cluster{

@@ -1,0 +1,71 @@
+package dispatch
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+	"pgregory.net/rapid"
+
+	"oaas.io/control-plane/fsm"
+	"oaas.io/control-plane/proto/pmpb"
+)
+
+// Whatever a cluster has and whatever is remembered: nothing is removed that the cluster does
+// not have, or that was neither remembered for the grace nor given up; what is remembered is
+// what it has, each from the first time on; and the list is one that the state takes.
+func TestStrayPlanProperties(t *testing.T) {
+	const patience, grace = 30 * time.Second, time.Hour
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	rapid.Check(t, func(t *rapid.T) {
+		seen := strays{}
+		var remembered []*pmpb.Stray
+		for i := range rapid.IntRange(0, 300).Draw(t, "runtimes") {
+			id := fmt.Sprintf("u-%03d", i)
+			kind := rapid.IntRange(1, 3).Draw(t, id)
+			if kind&1 > 0 && len(seen) < fsm.MaxStrays {
+				seen[id] = sighting{uid: "u", key: "k", since: now.Add(-time.Duration(rapid.IntRange(0, 60).Draw(t, "since")) * time.Second)}
+			}
+			if kind&2 > 0 && len(remembered) < fsm.MaxStrays {
+				remembered = append(remembered, &pmpb.Stray{
+					UnitId: id, DeploymentUid: "u", DeploymentKey: "k", Orphaned: rapid.Bool().Draw(t, "orphaned"),
+					FirstSeen: timestamppb.New(now.Add(-time.Duration(rapid.IntRange(0, 120).Draw(t, "first seen")) * time.Minute)),
+				})
+			}
+		}
+		p := seen.plan(remembered, now, patience, grace)
+		first := map[string]*pmpb.Stray{}
+		for _, s := range remembered {
+			first[s.GetUnitId()] = s
+		}
+		for _, id := range p.bury {
+			row := first[id]
+			if _, there := seen[id]; !there || row == nil || !row.GetOrphaned() && now.Sub(row.GetFirstSeen().AsTime()) < grace {
+				t.Fatalf("%s is removed: seen %v, remembered %v", id, there, row)
+			}
+		}
+		for i, s := range p.note {
+			one, there := seen[s.GetUnitId()]
+			row := first[s.GetUnitId()]
+			if !there || i > 0 && p.note[i-1].GetUnitId() >= s.GetUnitId() {
+				t.Fatalf("remembered: %v", p.note)
+			}
+			if row == nil && now.Sub(one.since) < patience || row != nil && row != s {
+				t.Fatalf("%v, was %v", s, row)
+			}
+		}
+		if len(p.note) > fsm.MaxStrays {
+			t.Fatalf("%d are remembered", len(p.note))
+		}
+		for _, s := range remembered {
+			if _, there := seen[s.GetUnitId()]; there && !slices.Contains(p.note, s) {
+				t.Fatalf("%v was forgotten", s)
+			}
+		}
+		if again := seen.plan(p.note, now, patience, grace); again.changed {
+			t.Fatalf("never at rest: %v, then %v", p.note, again.note)
+		}
+	})
+}
