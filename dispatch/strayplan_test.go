@@ -69,3 +69,24 @@ func TestStrayPlanProperties(t *testing.T) {
 		}
 	})
 }
+
+// A cluster with more strays than are remembered shows them in any order: those that are
+// remembered keep their places, so that they are removed in the end.
+func TestRememberedStraysKeepTheirPlaces(t *testing.T) {
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	seen := strays{}
+	for i := range fsm.MaxStrays {
+		seen[fmt.Sprintf("new-%03d", i)] = sighting{uid: "u", key: "k", since: now.Add(-time.Hour)}
+	}
+	old := []*pmpb.Stray{
+		{UnitId: "old-1", DeploymentUid: "u", DeploymentKey: "k", FirstSeen: timestamppb.New(now.Add(-2 * time.Hour))},
+		{UnitId: "old-2", DeploymentUid: "u", DeploymentKey: "k", FirstSeen: timestamppb.New(now)},
+	}
+	for _, s := range old {
+		seen.recognise(s, now)
+	}
+	p := seen.plan(old, now, time.Minute, time.Hour)
+	if !slices.Contains(p.note, old[0]) || !slices.Contains(p.note, old[1]) || len(p.note) != fsm.MaxStrays || !slices.Equal(p.bury, []string{"old-1"}) {
+		t.Errorf("%d are remembered, removed are %v", len(p.note), p.bury)
+	}
+}
