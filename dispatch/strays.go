@@ -137,8 +137,14 @@ func (l *lane) sweep(ctx context.Context, snap *fsm.Snapshot, now time.Time) {
 		l.log.Warn("strays not removed", "error", err)
 		return
 	}
-	l.metrics.buried.WithLabelValues(l.name).Add(float64(len(p.bury)))
-	l.log.Warn("runtimes that nothing wants are removed", "units", p.bury)
+	left := l.opts.Registry.State().Snapshot().Cluster(l.name).GetStrays()
+	buried := slices.DeleteFunc(p.bury, func(id string) bool { // there may be no room for it
+		return slices.ContainsFunc(left, func(s *pmpb.Stray) bool { return s.GetUnitId() == id })
+	})
+	if len(buried) > 0 {
+		l.metrics.buried.WithLabelValues(l.name).Add(float64(len(buried)))
+		l.log.Warn("runtimes that nothing wants are removed", "units", buried)
+	}
 }
 
 // syncOrphans takes in which tombstones were given up. What the cluster has of them is a

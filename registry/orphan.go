@@ -170,8 +170,7 @@ func givenUp(snap *fsm.Snapshot, pending map[string][]string, named []string) ([
 		if len(pending[env]) == 0 {
 			return nil, errorf(FailedPrecondition, "Environment %s has nothing to confirm; waiting are: %s", env, strings.Join(sortedKeys(pending), ", "))
 		}
-		switch snap.Cluster(env).GetHealth() {
-		case pmpb.ClusterHealth_CLUSTER_HEALTH_HEALTHY, pmpb.ClusterHealth_CLUSTER_HEALTH_DEGRADED:
+		if h := snap.Cluster(env).GetHealth(); h == pmpb.ClusterHealth_CLUSTER_HEALTH_HEALTHY || h == pmpb.ClusterHealth_CLUSTER_HEALTH_DEGRADED {
 			return nil, errorf(FailedPrecondition, "Environment %s is within reach: it confirms by itself, and would show what is given up again at once", env)
 		}
 	}
