@@ -36,6 +36,19 @@ type clusterInfo struct {
 	Availability *availabilityView `json:"availability,omitempty"`
 	// Drain is how far its draining is; absent when it is not drained.
 	Drain *drainView `json:"drain,omitempty"`
+	// Strays are runtimes that it has and that nothing wants; absent when there are none.
+	Strays []stray `json:"strays,omitempty"`
+}
+
+// stray is a runtime that this control plane has sent and does not want. It is removed when
+// it has been known for a while, and at once if it was orphaned.
+type stray struct {
+	UnitID        string  `json:"unit_id"`
+	DeploymentUID string  `json:"deployment_uid"`
+	DeploymentKey string  `json:"deployment_key"`
+	FirstSeen     *string `json:"first_seen"`
+	// Orphaned says that somebody gave up waiting for its removal.
+	Orphaned bool `json:"orphaned"`
 }
 
 // Agents tells where the managers of clusters are that connect themselves, as far as
@@ -155,6 +168,12 @@ func (s *Server) newClusterInfo(c *pmpb.Cluster) clusterInfo {
 	}
 	if c.GetPolicy() != nil {
 		out.Policy = tellPolicy(c.GetPolicy())
+	}
+	for _, x := range c.GetStrays() {
+		out.Strays = append(out.Strays, stray{
+			UnitID: x.GetUnitId(), DeploymentUID: x.GetDeploymentUid(), DeploymentKey: x.GetDeploymentKey(),
+			FirstSeen: stampText(x.GetFirstSeen()), Orphaned: x.GetOrphaned(),
+		})
 	}
 	return out
 }

@@ -33,6 +33,10 @@ type manager struct {
 	fail       error
 	// linger keeps a deleted object until it is released, as a finalizer does.
 	linger bool
+	// partial withholds all runtimes from the inventory, but not their number; watches
+	// counts the inventories that were begun.
+	partial bool
+	watches int
 	// hang makes Deploy wait for its deadline.
 	hang bool
 	// unready is what the heartbeats say of the API server.
@@ -204,8 +208,11 @@ func (m *manager) ListClassRuntimes(ctx context.Context, _ *oaaspb.ListClassRunt
 func (m *manager) WatchRuntimes(_ *oaaspb.WatchRuntimesRequest, stream grpc.ServerStreamingServer[oaaspb.RuntimeEvent]) error {
 	events := make(chan *oaaspb.RuntimeEvent, 1024)
 	m.mu.Lock()
+	m.watches++
 	for _, s := range m.objects {
-		events <- &oaaspb.RuntimeEvent{Event: &oaaspb.RuntimeEvent_Upserted{Upserted: s}}
+		if !m.partial {
+			events <- &oaaspb.RuntimeEvent{Event: &oaaspb.RuntimeEvent_Upserted{Upserted: s}}
+		}
 	}
 	events <- &oaaspb.RuntimeEvent{Event: &oaaspb.RuntimeEvent_InventoryComplete{InventoryComplete: &oaaspb.InventoryComplete{Count: uint32(len(m.objects))}}}
 	m.watchers[events] = true

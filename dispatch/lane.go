@@ -246,9 +246,11 @@ func (l *lane) look(id string) {
 	case acknowledge:
 		l.noteAck(u)
 	case lost:
-		l.note(u, "lost", &pmpb.UnitUpdate{Update: &pmpb.UnitUpdate_Lost{Lost: &pmpb.Lost{
+		if l.note(u, "lost", &pmpb.UnitUpdate{Update: &pmpb.UnitUpdate_Lost{Lost: &pmpb.Lost{
 			Message: "the cluster no longer has the unit; it is sent again",
-		}}})
+		}}}) {
+			l.metrics.lost.WithLabelValues(l.name).Inc()
+		}
 	case nothing, deploy, remove:
 	}
 }

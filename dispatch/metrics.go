@@ -17,6 +17,7 @@ type metrics struct {
 	unknown   *prometheus.GaugeVec
 	strays    *prometheus.GaugeVec
 	buried    *prometheus.CounterVec
+	lost      *prometheus.CounterVec
 	sessions  *prometheus.CounterVec
 	updates   prometheus.Counter
 	rejected  *prometheus.CounterVec
@@ -54,6 +55,9 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		buried: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "oaas_pm_dispatch_strays_removed_total", Help: "Runtimes that nothing wanted and whose removal was decided.",
 		}, []string{"cluster"}),
+		lost: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "oaas_pm_dispatch_units_lost_total", Help: "Units that a cluster had confirmed and then no longer had, so that they were sent again.",
+		}, []string{"cluster"}),
 		sessions: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "oaas_pm_dispatch_sessions_ended_total", Help: "Sessions with clusters that ended, by reason.",
 		}, []string{"cluster", "reason"}),
@@ -71,7 +75,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		}, []string{"outcome"}),
 	}
 	var errs []error
-	for _, c := range []prometheus.Collector{m.pending, m.calls, m.inFlight, m.breaker, m.opened, m.throttled, m.unknown, m.strays, m.buried, m.sessions, m.updates, m.rejected, m.state, m.probes} {
+	for _, c := range []prometheus.Collector{m.pending, m.calls, m.inFlight, m.breaker, m.opened, m.throttled, m.unknown, m.strays, m.buried, m.lost, m.sessions, m.updates, m.rejected, m.state, m.probes} {
 		errs = append(errs, reg.Register(c))
 	}
 	return m, errors.Join(errs...)

@@ -160,6 +160,8 @@ type Env struct {
 	Availability *Availability `json:"availability,omitempty"`
 	// Drain is how far its draining is; nil when it is not drained.
 	Drain *Drain `json:"drain,omitempty"`
+	// Strays are runtimes that it has and that nothing wants.
+	Strays []Stray `json:"strays,omitempty"`
 }
 
 // AgentConnection is one that an environment's manager has made to a node.
@@ -272,7 +274,11 @@ type Deletion struct {
 	Envs          []string     `json:"envs"`
 	ConfirmedEnvs []string     `json:"confirmed_envs"`
 	PendingEnvs   []PendingEnv `json:"pending_envs"`
-	DeletedAt     *time.Time   `json:"deleted_at"`
+	// OrphanedEnvs are no longer waited for.
+	OrphanedEnvs []string   `json:"orphaned_envs,omitempty"`
+	DeletedAt    *time.Time `json:"deleted_at"`
+	// Progress is all that in one line; empty with older servers.
+	Progress string `json:"progress,omitempty"`
 }
 
 // PendingEnv is an environment that has not confirmed a deletion.
@@ -280,6 +286,35 @@ type PendingEnv struct {
 	Env    string     `json:"env"`
 	Reason string     `json:"reason"`
 	Since  *time.Time `json:"since"`
+	// Code is empty while nothing is in the way.
+	Code string `json:"code,omitempty"`
+	// UnreachableSince is nil while the environment can be reached.
+	UnreachableSince *time.Time `json:"unreachable_since,omitempty"`
+}
+
+// Abandoned is the answer to a deletion that is not waited for everywhere.
+type Abandoned struct {
+	DeleteResponse
+	DeploymentUID string `json:"deployment_uid"`
+	// Orphaned is what is left behind; PendingEnvs are still waited for.
+	Orphaned    []Orphaned `json:"orphaned"`
+	PendingEnvs []string   `json:"pending_envs"`
+}
+
+// Orphaned is a unit that an environment has perhaps still.
+type Orphaned struct {
+	Env    string `json:"env"`
+	UnitID string `json:"unit_id"`
+}
+
+// Stray is a runtime that an environment has and that nothing wants.
+type Stray struct {
+	UnitID        string     `json:"unit_id"`
+	DeploymentUID string     `json:"deployment_uid"`
+	DeploymentKey string     `json:"deployment_key"`
+	FirstSeen     *time.Time `json:"first_seen"`
+	// Orphaned says that somebody gave up waiting for its removal.
+	Orphaned bool `json:"orphaned"`
 }
 
 // Member is a node of the package manager.

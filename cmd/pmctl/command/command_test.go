@@ -332,6 +332,51 @@ func TestDeleteWaitTimesOut(t *testing.T) {
 	golden(t, "delete_timeout", out)
 }
 
+func TestForceDelete(t *testing.T) {
+	s := newSession(t)
+	s.stock()
+	waiting := `{"deployment_uid":"uid-1","key":"shop.Old","envs":["oaas-1","oaas-2"],"confirmed_envs":[],"orphaned_envs":["oaas-2"],"pending_envs":[{"env":"oaas-1","reason":"TIMEOUT","code":"TIMEOUT"}],"progress":"0 of 2 confirmed, 1 orphaned, 1 waiting"}`
+	twice := `{"deployment_uid":"uid-2","key":"shop.Cart","envs":["oaas-1"],"confirmed_envs":[],"pending_envs":[]},{"deployment_uid":"uid-3","key":"shop.Cart","envs":["oaas-1"],"confirmed_envs":[],"pending_envs":[]}`
+	s.srv.deletions = []string{"[" + waiting + "," + twice + "]"}
+	var all strings.Builder
+	for _, args := range []string{
+		"delete deployment shop.Cart --force", "delete deployment shop.Cart --orphan", "delete deployment shop.Cart --env oaas-2",
+		"delete env oaas-2 --force --orphan", "delete deletion shop.Old", "delete deletion shop.Cart --force --orphan", "delete deletion nope --force --orphan",
+		"delete deployment shop.Cart --force --orphan --env oaas-2 --env oaas-3", "delete deletion shop.Old --force --orphan", "delete deletion uid-3 --force --orphan",
+	} {
+		out, _ := s.run(strings.Fields(args)...)
+		all.WriteString(out)
+	}
+	s.srv.deletions = []string{"[" + waiting + "]", "[]"}
+	out, _ := s.run("delete", "deployment", "shop.Old", "--force", "--orphan", "--wait", "--timeout", "5s")
+	all.WriteString(out)
+	golden(t, "delete_force", all.String())
+	want := []string{
+		"DELETE /api/v1/deployments/shop.Cart?env=oaas-2&env=oaas-3&force=true&orphan=true",
+		"DELETE /api/v1/deletions/uid-1?force=true&orphan=true", "DELETE /api/v1/deletions/uid-3?force=true&orphan=true",
+		"DELETE /api/v1/deployments/shop.Old?force=true&orphan=true",
+	}
+	if !slices.Equal(s.srv.writes, want) {
+		t.Errorf("writes %v, want %v", s.srv.writes, want)
+	}
+}
+
+func TestDescribeWhatIsLeft(t *testing.T) {
+	s := newSession(t)
+	s.stock()
+	s.srv.deletions = []string{`[{"deployment_uid":"uid-1","key":"shop.Old","package_name":"shop","class_key":"Old","envs":["a","b","c","d"],"confirmed_envs":["a"],"orphaned_envs":["b"],` +
+		`"pending_envs":[{"env":"c","reason":"The cluster has not confirmed yet","since":"2026-03-05T19:50:00Z"},{"env":"d","reason":"no answer","since":"2026-03-05T19:50:00Z","code":"CLUSTER_UNREACHABLE","unreachable_since":"2026-03-05T19:00:00Z"}],` +
+		`"deleted_at":"2026-03-05T19:50:00Z","progress":"1 of 4 confirmed, 1 orphaned, 1 waiting, 1 unreachable since 2026-03-05T19:00:00Z"}]`}
+	s.srv.envs = `[{"name":"oaas-1","health":{"cluster_name":"oaas-1","status":"Healthy","crm_version":null,"last_seen":"2026-03-05T19:59:55Z","node_count":null,"ready_nodes":null,"availability":null},` +
+		`"strays":[{"unit_id":"cart-x81f02ab","deployment_uid":"uid-0","deployment_key":"shop.Cart","first_seen":"2026-03-05T19:40:00Z","orphaned":true}]}]`
+	var all strings.Builder
+	for _, args := range []string{"get deletions -o wide", "describe deletion shop.Old", "describe deletion uid-1", "describe deletion nope", "describe env oaas-1"} {
+		out, _ := s.run(strings.Fields(args)...)
+		all.WriteString(out)
+	}
+	golden(t, "describe_left", all.String())
+}
+
 // becomesAvailable is what successive looks at a rollout see.
 var becomesAvailable = []string{
 	units(unit("oaas-1", "Pending", false, ""), unit("oaas-2", "Waiting", false, waiting)),

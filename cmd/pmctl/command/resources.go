@@ -403,6 +403,7 @@ func deletionResource() *resource {
 		},
 		wide: []column{
 			col("UID", func(_ *app, d client.Deletion) string { return d.DeploymentUID }),
+			col("ORPHANED", func(_ *app, d client.Deletion) string { return strings.Join(d.OrphanedEnvs, ",") }),
 			col("REASON", func(_ *app, d client.Deletion) string { return pendingReasons(d) }),
 		},
 	}
@@ -419,7 +420,11 @@ func pendingNames(d client.Deletion) []string {
 func pendingReasons(d client.Deletion) string {
 	var out []string
 	for _, p := range d.PendingEnvs {
-		out = append(out, p.Env+": "+p.Reason)
+		text := p.Env + ": " + p.Reason
+		if p.UnreachableSince != nil {
+			text += " (unreachable since " + p.UnreachableSince.UTC().Format(time.RFC3339) + ")"
+		}
+		out = append(out, text)
 	}
 	return strings.Join(out, "; ")
 }
