@@ -522,6 +522,32 @@ func TestReturn(t *testing.T) {
 	}
 }
 
+// Where it goes is not enough any more, and what it leaves is well again: it is planned anew.
+func TestStuckMovesAreLoosened(t *testing.T) {
+	s := newMovers(t, "e1", "e2", "e3", "e4", "e5", "e6")
+	for _, env := range []string{"e3", "e4", "e5", "e6"} {
+		s.policy(env, &pmpb.ClusterPolicy{Cordoned: true})
+	}
+	s.wish(0.9999, automatic)
+	s.settle()
+	s.policy("e3", &pmpb.ClusterPolicy{})
+	s.lose("e2")
+	s.drive()
+	s.expect("it leaves", "e1 e2- e3", "")
+	s.settle()
+	// All that can be asked for now needs three.
+	s.health("e2", pmpb.ClusterHealth_CLUSTER_HEALTH_HEALTHY)
+	s.policy("e2", &pmpb.ClusterPolicy{Cordoned: true})
+	s.wish(0.999999, automatic)
+	s.settle()
+	s.now = s.now.Add(time.Minute)
+	s.drive()
+	s.expect("what it leaves is needed", "e1 e2- e3", "AvailabilityWouldDrop")
+	s.now = s.now.Add(5 * time.Minute)
+	s.drive()
+	s.expect("it stays where it was", "e1 e2 e3", "")
+}
+
 // When too many are lost at once nothing moves by itself, but for what operators ask for.
 func TestFleetBreaker(t *testing.T) {
 	s := newMovers(t, "e1", "e2", "e3", "e4", "e5")

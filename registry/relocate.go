@@ -32,13 +32,13 @@ const (
 // Relocation is a deployment that is to leave an environment, or to go back to one.
 type Relocation struct {
 	Key string
-	// Reason is MOVE_REASON_FAILOVER, _DRAIN or _RETURN; unspecified when nothing is to be done
-	// any more of what it was held for.
+	// Reason is MOVE_REASON_FAILOVER, _DRAIN, _RETURN, or _REPLAN when it is stuck on its way;
+	// unspecified when nothing is to be done any more of what it was held for.
 	Reason pmpb.MoveReason
 }
 
 // Relocations lists the deployments that are to be moved now: those of lost clusters first,
-// then those of drained ones, then those that go back, each by key. While the fleet looks
+// then those of drained ones, those that go back, and those that are stuck, each by key. While the fleet looks
 // partitioned there are only those that operators ask for.
 func (r *Registry) Relocations(snap *fsm.Snapshot) []Relocation {
 	if snap.FeatureLevel() < fsm.FailoverFrom {
@@ -56,7 +56,8 @@ func (r *Registry) Relocations(snap *fsm.Snapshot) []Relocation {
 		}
 	}
 	order := []pmpb.MoveReason{
-		pmpb.MoveReason_MOVE_REASON_FAILOVER, pmpb.MoveReason_MOVE_REASON_DRAIN, pmpb.MoveReason_MOVE_REASON_RETURN, pmpb.MoveReason_MOVE_REASON_UNSPECIFIED,
+		pmpb.MoveReason_MOVE_REASON_FAILOVER, pmpb.MoveReason_MOVE_REASON_DRAIN, pmpb.MoveReason_MOVE_REASON_RETURN,
+		pmpb.MoveReason_MOVE_REASON_REPLAN, pmpb.MoveReason_MOVE_REASON_UNSPECIFIED,
 	}
 	slices.SortStableFunc(out, func(a, b Relocation) int {
 		return cmp.Compare(slices.Index(order, a.Reason), slices.Index(order, b.Reason))
@@ -77,6 +78,8 @@ func (r *Registry) due(snap *fsm.Snapshot, dep *fsm.Deployment, suspected bool) 
 		return why, true
 	case !suspected && r.comesBack(snap, dep) != nil:
 		return pmpb.MoveReason_MOVE_REASON_RETURN, true
+	case !suspected && r.stuck(dep):
+		return pmpb.MoveReason_MOVE_REASON_REPLAN, true
 	default:
 		return why, dep.Move.GetHeld() != nil && len(dep.Move.GetLeaving()) == 0
 	}
@@ -151,6 +154,10 @@ func (r *Registry) Relocate(ctx context.Context, term uint64, key string) (*Move
 		causes := r.causes(snap, dep, suspected)
 		back := r.comesBack(snap, dep)
 		switch {
+		case len(causes) > 0 && causes[0].reason == pmpb.MoveReason_MOVE_REASON_FAILOVER:
+			return r.relocate(snap, dep, causes)
+		case !suspected && r.stuck(dep):
+			return r.loosen(snap, dep)
 		case len(causes) > 0:
 			return r.relocate(snap, dep, causes)
 		case back != nil && !suspected:
@@ -212,6 +219,46 @@ func (r *Registry) relocate(snap *fsm.Snapshot, dep *fsm.Deployment, causes []ca
 		r.remember(w, away)
 	}
 	return r.beginMove(dep, w, first.reason, strings.Join(away, " ")+" → "+strings.Join(w.plan.Clusters, " "))
+}
+
+// stuckAfter is for how long a deployment is held because what stays is not enough before it
+// is planned anew.
+const stuckAfter = 5 * time.Minute
+
+// stuck reports that a deployment does not get any further on its way.
+func (r *Registry) stuck(dep *fsm.Deployment) bool {
+	h := dep.Move.GetHeld()
+	return h.GetCode() == move.CodeAvailability && len(dep.Move.GetLeaving()) > 0 && !r.now().Before(h.GetSince().AsTime().Add(stuckAfter))
+}
+
+// loosen plans a deployment anew that is stuck on its way: where it goes is not enough, but
+// meanwhile what it leaves may be well again, or something else may have come. Nothing is
+// written unless that is better.
+func (r *Registry) loosen(snap *fsm.Snapshot, dep *fsm.Deployment) (*pmpb.Command, *MoveProgress, error) {
+	as := &MoveProgress{Held: dep.Move.GetHeld().GetCode()}
+	if code, _, _ := r.permits(snap, dep, 1); code != "" || named(snap, dep.Doc.Key) {
+		return nil, as, nil
+	}
+	drains, current := map[string]bool{}, kept(snap, dep.UID)
+	for _, c := range snap.Clusters() {
+		drains[c.GetName()] = c.GetPolicy().GetDraining()
+		well := c.GetHealth() == pmpb.ClusterHealth_CLUSTER_HEALTH_HEALTHY && !c.GetPolicy().GetDraining()
+		if dep.Leaves(c.GetName()) && well {
+			current = append(current, c.GetName())
+		}
+	}
+	fleet, err := prepare(snap, nil, drains)
+	if err != nil {
+		return nil, nil, err
+	}
+	w, err := r.planAgain(snap, dep, intent{reason: pmpb.MoveReason_MOVE_REASON_REPLAN, fleet: fleet, current: current})
+	if err != nil {
+		return nil, as, nil
+	}
+	if goal := dep.Doc.TargetEnvs; w.plan.Loss >= fleet.Loss(w.plan.Kind, goal, len(goal))*(1-1e-9) {
+		return nil, as, nil
+	}
+	return r.beginMove(dep, w, pmpb.MoveReason_MOVE_REASON_REPLAN, "stuck; now to "+strings.Join(w.plan.Clusters, " "))
 }
 
 // textOf is the message of a refusal for people.
