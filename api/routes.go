@@ -76,6 +76,7 @@ func (s *Server) routes() []route {
 		{path: "/api/v1/deployments/{key}/move", methods: methods{http.MethodGet: s.getMove}},
 		{path: "/api/v1/plan/simulate", methods: methods{http.MethodPost: s.simulate}},
 		{path: "/api/v1/deletions", methods: methods{http.MethodGet: s.listDeletions}},
+		{path: "/api/v1/deletions/{uid}", methods: methods{http.MethodGet: s.getDeletion, http.MethodDelete: s.abandonDeletion}},
 
 		{path: "/api/v1/class-runtimes", methods: methods{http.MethodGet: s.listClassRuntimes}},
 		{path: "/api/v1/class-runtimes/{id}", methods: methods{http.MethodGet: s.getClassRuntime}},

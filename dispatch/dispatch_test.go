@@ -87,7 +87,7 @@ func newWorld(t *testing.T, edit ...func(*dispatch.Options)) *world {
 			return grpc.NewClient("passthrough:///"+address, grpc.WithTransportCredentials(insecure.NewCredentials()))
 		},
 		RetryMin: 5 * time.Millisecond, RetryMax: 50 * time.Millisecond, PollInterval: 20 * time.Millisecond,
-		UnreachableAfter: 50 * time.Millisecond, CallTimeout: 500 * time.Millisecond, BatchWindow: time.Millisecond,
+		Health: quick, CallTimeout: 500 * time.Millisecond, BatchWindow: time.Millisecond,
 	}
 	for _, e := range edit {
 		e(&opts)

@@ -34,6 +34,13 @@
 // some calls in a row that a cluster did not answer its breaker opens, and only probes
 // go out until one is answered.
 //
+// # Clusters that are away
+//
+// A lane judges its cluster by package liveness: from the session, from the beginning of
+// the silence in the state, and from what other nodes find, which it asks one after the
+// other while the cluster is away (others.go, prober.go). Only changes of the state and of
+// what the others say together are stored.
+//
 // # Clusters that misbehave
 //
 // A manager may hang, lie, flood, or send garbage. It is to harm itself only:

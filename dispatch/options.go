@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc"
 
 	"oaas.io/control-plane/discovery"
+	"oaas.io/control-plane/dispatch/liveness"
 	"oaas.io/control-plane/fsm"
 	"oaas.io/control-plane/proto/pmpb"
 	"oaas.io/control-plane/registry"
@@ -50,6 +51,13 @@ type Options struct {
 	Metrics    prometheus.Registerer
 	// Now is the clock. Default time.Now.
 	Now func() time.Time
+	// Clock is the time that is compared with what other leaders have stored: all nodes'
+	// should agree better than Health.Skew. Default Now.
+	Clock func() time.Time
+	// Node is this node's name, for people. Observers are the other nodes, which are asked
+	// to try and reach a cluster that this one does not; nil when there are none.
+	Node      string
+	Observers Observers
 
 	// CallTimeout bounds one Deploy or Delete. Default 10 s.
 	CallTimeout time.Duration
@@ -78,9 +86,8 @@ type Options struct {
 	InventoryLimit time.Duration
 	// PollInterval is how often a manager without a stream is asked. Default 2 s.
 	PollInterval time.Duration
-	// UnreachableAfter is how long a session may be down before the cluster is
-	// marked unreachable. Default 5 s.
-	UnreachableAfter time.Duration
+	// Health has the deadlines by which clusters are suspected, and given up.
+	Health liveness.Limits
 	// InfoInterval is how often a cluster's description is refreshed. Default 30 s.
 	InfoInterval time.Duration
 	// RolloutPatience is how long after it began to lead a node lets no rollout fail for
@@ -127,6 +134,9 @@ func (o *Options) Validate() error {
 	case !(o.MoveRate >= 0) || o.MoveInterval < 0:
 		return errors.New("dispatch: MoveRate and MoveInterval must not be negative")
 	}
+	if err := o.Health.Validate(); err != nil {
+		return fmt.Errorf("dispatch: Health: %w", err)
+	}
 	return nil
 }
 
@@ -140,6 +150,10 @@ func (o *Options) setDefaults() {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	if o.Clock == nil {
+		o.Clock = o.Now
+	}
+	o.Health = o.Health.WithDefaults()
 	for _, d := range []struct {
 		field *time.Duration
 		value time.Duration
@@ -153,7 +167,6 @@ func (o *Options) setDefaults() {
 		{&o.SilenceLimit, 15 * time.Second},
 		{&o.InventoryLimit, 2 * time.Minute},
 		{&o.PollInterval, 2 * time.Second},
-		{&o.UnreachableAfter, 5 * time.Second},
 		{&o.InfoInterval, 30 * time.Second},
 		{&o.RolloutPatience, 15 * time.Second},
 		{&o.StrayPatience, 30 * time.Second},

@@ -80,8 +80,13 @@ func (d *driver) operation() any {
 		if rapid.Bool().Draw(d.t, "remove") {
 			return &pmpb.RemoveCluster{Name: pick(d, "cluster", envNames)}
 		}
-		health := pick(d, "health", []pmpb.ClusterHealth{pmpb.ClusterHealth_CLUSTER_HEALTH_HEALTHY, pmpb.ClusterHealth_CLUSTER_HEALTH_UNREACHABLE})
-		return &pmpb.PutCluster{Cluster: &pmpb.Cluster{Name: pick(d, "cluster", envNames), Health: health, Zone: pick(d, "zone", contents), Labels: map[string]string{"x": "1", "y": "2", "z": "3"}}}
+		row := &pmpb.Cluster{Name: pick(d, "cluster", envNames), Zone: pick(d, "zone", contents), Labels: map[string]string{"x": "1", "y": "2", "z": "3"}}
+		row.Health = pmpb.ClusterHealth(rapid.IntRange(0, len(pmpb.ClusterHealth_name)-1).Draw(d.t, "health"))
+		if fsm.Unreachable(row.GetHealth()) {
+			row.DisconnectedSince = timestamppb.New(epoch)
+			row.Observations = []*pmpb.Observation{{ServerId: "s2", Time: timestamppb.New(epoch), Reachable: rapid.Bool().Draw(d.t, "reachable")}}
+		}
+		return &pmpb.PutCluster{Cluster: row}
 	case "strays":
 		return d.strays()
 	case "orphan":

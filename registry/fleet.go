@@ -151,9 +151,11 @@ func unitsByPackage(snap *fsm.Snapshot, env string) map[string]int {
 }
 
 var healthNames = map[pmpb.ClusterHealth]scheduler.Health{
-	pmpb.ClusterHealth_CLUSTER_HEALTH_HEALTHY:     scheduler.Healthy,
-	pmpb.ClusterHealth_CLUSTER_HEALTH_DEGRADED:    scheduler.Degraded,
-	pmpb.ClusterHealth_CLUSTER_HEALTH_UNREACHABLE: scheduler.Unreachable,
+	pmpb.ClusterHealth_CLUSTER_HEALTH_HEALTHY:           scheduler.Healthy,
+	pmpb.ClusterHealth_CLUSTER_HEALTH_DEGRADED:          scheduler.Degraded,
+	pmpb.ClusterHealth_CLUSTER_HEALTH_SUSPECT:           scheduler.Suspect,
+	pmpb.ClusterHealth_CLUSTER_HEALTH_UNREACHABLE:       scheduler.Unreachable,
+	pmpb.ClusterHealth_CLUSTER_HEALTH_FAILOVER_ELIGIBLE: scheduler.Unreachable,
 }
 
 // kept names the clusters in which a deployment runs and does not leave.

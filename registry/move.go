@@ -24,11 +24,6 @@ func checkFailoverLevel(snap *fsm.Snapshot, p *model.FailoverPolicy) error {
 	return nil
 }
 
-// unreachable reports that a cluster is known not to answer.
-func unreachable(h pmpb.ClusterHealth) bool {
-	return h == pmpb.ClusterHealth_CLUSTER_HEALTH_UNREACHABLE || h == pmpb.ClusterHealth_CLUSTER_HEALTH_FAILOVER_ELIGIBLE
-}
-
 // leave decides what becomes of environments in which a deployment runs and which are not in
 // the plan of a wish: they go at once where what stays is available and enough, else they are
 // leaving until others take their place. nil where there is nothing to remember.
@@ -169,12 +164,12 @@ func memberOf(u *pmpb.Unit, c *pmpb.Cluster, m *pmpb.Move) move.Member {
 	healthy := health == pmpb.ClusterHealth_CLUSTER_HEALTH_HEALTHY
 	reported := u.GetRuntime().GetStatus().GetCondition() == oaaspb.DeploymentCondition_RUNNING
 	out := move.Member{
-		Name: u.GetEnv(), Lost: unreachable(health),
+		Name: u.GetEnv(), Lost: fsm.Unreachable(health),
 		Voter:     len(m.GetVoters()) == 0 || slices.Contains(m.GetVoters(), u.GetEnv()),
 		Available: healthy && fsm.UnitCondition(u) == model.ConditionRunning,
 		// What has older content, or comes from a cluster of which nothing is known now, may
 		// serve all the same.
-		Serves: reported && !unreachable(health),
+		Serves: reported && !fsm.Unreachable(health),
 	}
 	if slices.Contains(m.GetJoining(), u.GetEnv()) {
 		out.Available = healthy && fsm.UnitComplete(u)

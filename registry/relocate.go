@@ -45,7 +45,7 @@ func (r *Registry) Relocations(snap *fsm.Snapshot) []Relocation {
 		return nil
 	}
 	suspected := FleetVerdict(snap, r.now()).Suspected
-	troubled := slices.ContainsFunc(snap.Clusters(), func(c *pmpb.Cluster) bool { return unreachable(c.GetHealth()) || c.GetPolicy().GetDraining() })
+	troubled := slices.ContainsFunc(snap.Clusters(), func(c *pmpb.Cluster) bool { return fsm.Unreachable(c.GetHealth()) || c.GetPolicy().GetDraining() })
 	var out []Relocation
 	for _, dep := range snap.Deployments() {
 		if !troubled && dep.Move == nil {
@@ -116,6 +116,9 @@ func (r *Registry) givenUp(c *pmpb.Cluster, p *model.FailoverPolicy) bool {
 
 // lostSince is when a cluster that cannot be reached was last heard, as far as that is known.
 func lostSince(c *pmpb.Cluster) time.Time {
+	if c.GetDisconnectedSince() != nil {
+		return c.GetDisconnectedSince().AsTime()
+	}
 	if n := len(c.GetOutages()); n > 0 && c.GetOutages()[n-1].GetEnd() == nil {
 		return c.GetOutages()[n-1].GetStart().AsTime()
 	}
@@ -412,7 +415,7 @@ func FleetVerdict(snap *fsm.Snapshot, now time.Time) move.Verdict {
 			continue
 		}
 		region, _ := placeOf(c)
-		fleet = append(fleet, move.Cluster{Name: c.GetName(), Region: region, Lost: unreachable(c.GetHealth()) || justBack(c, now)})
+		fleet = append(fleet, move.Cluster{Name: c.GetName(), Region: region, Lost: fsm.Unreachable(c.GetHealth()) || justBack(c, now)})
 	}
 	return move.Judge(fleet)
 }

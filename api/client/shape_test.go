@@ -46,6 +46,10 @@ func TestTypesHaveWhatTheServerAnswers(t *testing.T) {
 
 		"health":    &Health{},
 		"deletions": &[]Deletion{},
+
+		"deletion-waiting":  &Deletion{},
+		"deletion-orphaned": &Abandoned{},
+		"envs-strays":       &[]Env{},
 	} {
 		t.Run(name, func(t *testing.T) {
 			answer, err := os.ReadFile(filepath.Join("..", "testdata", name+".golden"))

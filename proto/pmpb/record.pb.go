@@ -317,7 +317,7 @@ func (x Taint_Effect) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Taint_Effect.Descriptor instead.
 func (Taint_Effect) EnumDescriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{20, 0}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{21, 0}
 }
 
 type AlarmKey_Kind int32
@@ -368,7 +368,7 @@ func (x AlarmKey_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use AlarmKey_Kind.Descriptor instead.
 func (AlarmKey_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{28, 0}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{29, 0}
 }
 
 // SnapshotRecord is one row of a snapshot.
@@ -2368,8 +2368,16 @@ type Cluster struct {
 	NodeZones []string `protobuf:"bytes,26,rep,name=node_zones,json=nodeZones,proto3" json:"node_zones,omitempty"`
 	// Empty when the cluster has no Knative.
 	KnativeVersion string `protobuf:"bytes,27,opt,name=knative_version,json=knativeVersion,proto3" json:"knative_version,omitempty"`
+	// When the leader lost the cluster: kept from the first loss on until the cluster counts as
+	// back, whoever leads meanwhile. Absent while it is not away.
+	DisconnectedSince *timestamppb.Timestamp `protobuf:"bytes,30,opt,name=disconnected_since,json=disconnectedSince,proto3" json:"disconnected_since,omitempty"`
+	// What the other nodes found that were asked to reach it while it is away, one each.
+	Observations []*Observation `protobuf:"bytes,31,rep,name=observations,proto3" json:"observations,omitempty"`
+	// What its manager last said of its API server, to the leader or, while that does not reach
+	// it, to another node. Absent before it was asked.
+	ApiServerReady *bool `protobuf:"varint,32,opt,name=api_server_ready,json=apiServerReady,proto3,oneof" json:"api_server_ready,omitempty"`
 	// Runtimes that the cluster has and that nothing in the state wants, sorted by unit id,
-	// at most 256. Feature level 7.
+	// at most 256.
 	Strays        []*Stray `protobuf:"bytes,50,rep,name=strays,proto3" json:"strays,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2594,11 +2602,120 @@ func (x *Cluster) GetKnativeVersion() string {
 	return ""
 }
 
+func (x *Cluster) GetDisconnectedSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.DisconnectedSince
+	}
+	return nil
+}
+
+func (x *Cluster) GetObservations() []*Observation {
+	if x != nil {
+		return x.Observations
+	}
+	return nil
+}
+
+func (x *Cluster) GetApiServerReady() bool {
+	if x != nil && x.ApiServerReady != nil {
+		return *x.ApiServerReady
+	}
+	return false
+}
+
 func (x *Cluster) GetStrays() []*Stray {
 	if x != nil {
 		return x.Strays
 	}
 	return nil
+}
+
+// Observation is what a node found that tried to reach a cluster for the leader.
+type Observation struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	ServerId string                 `protobuf:"bytes,1,opt,name=server_id,json=serverId,proto3" json:"server_id,omitempty"`
+	Node     string                 `protobuf:"bytes,2,opt,name=node,proto3" json:"node,omitempty"`
+	Time     *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=time,proto3" json:"time,omitempty"`
+	// The cluster's manager answered, and is the one that is registered.
+	Reachable bool `protobuf:"varint,4,opt,name=reachable,proto3" json:"reachable,omitempty"`
+	// The manager says that its API server answers.
+	Ready bool `protobuf:"varint,5,opt,name=ready,proto3" json:"ready,omitempty"`
+	// Why not.
+	Message       string `protobuf:"bytes,6,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Observation) Reset() {
+	*x = Observation{}
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Observation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Observation) ProtoMessage() {}
+
+func (x *Observation) ProtoReflect() protoreflect.Message {
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Observation.ProtoReflect.Descriptor instead.
+func (*Observation) Descriptor() ([]byte, []int) {
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *Observation) GetServerId() string {
+	if x != nil {
+		return x.ServerId
+	}
+	return ""
+}
+
+func (x *Observation) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *Observation) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *Observation) GetReachable() bool {
+	if x != nil {
+		return x.Reachable
+	}
+	return false
+}
+
+func (x *Observation) GetReady() bool {
+	if x != nil {
+		return x.Ready
+	}
+	return false
+}
+
+func (x *Observation) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
 }
 
 // Stray is a runtime that this control plane has once sent and does not want.
@@ -2618,7 +2735,7 @@ type Stray struct {
 
 func (x *Stray) Reset() {
 	*x = Stray{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[18]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2630,7 +2747,7 @@ func (x *Stray) String() string {
 func (*Stray) ProtoMessage() {}
 
 func (x *Stray) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[18]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2643,7 +2760,7 @@ func (x *Stray) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stray.ProtoReflect.Descriptor instead.
 func (*Stray) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{18}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Stray) GetUnitId() string {
@@ -2716,7 +2833,7 @@ type ClusterPolicy struct {
 
 func (x *ClusterPolicy) Reset() {
 	*x = ClusterPolicy{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[19]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2728,7 +2845,7 @@ func (x *ClusterPolicy) String() string {
 func (*ClusterPolicy) ProtoMessage() {}
 
 func (x *ClusterPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[19]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2741,7 +2858,7 @@ func (x *ClusterPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterPolicy.ProtoReflect.Descriptor instead.
 func (*ClusterPolicy) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{19}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ClusterPolicy) GetLabels() map[string]string {
@@ -2868,7 +2985,7 @@ type Taint struct {
 
 func (x *Taint) Reset() {
 	*x = Taint{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[20]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2880,7 +2997,7 @@ func (x *Taint) String() string {
 func (*Taint) ProtoMessage() {}
 
 func (x *Taint) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[20]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2893,7 +3010,7 @@ func (x *Taint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Taint.ProtoReflect.Descriptor instead.
 func (*Taint) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{20}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Taint) GetKey() string {
@@ -2931,7 +3048,7 @@ type Outage struct {
 
 func (x *Outage) Reset() {
 	*x = Outage{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[21]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2943,7 +3060,7 @@ func (x *Outage) String() string {
 func (*Outage) ProtoMessage() {}
 
 func (x *Outage) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[21]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2956,7 +3073,7 @@ func (x *Outage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Outage.ProtoReflect.Descriptor instead.
 func (*Outage) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{21}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Outage) GetStart() *timestamppb.Timestamp {
@@ -2993,7 +3110,7 @@ type OutageTotals struct {
 
 func (x *OutageTotals) Reset() {
 	*x = OutageTotals{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[22]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3005,7 +3122,7 @@ func (x *OutageTotals) String() string {
 func (*OutageTotals) ProtoMessage() {}
 
 func (x *OutageTotals) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[22]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3018,7 +3135,7 @@ func (x *OutageTotals) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OutageTotals.ProtoReflect.Descriptor instead.
 func (*OutageTotals) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{22}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *OutageTotals) GetCount() uint64 {
@@ -3055,7 +3172,7 @@ type NodeResources struct {
 
 func (x *NodeResources) Reset() {
 	*x = NodeResources{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[23]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3067,7 +3184,7 @@ func (x *NodeResources) String() string {
 func (*NodeResources) ProtoMessage() {}
 
 func (x *NodeResources) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[23]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3080,7 +3197,7 @@ func (x *NodeResources) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeResources.ProtoReflect.Descriptor instead.
 func (*NodeResources) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{23}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *NodeResources) GetAllocatableMillicores() uint64 {
@@ -3132,7 +3249,7 @@ type Member struct {
 
 func (x *Member) Reset() {
 	*x = Member{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[24]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3144,7 +3261,7 @@ func (x *Member) String() string {
 func (*Member) ProtoMessage() {}
 
 func (x *Member) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[24]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3157,7 +3274,7 @@ func (x *Member) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Member.ProtoReflect.Descriptor instead.
 func (*Member) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{24}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Member) GetServerId() string {
@@ -3243,7 +3360,7 @@ type Deletion struct {
 
 func (x *Deletion) Reset() {
 	*x = Deletion{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[25]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3255,7 +3372,7 @@ func (x *Deletion) String() string {
 func (*Deletion) ProtoMessage() {}
 
 func (x *Deletion) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[25]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3268,7 +3385,7 @@ func (x *Deletion) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Deletion.ProtoReflect.Descriptor instead.
 func (*Deletion) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{25}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Deletion) GetDeploymentUid() string {
@@ -3360,7 +3477,7 @@ type Reply struct {
 
 func (x *Reply) Reset() {
 	*x = Reply{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[26]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3372,7 +3489,7 @@ func (x *Reply) String() string {
 func (*Reply) ProtoMessage() {}
 
 func (x *Reply) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[26]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3385,7 +3502,7 @@ func (x *Reply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reply.ProtoReflect.Descriptor instead.
 func (*Reply) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{26}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Reply) GetKey() string {
@@ -3465,7 +3582,7 @@ type Autopilot struct {
 
 func (x *Autopilot) Reset() {
 	*x = Autopilot{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[27]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3477,7 +3594,7 @@ func (x *Autopilot) String() string {
 func (*Autopilot) ProtoMessage() {}
 
 func (x *Autopilot) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[27]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3490,7 +3607,7 @@ func (x *Autopilot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Autopilot.ProtoReflect.Descriptor instead.
 func (*Autopilot) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{27}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Autopilot) GetCleanupDeadServers() bool {
@@ -3573,7 +3690,7 @@ type AlarmKey struct {
 
 func (x *AlarmKey) Reset() {
 	*x = AlarmKey{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[28]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3585,7 +3702,7 @@ func (x *AlarmKey) String() string {
 func (*AlarmKey) ProtoMessage() {}
 
 func (x *AlarmKey) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[28]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3598,7 +3715,7 @@ func (x *AlarmKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlarmKey.ProtoReflect.Descriptor instead.
 func (*AlarmKey) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{28}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *AlarmKey) GetKind() AlarmKey_Kind {
@@ -3628,7 +3745,7 @@ type Alarm struct {
 
 func (x *Alarm) Reset() {
 	*x = Alarm{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[29]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3640,7 +3757,7 @@ func (x *Alarm) String() string {
 func (*Alarm) ProtoMessage() {}
 
 func (x *Alarm) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[29]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3653,7 +3770,7 @@ func (x *Alarm) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Alarm.ProtoReflect.Descriptor instead.
 func (*Alarm) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{29}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Alarm) GetKey() *AlarmKey {
@@ -3697,7 +3814,7 @@ type StagedPiece struct {
 
 func (x *StagedPiece) Reset() {
 	*x = StagedPiece{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[30]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3709,7 +3826,7 @@ func (x *StagedPiece) String() string {
 func (*StagedPiece) ProtoMessage() {}
 
 func (x *StagedPiece) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[30]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3722,7 +3839,7 @@ func (x *StagedPiece) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StagedPiece.ProtoReflect.Descriptor instead.
 func (*StagedPiece) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{30}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *StagedPiece) GetRestoreId() string {
@@ -3775,7 +3892,7 @@ type AuditNote struct {
 
 func (x *AuditNote) Reset() {
 	*x = AuditNote{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[31]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3787,7 +3904,7 @@ func (x *AuditNote) String() string {
 func (*AuditNote) ProtoMessage() {}
 
 func (x *AuditNote) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[31]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3800,7 +3917,7 @@ func (x *AuditNote) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditNote.ProtoReflect.Descriptor instead.
 func (*AuditNote) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{31}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *AuditNote) GetAction() string {
@@ -3859,7 +3976,7 @@ type AuditEntry struct {
 
 func (x *AuditEntry) Reset() {
 	*x = AuditEntry{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[32]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3871,7 +3988,7 @@ func (x *AuditEntry) String() string {
 func (*AuditEntry) ProtoMessage() {}
 
 func (x *AuditEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[32]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3884,7 +4001,7 @@ func (x *AuditEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditEntry.ProtoReflect.Descriptor instead.
 func (*AuditEntry) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{32}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *AuditEntry) GetIndex() uint64 {
@@ -4107,7 +4224,7 @@ const file_oaas_pm_v1_record_proto_rawDesc = "" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x120\n" +
 	"\x05since\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x1c\n" +
-	"\tpermanent\x18\x04 \x01(\bR\tpermanent\"\xc2\t\n" +
+	"\tpermanent\x18\x04 \x01(\bR\tpermanent\"\x8e\v\n" +
 	"\aCluster\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
 	"\x03uid\x18\x02 \x01(\tR\x03uid\x12\x18\n" +
@@ -4140,12 +4257,23 @@ const file_oaas_pm_v1_record_proto_rawDesc = "" +
 	"\tresources\x18\x19 \x01(\v2\x19.oaas.pm.v1.NodeResourcesR\tresources\x12\x1d\n" +
 	"\n" +
 	"node_zones\x18\x1a \x03(\tR\tnodeZones\x12'\n" +
-	"\x0fknative_version\x18\x1b \x01(\tR\x0eknativeVersion\x12)\n" +
+	"\x0fknative_version\x18\x1b \x01(\tR\x0eknativeVersion\x12I\n" +
+	"\x12disconnected_since\x18\x1e \x01(\v2\x1a.google.protobuf.TimestampR\x11disconnectedSince\x12;\n" +
+	"\fobservations\x18\x1f \x03(\v2\x17.oaas.pm.v1.ObservationR\fobservations\x12-\n" +
+	"\x10api_server_ready\x18  \x01(\bH\x01R\x0eapiServerReady\x88\x01\x01\x12)\n" +
 	"\x06strays\x182 \x03(\v2\x11.oaas.pm.v1.StrayR\x06strays\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\x0f\n" +
-	"\r_availability\"\xc5\x01\n" +
+	"\r_availabilityB\x13\n" +
+	"\x11_api_server_ready\"\xbc\x01\n" +
+	"\vObservation\x12\x1b\n" +
+	"\tserver_id\x18\x01 \x01(\tR\bserverId\x12\x12\n" +
+	"\x04node\x18\x02 \x01(\tR\x04node\x12.\n" +
+	"\x04time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x1c\n" +
+	"\treachable\x18\x04 \x01(\bR\treachable\x12\x14\n" +
+	"\x05ready\x18\x05 \x01(\bR\x05ready\x12\x18\n" +
+	"\amessage\x18\x06 \x01(\tR\amessage\"\xc5\x01\n" +
 	"\x05Stray\x12\x17\n" +
 	"\aunit_id\x18\x01 \x01(\tR\x06unitId\x12%\n" +
 	"\x0edeployment_uid\x18\x02 \x01(\tR\rdeploymentUid\x12%\n" +
@@ -4330,7 +4458,7 @@ func file_oaas_pm_v1_record_proto_rawDescGZIP() []byte {
 }
 
 var file_oaas_pm_v1_record_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
-var file_oaas_pm_v1_record_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
+var file_oaas_pm_v1_record_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
 var file_oaas_pm_v1_record_proto_goTypes = []any{
 	(MoveReason)(0),                    // 0: oaas.pm.v1.MoveReason
 	(RolloutPhase)(0),                  // 1: oaas.pm.v1.RolloutPhase
@@ -4356,27 +4484,28 @@ var file_oaas_pm_v1_record_proto_goTypes = []any{
 	(*Ack)(nil),                        // 21: oaas.pm.v1.Ack
 	(*Waiting)(nil),                    // 22: oaas.pm.v1.Waiting
 	(*Cluster)(nil),                    // 23: oaas.pm.v1.Cluster
-	(*Stray)(nil),                      // 24: oaas.pm.v1.Stray
-	(*ClusterPolicy)(nil),              // 25: oaas.pm.v1.ClusterPolicy
-	(*Taint)(nil),                      // 26: oaas.pm.v1.Taint
-	(*Outage)(nil),                     // 27: oaas.pm.v1.Outage
-	(*OutageTotals)(nil),               // 28: oaas.pm.v1.OutageTotals
-	(*NodeResources)(nil),              // 29: oaas.pm.v1.NodeResources
-	(*Member)(nil),                     // 30: oaas.pm.v1.Member
-	(*Deletion)(nil),                   // 31: oaas.pm.v1.Deletion
-	(*Reply)(nil),                      // 32: oaas.pm.v1.Reply
-	(*Autopilot)(nil),                  // 33: oaas.pm.v1.Autopilot
-	(*AlarmKey)(nil),                   // 34: oaas.pm.v1.AlarmKey
-	(*Alarm)(nil),                      // 35: oaas.pm.v1.Alarm
-	(*StagedPiece)(nil),                // 36: oaas.pm.v1.StagedPiece
-	(*AuditNote)(nil),                  // 37: oaas.pm.v1.AuditNote
-	(*AuditEntry)(nil),                 // 38: oaas.pm.v1.AuditEntry
-	nil,                                // 39: oaas.pm.v1.Cluster.LabelsEntry
-	nil,                                // 40: oaas.pm.v1.ClusterPolicy.LabelsEntry
-	nil,                                // 41: oaas.pm.v1.ClusterPolicy.LatencyMsEntry
-	(*timestamppb.Timestamp)(nil),      // 42: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),        // 43: google.protobuf.Duration
-	(*oaaspb.ClassRuntimeSummary)(nil), // 44: oaas.runtime.ClassRuntimeSummary
+	(*Observation)(nil),                // 24: oaas.pm.v1.Observation
+	(*Stray)(nil),                      // 25: oaas.pm.v1.Stray
+	(*ClusterPolicy)(nil),              // 26: oaas.pm.v1.ClusterPolicy
+	(*Taint)(nil),                      // 27: oaas.pm.v1.Taint
+	(*Outage)(nil),                     // 28: oaas.pm.v1.Outage
+	(*OutageTotals)(nil),               // 29: oaas.pm.v1.OutageTotals
+	(*NodeResources)(nil),              // 30: oaas.pm.v1.NodeResources
+	(*Member)(nil),                     // 31: oaas.pm.v1.Member
+	(*Deletion)(nil),                   // 32: oaas.pm.v1.Deletion
+	(*Reply)(nil),                      // 33: oaas.pm.v1.Reply
+	(*Autopilot)(nil),                  // 34: oaas.pm.v1.Autopilot
+	(*AlarmKey)(nil),                   // 35: oaas.pm.v1.AlarmKey
+	(*Alarm)(nil),                      // 36: oaas.pm.v1.Alarm
+	(*StagedPiece)(nil),                // 37: oaas.pm.v1.StagedPiece
+	(*AuditNote)(nil),                  // 38: oaas.pm.v1.AuditNote
+	(*AuditEntry)(nil),                 // 39: oaas.pm.v1.AuditEntry
+	nil,                                // 40: oaas.pm.v1.Cluster.LabelsEntry
+	nil,                                // 41: oaas.pm.v1.ClusterPolicy.LabelsEntry
+	nil,                                // 42: oaas.pm.v1.ClusterPolicy.LatencyMsEntry
+	(*timestamppb.Timestamp)(nil),      // 43: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),        // 44: google.protobuf.Duration
+	(*oaaspb.ClassRuntimeSummary)(nil), // 45: oaas.runtime.ClassRuntimeSummary
 }
 var file_oaas_pm_v1_record_proto_depIdxs = []int32{
 	7,  // 0: oaas.pm.v1.SnapshotRecord.meta:type_name -> oaas.pm.v1.Meta
@@ -4385,86 +4514,89 @@ var file_oaas_pm_v1_record_proto_depIdxs = []int32{
 	19, // 3: oaas.pm.v1.SnapshotRecord.plan:type_name -> oaas.pm.v1.Plan
 	20, // 4: oaas.pm.v1.SnapshotRecord.unit:type_name -> oaas.pm.v1.Unit
 	23, // 5: oaas.pm.v1.SnapshotRecord.cluster:type_name -> oaas.pm.v1.Cluster
-	30, // 6: oaas.pm.v1.SnapshotRecord.member:type_name -> oaas.pm.v1.Member
-	31, // 7: oaas.pm.v1.SnapshotRecord.deletion:type_name -> oaas.pm.v1.Deletion
-	32, // 8: oaas.pm.v1.SnapshotRecord.reply:type_name -> oaas.pm.v1.Reply
-	33, // 9: oaas.pm.v1.SnapshotRecord.autopilot:type_name -> oaas.pm.v1.Autopilot
-	35, // 10: oaas.pm.v1.SnapshotRecord.alarm:type_name -> oaas.pm.v1.Alarm
-	36, // 11: oaas.pm.v1.SnapshotRecord.staged_piece:type_name -> oaas.pm.v1.StagedPiece
-	38, // 12: oaas.pm.v1.SnapshotRecord.audit_entry:type_name -> oaas.pm.v1.AuditEntry
+	31, // 6: oaas.pm.v1.SnapshotRecord.member:type_name -> oaas.pm.v1.Member
+	32, // 7: oaas.pm.v1.SnapshotRecord.deletion:type_name -> oaas.pm.v1.Deletion
+	33, // 8: oaas.pm.v1.SnapshotRecord.reply:type_name -> oaas.pm.v1.Reply
+	34, // 9: oaas.pm.v1.SnapshotRecord.autopilot:type_name -> oaas.pm.v1.Autopilot
+	36, // 10: oaas.pm.v1.SnapshotRecord.alarm:type_name -> oaas.pm.v1.Alarm
+	37, // 11: oaas.pm.v1.SnapshotRecord.staged_piece:type_name -> oaas.pm.v1.StagedPiece
+	39, // 12: oaas.pm.v1.SnapshotRecord.audit_entry:type_name -> oaas.pm.v1.AuditEntry
 	19, // 13: oaas.pm.v1.SnapshotRecord.past_plan:type_name -> oaas.pm.v1.Plan
 	15, // 14: oaas.pm.v1.SnapshotRecord.revision:type_name -> oaas.pm.v1.Revision
 	16, // 15: oaas.pm.v1.SnapshotRecord.rollout:type_name -> oaas.pm.v1.Rollout
 	18, // 16: oaas.pm.v1.SnapshotRecord.timeline_event:type_name -> oaas.pm.v1.TimelineEvent
-	42, // 17: oaas.pm.v1.Meta.time:type_name -> google.protobuf.Timestamp
+	43, // 17: oaas.pm.v1.Meta.time:type_name -> google.protobuf.Timestamp
 	14, // 18: oaas.pm.v1.Deployment.revision:type_name -> oaas.pm.v1.RevisionNote
 	10, // 19: oaas.pm.v1.Deployment.move:type_name -> oaas.pm.v1.Move
 	11, // 20: oaas.pm.v1.Move.leaving:type_name -> oaas.pm.v1.Leaving
-	42, // 21: oaas.pm.v1.Move.started:type_name -> google.protobuf.Timestamp
+	43, // 21: oaas.pm.v1.Move.started:type_name -> google.protobuf.Timestamp
 	12, // 22: oaas.pm.v1.Move.held:type_name -> oaas.pm.v1.Held
-	42, // 23: oaas.pm.v1.Move.failovers:type_name -> google.protobuf.Timestamp
+	43, // 23: oaas.pm.v1.Move.failovers:type_name -> google.protobuf.Timestamp
 	13, // 24: oaas.pm.v1.Move.lost:type_name -> oaas.pm.v1.LostEnv
 	0,  // 25: oaas.pm.v1.Leaving.reason:type_name -> oaas.pm.v1.MoveReason
-	42, // 26: oaas.pm.v1.Leaving.since:type_name -> google.protobuf.Timestamp
-	42, // 27: oaas.pm.v1.Held.since:type_name -> google.protobuf.Timestamp
+	43, // 26: oaas.pm.v1.Leaving.since:type_name -> google.protobuf.Timestamp
+	43, // 27: oaas.pm.v1.Held.since:type_name -> google.protobuf.Timestamp
 	0,  // 28: oaas.pm.v1.Held.reason:type_name -> oaas.pm.v1.MoveReason
-	42, // 29: oaas.pm.v1.LostEnv.left:type_name -> google.protobuf.Timestamp
-	42, // 30: oaas.pm.v1.RevisionNote.time:type_name -> google.protobuf.Timestamp
+	43, // 29: oaas.pm.v1.LostEnv.left:type_name -> google.protobuf.Timestamp
+	43, // 30: oaas.pm.v1.RevisionNote.time:type_name -> google.protobuf.Timestamp
 	14, // 31: oaas.pm.v1.Revision.note:type_name -> oaas.pm.v1.RevisionNote
 	1,  // 32: oaas.pm.v1.Rollout.phase:type_name -> oaas.pm.v1.RolloutPhase
-	42, // 33: oaas.pm.v1.Rollout.wave_started:type_name -> google.protobuf.Timestamp
-	42, // 34: oaas.pm.v1.Rollout.deadline:type_name -> google.protobuf.Timestamp
-	42, // 35: oaas.pm.v1.Rollout.paused:type_name -> google.protobuf.Timestamp
-	42, // 36: oaas.pm.v1.Rollout.started:type_name -> google.protobuf.Timestamp
-	42, // 37: oaas.pm.v1.Rollout.ended:type_name -> google.protobuf.Timestamp
+	43, // 33: oaas.pm.v1.Rollout.wave_started:type_name -> google.protobuf.Timestamp
+	43, // 34: oaas.pm.v1.Rollout.deadline:type_name -> google.protobuf.Timestamp
+	43, // 35: oaas.pm.v1.Rollout.paused:type_name -> google.protobuf.Timestamp
+	43, // 36: oaas.pm.v1.Rollout.started:type_name -> google.protobuf.Timestamp
+	43, // 37: oaas.pm.v1.Rollout.ended:type_name -> google.protobuf.Timestamp
 	17, // 38: oaas.pm.v1.Rollout.envs:type_name -> oaas.pm.v1.RolloutEnv
-	43, // 39: oaas.pm.v1.Rollout.min_healthy_time:type_name -> google.protobuf.Duration
-	43, // 40: oaas.pm.v1.Rollout.progress_deadline:type_name -> google.protobuf.Duration
-	42, // 41: oaas.pm.v1.RolloutEnv.updated:type_name -> google.protobuf.Timestamp
-	42, // 42: oaas.pm.v1.TimelineEvent.time:type_name -> google.protobuf.Timestamp
-	42, // 43: oaas.pm.v1.Unit.created_at:type_name -> google.protobuf.Timestamp
+	44, // 39: oaas.pm.v1.Rollout.min_healthy_time:type_name -> google.protobuf.Duration
+	44, // 40: oaas.pm.v1.Rollout.progress_deadline:type_name -> google.protobuf.Duration
+	43, // 41: oaas.pm.v1.RolloutEnv.updated:type_name -> google.protobuf.Timestamp
+	43, // 42: oaas.pm.v1.TimelineEvent.time:type_name -> google.protobuf.Timestamp
+	43, // 43: oaas.pm.v1.Unit.created_at:type_name -> google.protobuf.Timestamp
 	21, // 44: oaas.pm.v1.Unit.ack:type_name -> oaas.pm.v1.Ack
-	44, // 45: oaas.pm.v1.Unit.runtime:type_name -> oaas.runtime.ClassRuntimeSummary
+	45, // 45: oaas.pm.v1.Unit.runtime:type_name -> oaas.runtime.ClassRuntimeSummary
 	22, // 46: oaas.pm.v1.Unit.waiting:type_name -> oaas.pm.v1.Waiting
-	42, // 47: oaas.pm.v1.Unit.condition_since:type_name -> google.protobuf.Timestamp
-	42, // 48: oaas.pm.v1.Ack.time:type_name -> google.protobuf.Timestamp
-	42, // 49: oaas.pm.v1.Waiting.since:type_name -> google.protobuf.Timestamp
+	43, // 47: oaas.pm.v1.Unit.condition_since:type_name -> google.protobuf.Timestamp
+	43, // 48: oaas.pm.v1.Ack.time:type_name -> google.protobuf.Timestamp
+	43, // 49: oaas.pm.v1.Waiting.since:type_name -> google.protobuf.Timestamp
 	2,  // 50: oaas.pm.v1.Cluster.source:type_name -> oaas.pm.v1.ClusterSource
-	39, // 51: oaas.pm.v1.Cluster.labels:type_name -> oaas.pm.v1.Cluster.LabelsEntry
+	40, // 51: oaas.pm.v1.Cluster.labels:type_name -> oaas.pm.v1.Cluster.LabelsEntry
 	3,  // 52: oaas.pm.v1.Cluster.health:type_name -> oaas.pm.v1.ClusterHealth
-	42, // 53: oaas.pm.v1.Cluster.health_since:type_name -> google.protobuf.Timestamp
-	42, // 54: oaas.pm.v1.Cluster.last_seen:type_name -> google.protobuf.Timestamp
-	25, // 55: oaas.pm.v1.Cluster.policy:type_name -> oaas.pm.v1.ClusterPolicy
-	27, // 56: oaas.pm.v1.Cluster.outages:type_name -> oaas.pm.v1.Outage
-	28, // 57: oaas.pm.v1.Cluster.totals:type_name -> oaas.pm.v1.OutageTotals
-	42, // 58: oaas.pm.v1.Cluster.observed_since:type_name -> google.protobuf.Timestamp
-	29, // 59: oaas.pm.v1.Cluster.resources:type_name -> oaas.pm.v1.NodeResources
-	24, // 60: oaas.pm.v1.Cluster.strays:type_name -> oaas.pm.v1.Stray
-	42, // 61: oaas.pm.v1.Stray.first_seen:type_name -> google.protobuf.Timestamp
-	40, // 62: oaas.pm.v1.ClusterPolicy.labels:type_name -> oaas.pm.v1.ClusterPolicy.LabelsEntry
-	26, // 63: oaas.pm.v1.ClusterPolicy.taints:type_name -> oaas.pm.v1.Taint
-	41, // 64: oaas.pm.v1.ClusterPolicy.latency_ms:type_name -> oaas.pm.v1.ClusterPolicy.LatencyMsEntry
-	42, // 65: oaas.pm.v1.ClusterPolicy.drain_since:type_name -> google.protobuf.Timestamp
-	4,  // 66: oaas.pm.v1.Taint.effect:type_name -> oaas.pm.v1.Taint.Effect
-	42, // 67: oaas.pm.v1.Outage.start:type_name -> google.protobuf.Timestamp
-	42, // 68: oaas.pm.v1.Outage.end:type_name -> google.protobuf.Timestamp
-	42, // 69: oaas.pm.v1.OutageTotals.since:type_name -> google.protobuf.Timestamp
-	42, // 70: oaas.pm.v1.Deletion.deleted_at:type_name -> google.protobuf.Timestamp
-	42, // 71: oaas.pm.v1.Reply.time:type_name -> google.protobuf.Timestamp
-	43, // 72: oaas.pm.v1.Autopilot.dead_server_grace:type_name -> google.protobuf.Duration
-	43, // 73: oaas.pm.v1.Autopilot.last_contact_threshold:type_name -> google.protobuf.Duration
-	43, // 74: oaas.pm.v1.Autopilot.server_stabilization:type_name -> google.protobuf.Duration
-	5,  // 75: oaas.pm.v1.AlarmKey.kind:type_name -> oaas.pm.v1.AlarmKey.Kind
-	34, // 76: oaas.pm.v1.Alarm.key:type_name -> oaas.pm.v1.AlarmKey
-	42, // 77: oaas.pm.v1.Alarm.since:type_name -> google.protobuf.Timestamp
-	42, // 78: oaas.pm.v1.StagedPiece.time:type_name -> google.protobuf.Timestamp
-	42, // 79: oaas.pm.v1.AuditEntry.time:type_name -> google.protobuf.Timestamp
-	37, // 80: oaas.pm.v1.AuditEntry.note:type_name -> oaas.pm.v1.AuditNote
-	81, // [81:81] is the sub-list for method output_type
-	81, // [81:81] is the sub-list for method input_type
-	81, // [81:81] is the sub-list for extension type_name
-	81, // [81:81] is the sub-list for extension extendee
-	0,  // [0:81] is the sub-list for field type_name
+	43, // 53: oaas.pm.v1.Cluster.health_since:type_name -> google.protobuf.Timestamp
+	43, // 54: oaas.pm.v1.Cluster.last_seen:type_name -> google.protobuf.Timestamp
+	26, // 55: oaas.pm.v1.Cluster.policy:type_name -> oaas.pm.v1.ClusterPolicy
+	28, // 56: oaas.pm.v1.Cluster.outages:type_name -> oaas.pm.v1.Outage
+	29, // 57: oaas.pm.v1.Cluster.totals:type_name -> oaas.pm.v1.OutageTotals
+	43, // 58: oaas.pm.v1.Cluster.observed_since:type_name -> google.protobuf.Timestamp
+	30, // 59: oaas.pm.v1.Cluster.resources:type_name -> oaas.pm.v1.NodeResources
+	43, // 60: oaas.pm.v1.Cluster.disconnected_since:type_name -> google.protobuf.Timestamp
+	24, // 61: oaas.pm.v1.Cluster.observations:type_name -> oaas.pm.v1.Observation
+	25, // 62: oaas.pm.v1.Cluster.strays:type_name -> oaas.pm.v1.Stray
+	43, // 63: oaas.pm.v1.Observation.time:type_name -> google.protobuf.Timestamp
+	43, // 64: oaas.pm.v1.Stray.first_seen:type_name -> google.protobuf.Timestamp
+	41, // 65: oaas.pm.v1.ClusterPolicy.labels:type_name -> oaas.pm.v1.ClusterPolicy.LabelsEntry
+	27, // 66: oaas.pm.v1.ClusterPolicy.taints:type_name -> oaas.pm.v1.Taint
+	42, // 67: oaas.pm.v1.ClusterPolicy.latency_ms:type_name -> oaas.pm.v1.ClusterPolicy.LatencyMsEntry
+	43, // 68: oaas.pm.v1.ClusterPolicy.drain_since:type_name -> google.protobuf.Timestamp
+	4,  // 69: oaas.pm.v1.Taint.effect:type_name -> oaas.pm.v1.Taint.Effect
+	43, // 70: oaas.pm.v1.Outage.start:type_name -> google.protobuf.Timestamp
+	43, // 71: oaas.pm.v1.Outage.end:type_name -> google.protobuf.Timestamp
+	43, // 72: oaas.pm.v1.OutageTotals.since:type_name -> google.protobuf.Timestamp
+	43, // 73: oaas.pm.v1.Deletion.deleted_at:type_name -> google.protobuf.Timestamp
+	43, // 74: oaas.pm.v1.Reply.time:type_name -> google.protobuf.Timestamp
+	44, // 75: oaas.pm.v1.Autopilot.dead_server_grace:type_name -> google.protobuf.Duration
+	44, // 76: oaas.pm.v1.Autopilot.last_contact_threshold:type_name -> google.protobuf.Duration
+	44, // 77: oaas.pm.v1.Autopilot.server_stabilization:type_name -> google.protobuf.Duration
+	5,  // 78: oaas.pm.v1.AlarmKey.kind:type_name -> oaas.pm.v1.AlarmKey.Kind
+	35, // 79: oaas.pm.v1.Alarm.key:type_name -> oaas.pm.v1.AlarmKey
+	43, // 80: oaas.pm.v1.Alarm.since:type_name -> google.protobuf.Timestamp
+	43, // 81: oaas.pm.v1.StagedPiece.time:type_name -> google.protobuf.Timestamp
+	43, // 82: oaas.pm.v1.AuditEntry.time:type_name -> google.protobuf.Timestamp
+	38, // 83: oaas.pm.v1.AuditEntry.note:type_name -> oaas.pm.v1.AuditNote
+	84, // [84:84] is the sub-list for method output_type
+	84, // [84:84] is the sub-list for method input_type
+	84, // [84:84] is the sub-list for extension type_name
+	84, // [84:84] is the sub-list for extension extendee
+	0,  // [0:84] is the sub-list for field type_name
 }
 
 func init() { file_oaas_pm_v1_record_proto_init() }
@@ -4492,15 +4624,15 @@ func file_oaas_pm_v1_record_proto_init() {
 		(*SnapshotRecord_TimelineEvent)(nil),
 	}
 	file_oaas_pm_v1_record_proto_msgTypes[17].OneofWrappers = []any{}
-	file_oaas_pm_v1_record_proto_msgTypes[19].OneofWrappers = []any{}
-	file_oaas_pm_v1_record_proto_msgTypes[23].OneofWrappers = []any{}
+	file_oaas_pm_v1_record_proto_msgTypes[20].OneofWrappers = []any{}
+	file_oaas_pm_v1_record_proto_msgTypes[24].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_oaas_pm_v1_record_proto_rawDesc), len(file_oaas_pm_v1_record_proto_rawDesc)),
 			NumEnums:      6,
-			NumMessages:   36,
+			NumMessages:   37,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
