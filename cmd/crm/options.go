@@ -9,8 +9,10 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/spf13/pflag"
+	"k8s.io/apimachinery/pkg/util/validation"
 
 	"oaas.io/control-plane/cmd/internal/daemon"
 	"oaas.io/control-plane/cmd/internal/tlsfiles"
@@ -157,6 +159,9 @@ func (o *options) resolve(fs *pflag.FlagSet) {
 	}
 }
 
+// profiles are those that templates are chosen by. The older system takes any other for dev.
+var profiles = []string{"dev", "edge", "k8s_deployment", "full", "prod", "production"}
+
 // Validate reports all settings that cannot be used.
 func (o *options) Validate() error {
 	var errs []error
@@ -183,6 +188,33 @@ func (o *options) Validate() error {
 	}
 	if _, err := o.Pods.options(); err != nil {
 		errs = append(errs, err)
+	}
+	for flag, name := range map[string]string{"name": o.Name, "namespace": o.Namespace} {
+		for _, problem := range validation.IsDNS1123Label(name) {
+			bad(flag, "%q: %s", name, problem)
+		}
+	}
+	for _, address := range o.Join {
+		if _, _, err := net.SplitHostPort(address); err != nil && strings.Contains(address, ":") && net.ParseIP(address) == nil {
+			bad("join", "%q is neither host:port nor a host", address)
+		}
+	}
+	if o.Concurrency < 1 || o.Concurrency > 256 {
+		bad("concurrency", "%d is not within 1..256", o.Concurrency)
+	}
+	if o.Deadline < 0 {
+		bad("progress-deadline", "%v is negative", o.Deadline)
+	}
+	switch o.ODGMPullPolicy {
+	case "", "Always", "IfNotPresent", "Never":
+	default:
+		bad("odgm-pull-policy", "%q: want Always, IfNotPresent or Never", o.ODGMPullPolicy)
+	}
+	if strings.ContainsFunc(o.ODGMImage, unicode.IsSpace) {
+		bad("odgm-image", "%q has white space in it", o.ODGMImage)
+	}
+	if strings.ContainsFunc(o.OTELEndpoint, unicode.IsSpace) {
+		bad("otel-endpoint", "%q has white space in it", o.OTELEndpoint)
 	}
 	if o.ODGMHealthPath != "" && !strings.HasPrefix(o.ODGMHealthPath, "/") {
 		bad("odgm-health-path", "%q does not begin with /", o.ODGMHealthPath)

@@ -74,6 +74,8 @@ func TestMistakesAreNamed(t *testing.T) {
 		{"--grpc-addr=8088"}, {"--metrics-addr=x"}, {"--advertise-address=host"}, {"--availability=2"},
 		{"--tls-cert=x"}, {"--tls-key=x"}, {"--tls-client-ca=x"}, {"--tls-client-names=x"}, {"--tls-client-names=,x", "--tls-client-ca=x", "--tls-cert=x", "--tls-key=x"},
 		{"--gossip-key=short"}, {"--log-level=loud"}, {"--log-format=xml"},
+		{"--name=Bad_Name"}, {"--namespace=A b"}, {"--concurrency=0"}, {"--concurrency=300"}, {"--progress-deadline=-5s"},
+		{"--odgm-pull-policy=sometimes"}, {"--odgm-image=NOT AN IMAGE"}, {"--otel-endpoint=nope nope"}, {"--join=a:b:c"},
 		{"--odgm-health-path=healthz"}, {"--pod-tolerations=a:Never"},
 		{"--control-plane=pm"}, {"--control-plane-tls-cert=x", "--control-plane=pm:1"}, {"--control-plane-tls-key=x", "--control-plane=pm:1"},
 		{"--control-plane-plaintext", "--control-plane=pm:1", "--control-plane-tls-ca=x"}, {"--control-plane-plaintext", "--control-plane=pm:1", "--control-plane-token-file=x"},

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -29,6 +30,9 @@ const leaveTimeout = 3 * time.Second
 func run(ctx context.Context, opts *options) error {
 	log := opts.Log.Logger("crm", os.Stderr)
 	daemon.WarnIneffective(log, ineffective, os.LookupEnv)
+	if !slices.Contains(profiles, strings.ToLower(opts.Profile)) {
+		log.Warn("no template knows the profile; it is taken for dev", "profile", opts.Profile, "known", strings.Join(profiles, ", "))
+	}
 	pods, err := opts.Pods.options()
 	if err != nil {
 		return daemon.Usage(err)
