@@ -33,6 +33,8 @@ import (
 
 const (
 	leaseName = "oaas-crm"
+	// agentName is who tells events about deliveries.
+	agentName = "oaas-crm-agent"
 	// A standby sees a renewal up to retryPeriod times 2.2 late, and that the lease
 	// has run out as much later again: with these, it works 19 s after the leader was
 	// killed at the latest. The leader stops well before the lease runs out.
@@ -344,6 +346,7 @@ func (m *manager) attach(ctx context.Context, mgr ctrlmanager.Manager, nodes boo
 	}
 	detach, err := m.server.Attach(ctx, server.Backend{
 		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Informers: mgr.GetCache(), Nodes: nodes, Children: previewer, Census: counting,
+		Events: mgr.GetEventRecorder(agentName),
 	})
 	if err != nil {
 		return nil, err

@@ -77,11 +77,10 @@ func toObject(unit *oaaspb.DeploymentUnit, namespace, correlation string) (*v1al
 	}
 	object.Spec.NfrRequirements = classNfr(unit.GetFunctions())
 	object.Spec.Telemetry = telemetryOf(unit.GetTelemetry())
-	annotate(object, unit, correlation)
-	return object, nil
+	return object, annotate(object, unit, correlation)
 }
 
-func annotate(object *v1alpha1.ClassRuntime, unit *oaaspb.DeploymentUnit, correlation string) {
+func annotate(object *v1alpha1.ClassRuntime, unit *oaaspb.DeploymentUnit, correlation string) error {
 	if correlation != "" {
 		object.Annotations[AnnotationCorrelationID] = correlation
 	}
@@ -91,6 +90,12 @@ func annotate(object *v1alpha1.ClassRuntime, unit *oaaspb.DeploymentUnit, correl
 	if object.Spec.Pods != nil {
 		object.Annotations[AnnotationPods] = podsOfUnit
 	}
+	if object.Spec.Delivery == nil {
+		return nil
+	}
+	hash, err := specHash(object)
+	object.Annotations[AnnotationSpecHash] = hash
+	return err
 }
 
 // objectName is the name under which a unit is stored.

@@ -4,10 +4,12 @@ import (
 	"cmp"
 	"context"
 	"maps"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
@@ -50,9 +52,28 @@ func (a *attached) deliver(ctx context.Context, desired *v1alpha1.ClassRuntime) 
 			return err
 		}
 		outcome = outcomeUpdated
-		return a.update(ctx, live, desired)
+		if err := a.update(ctx, live, desired); err != nil || !drifted(live) {
+			return err
+		}
+		outcome = outcomeRestored
+		a.tellRestored(live, desired)
+		return nil
 	})
 	return outcome, err
+}
+
+// tellRestored says that what somebody changed by hand was overwritten. The recorder
+// makes one event of repetitions.
+func (a *attached) tellRestored(live, desired *v1alpha1.ClassRuntime) {
+	if a.Events == nil {
+		return
+	}
+	what := strings.Join(changedFields(&live.Spec, &merged(live, desired).Spec), ", ")
+	if what == "" {
+		what = "annotation " + AnnotationSpecHash
+	}
+	a.Events.Eventf(live, nil, corev1.EventTypeWarning, string(v1alpha1.ReasonSpecRestored), "Deploy",
+		"%s was changed by hand and is set back to what the control plane sent; change the deployment instead", what)
 }
 
 func (a *attached) checkTombstone(ctx context.Context, desired *v1alpha1.ClassRuntime) error {
@@ -139,7 +160,8 @@ func mayReplace(live, desired *v1alpha1.ClassRuntime) (changed bool, err error) 
 			"unit %q was delivered at %s with another content", want.UnitID, orderOf(have))
 	case c == 0:
 		// A repetition. It brings back what was edited by hand under this change.
-		return !equality.Semantic.DeepEqual(live.Spec, merged(live, desired).Spec), nil
+		return !equality.Semantic.DeepEqual(live.Spec, merged(live, desired).Spec) ||
+			live.Annotations[AnnotationSpecHash] != desired.Annotations[AnnotationSpecHash], nil
 	}
 	return true, nil
 }
@@ -183,7 +205,7 @@ func merged(live, desired *v1alpha1.ClassRuntime) *v1alpha1.ClassRuntime {
 	if next.Annotations == nil {
 		next.Annotations = map[string]string{}
 	}
-	for _, owned := range []string{AnnotationCorrelationID, AnnotationUnitID, annotationCPUTarget, AnnotationPods} {
+	for _, owned := range []string{AnnotationCorrelationID, AnnotationUnitID, annotationCPUTarget, AnnotationPods, AnnotationSpecHash} {
 		delete(next.Annotations, owned)
 	}
 	maps.Copy(next.Labels, desired.Labels)
