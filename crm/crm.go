@@ -145,7 +145,7 @@ func newManager(opts Options) (*manager, error) {
 	if m.scheme, err = newScheme(); err != nil {
 		return nil, err
 	}
-	if m.probe, err = newAPIProbe(opts.RESTConfig, opts.Logger.Named("probe"), opts.Clock); err != nil {
+	if m.probe, err = newAPIProbe(opts.RESTConfig, opts.Namespace, opts.Logger.Named("probe"), opts.Clock); err != nil {
 		return nil, err
 	}
 	if m.metrics, err = controller.NewMetrics(m.registry); err != nil {

@@ -51,7 +51,7 @@ func (s agentService) GetClusterInfo(ctx context.Context, _ *oaaspb.GetClusterIn
 		KubernetesVersion: probe.Version,
 		Capabilities:      s.opts.Capabilities(),
 		Availability:      s.opts.Availability,
-		ApiServerReady:    probe.Ready,
+		ApiServerReady:    probe.Usable() == nil,
 		KnativeVersion:    s.opts.KnativeVersion(),
 		ObservedAt:        timestamp(s.opts.Clock()),
 	}
@@ -178,7 +178,7 @@ func (s agentService) sendChanges(ctx context.Context, subscription *subscriber,
 		case <-s.closing:
 			return status.Error(codes.Unavailable, "the class runtime manager is shutting down")
 		case <-look.C:
-			if s.opts.API.Observe().Ready == told {
+			if (s.opts.API.Observe().Usable() == nil) == told {
 				continue
 			}
 			told = !told
@@ -186,7 +186,7 @@ func (s agentService) sendChanges(ctx context.Context, subscription *subscriber,
 				return err
 			}
 		case <-silence.C:
-			told = s.opts.API.Observe().Ready
+			told = s.opts.API.Observe().Usable() == nil
 			if err := stream.Send(heartbeat(told)); err != nil {
 				return err
 			}

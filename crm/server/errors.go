@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/protoadapt"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -27,6 +28,7 @@ const (
 	ReasonOtherOwner      = "OTHER_OWNER"
 	ReasonDeleting        = "BEING_DELETED"
 	ReasonAPIServer       = "API_SERVER_UNAVAILABLE"
+	ReasonNamespace       = "NAMESPACE_UNAVAILABLE"
 	ReasonRefused         = "REFUSED_BY_API_SERVER"
 )
 
@@ -82,9 +84,13 @@ func fromKubernetes(ctx context.Context, what string, err error) error {
 		return errUnavailable(err)
 	case tooLarge(err):
 		return status.Error(codes.InvalidArgument, text)
+	case namespaceMissing(err):
+		return refusal(codes.Unavailable, ReasonNamespace, "the manager's namespace does not exist in the cluster; create it: %s", text)
+	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
+		return refusal(codes.Unavailable, ReasonNamespace, "the manager's namespace is being deleted in the cluster; retry when it is there again: %s", text)
 	case apierrors.IsNotFound(err):
 		// Callers tell the absence of an object themselves. What is left is a
-		// namespace or a definition that does not exist: no statement about a unit.
+		// definition that does not exist: no statement about a unit.
 		return refusal(codes.Unavailable, ReasonAPIServer, "%s", text)
 	case apierrors.IsAlreadyExists(err):
 		return status.Error(codes.AlreadyExists, text)
@@ -92,8 +98,6 @@ func fromKubernetes(ctx context.Context, what string, err error) error {
 		return status.Error(codes.Aborted, text)
 	case apierrors.IsInvalid(err), apierrors.IsBadRequest(err):
 		return invalid(err)
-	case apierrors.HasStatusCause(err, "NamespaceTerminating"):
-		return status.Error(codes.FailedPrecondition, text)
 	case apierrors.IsForbidden(err), apierrors.IsUnauthorized(err):
 		return status.Error(codes.PermissionDenied, text)
 	case meta.IsNoMatchError(err):
@@ -105,6 +109,12 @@ func fromKubernetes(ctx context.Context, what string, err error) error {
 		return errUnavailable(err)
 	}
 	return status.Error(codes.Internal, text)
+}
+
+// namespaceMissing reports whether what was not found is the namespace.
+func namespaceMissing(err error) bool {
+	var api apierrors.APIStatus
+	return apierrors.IsNotFound(err) && errors.As(err, &api) && api.Status().Details != nil && api.Status().Details.Kind == "namespaces"
 }
 
 // absent reports whether the API server itself said that it has no such object.

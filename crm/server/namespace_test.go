@@ -1,0 +1,103 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"oaas.io/control-plane/proto/oaaspb"
+)
+
+// reasonOf is the machine-readable reason of an error.
+func reasonOf(err error) string {
+	for _, detail := range status.Convert(err).Details() {
+		if info, ok := detail.(*errdetails.ErrorInfo); ok {
+			return info.GetReason()
+		}
+	}
+	return ""
+}
+
+// A namespace that is missing or on its way out is no refusal of the unit: as soon as
+// it is there, the unit is taken.
+func TestNamespaceMissingAndTerminating(t *testing.T) {
+	config := cluster(t).RESTConfig()
+	h := unattached(t, fmt.Sprintf("gone-%d", time.Now().UnixNano()))
+	h.attach(config)
+	refused := func(id, what string) {
+		t.Helper()
+		_, err := h.deploy(unitOf(id, 10, "a:1"))
+		wantCode(t, err, codes.Unavailable)
+		if reasonOf(err) != ReasonNamespace || !strings.Contains(err.Error(), what) {
+			t.Fatalf("refused with %s: %v", reasonOf(err), err)
+		}
+	}
+	refused("record-1", "namespace does not exist")
+	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: h.namespace}}
+	if err := h.admin.Create(h.ctx(), namespace); err != nil {
+		t.Fatal(err)
+	}
+	h.mustDeploy(unitOf("record-1", 10, "a:1"))
+	holder := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: h.namespace, Name: "holder", Finalizers: []string{"oaas.io/test"}}}
+	if err := h.admin.Create(h.ctx(), holder); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.admin.Delete(h.ctx(), namespace); err != nil {
+		t.Fatal(err)
+	}
+	refused("record-2", "namespace is being deleted")
+	if err := h.admin.Get(h.ctx(), client.ObjectKeyFromObject(holder), holder); err != nil {
+		t.Fatal(err)
+	}
+	holder.Finalizers = nil
+	if err := h.admin.Update(h.ctx(), holder); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Whoever asks is told that nothing can be stored.
+func TestProblemIsReported(t *testing.T) {
+	h := attachedServer(t)
+	stream := h.watch()
+	stream.next() // inventory complete
+	h.api.set(APIState{Ready: true, Problem: errors.New("the namespace oaas does not exist")})
+	eventually(t, "a heartbeat says so", func() bool {
+		return !(<-stream.events).GetHeartbeat().GetApiServerReady()
+	})
+	info, err := h.agent.GetClusterInfo(h.ctx(), &oaaspb.GetClusterInfoRequest{})
+	if err != nil || info.GetApiServerReady() {
+		t.Errorf("info %v (%v)", info, err)
+	}
+	env, err := h.info.GetEnvHealth(h.ctx(), &oaaspb.CrmEnvRequest{})
+	if err != nil || env.GetStatus() != "Unhealthy" {
+		t.Errorf("health %v (%v)", env, err)
+	}
+	request, err := http.NewRequestWithContext(h.ctx(), http.MethodGet, "http://"+h.conn.Target()+"/readyz", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response, err := http.DefaultTransport.(*http.Transport).Clone().RoundTrip(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	text := make([]byte, 200)
+	n, _ := response.Body.Read(text)
+	if response.StatusCode != http.StatusServiceUnavailable || !strings.Contains(string(text[:n]), "namespace oaas does not exist") {
+		t.Errorf("/readyz: %d %q", response.StatusCode, text[:n])
+	}
+	h.api.set(APIState{Ready: true})
+	eventually(t, "a heartbeat says that it is over", func() bool {
+		return (<-stream.events).GetHeartbeat().GetApiServerReady()
+	})
+}
