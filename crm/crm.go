@@ -57,6 +57,7 @@ type manager struct {
 	log      hclog.Logger
 	scheme   *runtime.Scheme
 	probe    *apiProbe
+	rights   *rights
 	apis     *presence.Watcher
 	knative  knativeVersion
 	server   *server.Server
@@ -148,6 +149,7 @@ func newManager(opts Options) (*manager, error) {
 	if m.probe, err = newAPIProbe(opts.RESTConfig, opts.Namespace, opts.Logger.Named("probe"), opts.Clock); err != nil {
 		return nil, err
 	}
+	m.rights = newRights(opts.Clock, opts.Logger.Named("rights"))
 	if m.metrics, err = controller.NewMetrics(m.registry); err != nil {
 		return nil, err
 	}
@@ -164,7 +166,7 @@ func newManager(opts Options) (*manager, error) {
 	m.server, err = server.New(server.Options{
 		ClusterName: opts.Name, Namespace: opts.Namespace, Region: opts.Region, Zone: opts.Zone,
 		Labels: opts.Labels, Capabilities: m.capabilities, KnativeVersion: m.knative.get, Availability: opts.Availability, Version: opts.Version,
-		TLS: opts.TLS, API: m.probe, Logger: opts.Logger.Named("server"), Registerer: m.registry, Clock: opts.Clock,
+		TLS: opts.TLS, API: observer{m.probe, m.rights}, Logger: opts.Logger.Named("server"), Registerer: m.registry, Clock: opts.Clock,
 	})
 	if err != nil {
 		return nil, err
@@ -326,7 +328,7 @@ func (m *manager) controllerOptions() controller.Options {
 		Namespace: m.opts.Namespace, Environment: m.opts.Environment, DisableODGM: m.opts.DisableODGM,
 		Concurrency: m.opts.Concurrency, ProgressDeadline: m.opts.ProgressDeadline,
 		Presence: m.apis, DisableKnative: m.opts.DisableKnative,
-		Metrics: m.metrics, Clock: m.opts.Clock, Logger: m.log.Named("controller"),
+		Metrics: m.metrics, Denied: m.rights.denied, Clock: m.opts.Clock, Logger: m.log.Named("controller"),
 	}
 }
 
