@@ -3,6 +3,7 @@ package server
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"maps"
 	"strings"
 	"time"
@@ -153,8 +154,7 @@ func mayReplace(live, desired *v1alpha1.ClassRuntime) (changed bool, err error) 
 	}
 	switch c := orderOf(have).compare(orderOf(want)); {
 	case c > 0:
-		return false, refusal(codes.FailedPrecondition, ReasonStaleFence,
-			"unit %q is at %s; this change is of %s", want.UnitID, orderOf(have), orderOf(want))
+		return false, stale(live, "change", orderOf(want))
 	case c == 0 && have.ContentHash != want.ContentHash:
 		return false, refusal(codes.FailedPrecondition, ReasonContentMismatch,
 			"unit %q was delivered at %s with another content", want.UnitID, orderOf(have))
@@ -286,8 +286,21 @@ func mayDelete(live *v1alpha1.ClassRuntime, request *oaaspb.DeleteDeploymentRequ
 	}
 	deletion := order{Epoch: stone.GetEpoch(), Fence: stone.GetFence()}
 	if orderOf(have).compare(deletion) > 0 {
-		return refusal(codes.FailedPrecondition, ReasonStaleFence,
-			"unit %q is at %s; this deletion is of %s", have.UnitID, orderOf(have), deletion)
+		return stale(live, "deletion", deletion)
 	}
 	return nil
+}
+
+// stale refuses what is older than the object. Nothing here can tell an order that a
+// person raised from one of a control plane that knows more, so the way out is for a
+// person: an object that is deleted is made anew with the order of whoever wants it.
+func stale(live *v1alpha1.ClassRuntime, what string, sent order) error {
+	doubt := ""
+	if last, ok := hashedOrder(live); ok && last != orderOf(live.Spec.Delivery) {
+		doubt = fmt.Sprintf(" Its annotation says that %s was stored last: probably spec.delivery was changed by hand.", last)
+	}
+	return refusal(codes.FailedPrecondition, ReasonStaleFence,
+		"ClassRuntime %s/%s (unit %q) is at %s; this %s is of %s, which is older.%s If no other control plane raised it, "+
+			"delete the object, and it is made anew as far as it is wanted: kubectl -n %s delete classruntime %s",
+		live.Namespace, live.Name, unitID(live), orderOf(live.Spec.Delivery), what, sent, doubt, live.Namespace, live.Name)
 }

@@ -46,6 +46,13 @@ func hashOrder(d *v1alpha1.Delivery) string {
 	return fmt.Sprintf("%s:%d/%d:", specHashVersion, d.Epoch, d.Fence)
 }
 
+// hashedOrder is the order that the annotation of an object names.
+func hashedOrder(object *v1alpha1.ClassRuntime) (order, bool) {
+	var o order
+	_, err := fmt.Sscanf(object.Annotations[AnnotationSpecHash], specHashVersion+":%d/%d:", &o.Epoch, &o.Fence)
+	return o, err == nil
+}
+
 // drifted reports that a spec is not what the manager stored with its delivery. An
 // object without a hash is believed, and so is one whose hash is of another order: it
 // was stored by a manager of an earlier build, or its order was changed by hand, and then the

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
@@ -173,4 +174,37 @@ func TestChangesByHandAreSetBack(t *testing.T) {
 	if after := h.object("record-1").ResourceVersion; after != before || len(told.notes) > 0 {
 		t.Errorf("at rest, %s became %s, and %d events were told", before, after, len(told.notes))
 	}
+}
+
+// An order that was raised by hand refuses everything, and the refusal says how to get
+// out of it.
+func TestOrderRaisedByHand(t *testing.T) {
+	h := attachedServer(t)
+	h.mustDeploy(unitOf("record-1", 10, "a:1"))
+	h.patch("record-1", `{"spec":{"delivery":{"fence":99999}}}`)
+	_, changed := h.deploy(unitOf("record-1", 11, "b:1"))
+	for what, err := range map[string]error{"change": changed, "deletion": h.delete("record-1", deliveryAt(11, ""))} {
+		wantCode(t, err, codes.FailedPrecondition)
+		if reasonOf(err) != ReasonStaleFence {
+			t.Errorf("reason %s", reasonOf(err))
+		}
+		for _, part := range []string{
+			"ClassRuntime " + h.namespace + "/record-1", "this " + what + " is of",
+			orderOf(&v1alpha1.Delivery{Epoch: 1, Fence: 99999}).String(), order{Epoch: 1, Fence: 11}.String(),
+			order{Epoch: 1, Fence: 10}.String() + " was stored last", "kubectl -n " + h.namespace + " delete classruntime record-1",
+		} {
+			if !strings.Contains(err.Error(), part) {
+				t.Errorf("%q does not say %q", err, part)
+			}
+		}
+	}
+	if err := h.admin.Delete(h.ctx(), h.object("record-1")); err != nil {
+		t.Fatal(err)
+	}
+	h.mustDeploy(unitOf("record-1", 11, "b:1"))
+	h.patch("record-1", `{"spec":{"delivery":{"fence":99999}}}`)
+	if err := h.admin.Delete(h.ctx(), h.object("record-1")); err != nil {
+		t.Fatal(err)
+	}
+	wantCode(t, h.delete("record-1", deliveryAt(12, "")), codes.NotFound)
 }
