@@ -208,6 +208,9 @@ func merged(live, desired *v1alpha1.ClassRuntime) *v1alpha1.ClassRuntime {
 	for _, owned := range []string{AnnotationCorrelationID, AnnotationUnitID, annotationCPUTarget, AnnotationPods, AnnotationSpecHash} {
 		delete(next.Annotations, owned)
 	}
+	for _, owned := range []string{LabelClass, LabelPackage, LabelDeployment} {
+		delete(next.Labels, owned)
+	}
 	maps.Copy(next.Labels, desired.Labels)
 	maps.Copy(next.Annotations, desired.Annotations)
 	return next
