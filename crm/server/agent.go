@@ -52,6 +52,7 @@ func (s agentService) GetClusterInfo(ctx context.Context, _ *oaaspb.GetClusterIn
 		Capabilities:      s.opts.Capabilities(),
 		Availability:      s.opts.Availability,
 		ApiServerReady:    probe.Usable() == nil,
+		Problem:           textOf(probe.Usable()),
 		KnativeVersion:    s.opts.KnativeVersion(),
 		ObservedAt:        timestamp(s.opts.Clock()),
 	}
@@ -170,7 +171,7 @@ func (s agentService) sendChanges(ctx context.Context, subscription *subscriber,
 	defer silence.Stop()
 	look := time.NewTicker(min(readinessInterval, s.opts.HeartbeatInterval))
 	defer look.Stop()
-	told := true
+	var told error
 	for {
 		select {
 		case <-ctx.Done():
@@ -178,15 +179,16 @@ func (s agentService) sendChanges(ctx context.Context, subscription *subscriber,
 		case <-s.closing:
 			return status.Error(codes.Unavailable, "the class runtime manager is shutting down")
 		case <-look.C:
-			if (s.opts.API.Observe().Usable() == nil) == told {
+			now := s.opts.API.Observe().Usable()
+			if (now == nil) == (told == nil) {
 				continue
 			}
-			told = !told
+			told = now
 			if err := stream.Send(heartbeat(told)); err != nil {
 				return err
 			}
 		case <-silence.C:
-			told = s.opts.API.Observe().Usable() == nil
+			told = s.opts.API.Observe().Usable()
 			if err := stream.Send(heartbeat(told)); err != nil {
 				return err
 			}
@@ -208,8 +210,18 @@ func (s agentService) sendChanges(ctx context.Context, subscription *subscriber,
 	}
 }
 
-func heartbeat(ready bool) *oaaspb.RuntimeEvent {
-	return &oaaspb.RuntimeEvent{Event: &oaaspb.RuntimeEvent_Heartbeat{Heartbeat: &oaaspb.Heartbeat{ApiServerReady: ready}}}
+func heartbeat(problem error) *oaaspb.RuntimeEvent {
+	return &oaaspb.RuntimeEvent{Event: &oaaspb.RuntimeEvent_Heartbeat{Heartbeat: &oaaspb.Heartbeat{
+		ApiServerReady: problem == nil, Problem: textOf(problem),
+	}}}
+}
+
+// textOf is empty without an error.
+func textOf(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
 }
 
 func (s *Server) event(c change) *oaaspb.RuntimeEvent {

@@ -70,12 +70,14 @@ func TestProblemIsReported(t *testing.T) {
 	h := attachedServer(t)
 	stream := h.watch()
 	stream.next() // inventory complete
-	h.api.set(APIState{Ready: true, Problem: errors.New("the namespace oaas does not exist")})
+	const problem = "the namespace oaas does not exist"
+	h.api.set(APIState{Ready: true, Problem: errors.New(problem)})
 	eventually(t, "a heartbeat says so", func() bool {
-		return !(<-stream.events).GetHeartbeat().GetApiServerReady()
+		heartbeat := (<-stream.events).GetHeartbeat()
+		return !heartbeat.GetApiServerReady() && heartbeat.GetProblem() == problem
 	})
 	info, err := h.agent.GetClusterInfo(h.ctx(), &oaaspb.GetClusterInfoRequest{})
-	if err != nil || info.GetApiServerReady() {
+	if err != nil || info.GetApiServerReady() || info.GetProblem() != problem {
 		t.Errorf("info %v (%v)", info, err)
 	}
 	env, err := h.info.GetEnvHealth(h.ctx(), &oaaspb.CrmEnvRequest{})
@@ -93,11 +95,12 @@ func TestProblemIsReported(t *testing.T) {
 	defer func() { _ = response.Body.Close() }()
 	text := make([]byte, 200)
 	n, _ := response.Body.Read(text)
-	if response.StatusCode != http.StatusServiceUnavailable || !strings.Contains(string(text[:n]), "namespace oaas does not exist") {
+	if response.StatusCode != http.StatusServiceUnavailable || !strings.Contains(string(text[:n]), problem) {
 		t.Errorf("/readyz: %d %q", response.StatusCode, text[:n])
 	}
 	h.api.set(APIState{Ready: true})
 	eventually(t, "a heartbeat says that it is over", func() bool {
-		return (<-stream.events).GetHeartbeat().GetApiServerReady()
+		heartbeat := (<-stream.events).GetHeartbeat()
+		return heartbeat.GetApiServerReady() && heartbeat.GetProblem() == ""
 	})
 }
