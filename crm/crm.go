@@ -166,7 +166,7 @@ func newManager(opts Options) (*manager, error) {
 	m.server, err = server.New(server.Options{
 		ClusterName: opts.Name, Namespace: opts.Namespace, Region: opts.Region, Zone: opts.Zone,
 		Labels: opts.Labels, Capabilities: m.capabilities, KnativeVersion: m.knative.get, Availability: opts.Availability, Version: opts.Version,
-		TLS: opts.TLS, API: observer{m.probe, m.rights}, Logger: opts.Logger.Named("server"), Registerer: m.registry, Clock: opts.Clock,
+		TLS: opts.TLS, API: observer{m.probe, m.rights}, Denied: m.rights.denied, Logger: opts.Logger.Named("server"), Registerer: m.registry, Clock: opts.Clock,
 	})
 	if err != nil {
 		return nil, err
@@ -328,7 +328,7 @@ func (m *manager) controllerOptions() controller.Options {
 		Namespace: m.opts.Namespace, Environment: m.opts.Environment, DisableODGM: m.opts.DisableODGM,
 		Concurrency: m.opts.Concurrency, ProgressDeadline: m.opts.ProgressDeadline,
 		Presence: m.apis, DisableKnative: m.opts.DisableKnative,
-		Metrics: m.metrics, Denied: m.rights.denied, Clock: m.opts.Clock, Logger: m.log.Named("controller"),
+		Metrics: m.metrics, Denied: m.rights.forbidden, Clock: m.opts.Clock, Logger: m.log.Named("controller"),
 	}
 }
 

@@ -23,12 +23,12 @@ func TestDeniedRightsAreTold(t *testing.T) {
 	forbidden := func(text string) error {
 		return apierrors.NewForbidden(schema.GroupResource{Group: "oaas.io", Resource: "classruntimes"}, "record-1", errors.New(text))
 	}
-	r.denied(forbidden("exceeded quota: small"))
-	r.denied(forbidden("unable to create new content in namespace oaas because it is being terminated"))
+	r.forbidden(forbidden("exceeded quota: small"))
+	r.forbidden(forbidden("unable to create new content in namespace oaas because it is being terminated"))
 	if err := o.Observe().Usable(); err != nil {
 		t.Fatalf("counts as a missing right: %v", err)
 	}
-	r.denied(forbidden(`User "crm" cannot patch resource "classruntimes/status" in API group "oaas.io" in the namespace "oaas"`))
+	r.forbidden(forbidden(`User "crm" cannot patch resource "classruntimes/status" in API group "oaas.io" in the namespace "oaas"`))
 	now = now.Add(deniedFor - time.Second)
 	if err := o.Observe().Usable(); err == nil || !strings.Contains(err.Error(), `cannot patch resource "classruntimes/status"`) {
 		t.Fatalf("told: %v", err)

@@ -2,7 +2,6 @@ package crm
 
 import (
 	"fmt"
-	"strings"
 	"sync"
 	"time"
 
@@ -29,12 +28,15 @@ type rights struct {
 
 func newRights(now func() time.Time, log hclog.Logger) *rights { return &rights{now: now, log: log} }
 
-// denied notes a failure. Quotas, admission plugins and a namespace that is being deleted
-// forbid things, too; only the authorizer says that somebody cannot do them.
-func (r *rights) denied(err error) {
-	if text := err.Error(); !strings.Contains(text, " cannot ") || !strings.Contains(text, " resource ") {
-		return
+// forbidden notes what the API server forbade the controller, if it is for lack of a right.
+func (r *rights) forbidden(err error) {
+	if server.RightMissing(err) {
+		r.denied(err)
 	}
+}
+
+// denied notes that a right was missing.
+func (r *rights) denied(err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.missingLocked() == nil {

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -93,7 +94,12 @@ func (s *Server) clusterUID(ctx context.Context) (string, error) {
 // readUID asks the API server and keeps the answer.
 func (s *Server) readUID(ctx context.Context, backend *attached) (string, error) {
 	namespace := &corev1.Namespace{}
-	if err := backend.Live.Get(ctx, types.NamespacedName{Name: "kube-system"}, namespace); err != nil {
+	err := backend.Live.Get(ctx, types.NamespacedName{Name: "kube-system"}, namespace)
+	if apierrors.IsForbidden(err) {
+		// A manager can do its work without this right, but for being found by gossip.
+		return "", status.Errorf(codes.PermissionDenied, "read namespace kube-system: %v", err)
+	}
+	if err != nil {
 		return "", fromKubernetes(ctx, "read namespace kube-system", err)
 	}
 	uid := string(namespace.UID)

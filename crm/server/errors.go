@@ -29,6 +29,7 @@ const (
 	ReasonDeleting        = "BEING_DELETED"
 	ReasonAPIServer       = "API_SERVER_UNAVAILABLE"
 	ReasonNamespace       = "NAMESPACE_UNAVAILABLE"
+	ReasonRight           = "RIGHT_MISSING"
 	ReasonRefused         = "REFUSED_BY_API_SERVER"
 )
 
@@ -98,7 +99,10 @@ func fromKubernetes(ctx context.Context, what string, err error) error {
 		return status.Error(codes.Aborted, text)
 	case apierrors.IsInvalid(err), apierrors.IsBadRequest(err):
 		return invalid(err)
-	case apierrors.IsForbidden(err), apierrors.IsUnauthorized(err):
+	case RightMissing(err):
+		// Says nothing of the unit either, which is taken as soon as the right is given.
+		return refusal(codes.Unavailable, ReasonRight, "the manager lacks a right in the cluster: %s", text)
+	case apierrors.IsForbidden(err):
 		return status.Error(codes.PermissionDenied, text)
 	case meta.IsNoMatchError(err):
 		// The CRD is missing: someone may install it, so it is worth a retry.
@@ -109,6 +113,25 @@ func fromKubernetes(ctx context.Context, what string, err error) error {
 		return errUnavailable(err)
 	}
 	return status.Error(codes.Internal, text)
+}
+
+// RightMissing reports whether the API server does not let this identity do something at
+// all. Quotas, admission plugins and a namespace that is being deleted forbid things, too;
+// only the authorizer says that somebody cannot do them.
+func RightMissing(err error) bool {
+	text := err.Error()
+	return apierrors.IsUnauthorized(err) ||
+		apierrors.IsForbidden(err) && strings.Contains(text, " cannot ") && strings.Contains(text, " resource ")
+}
+
+// reasonOf is the machine-readable reason of an error, empty without one.
+func reasonOf(err error) string {
+	for _, detail := range status.Convert(err).Details() {
+		if info, ok := detail.(*errdetails.ErrorInfo); ok {
+			return info.GetReason()
+		}
+	}
+	return ""
 }
 
 // namespaceMissing reports whether what was not found is the namespace.

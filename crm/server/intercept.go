@@ -118,6 +118,9 @@ func (s *Server) finish(ctx context.Context, method, correlation string, err err
 		return
 	default:
 	}
+	if reasonOf(err) == ReasonRight {
+		s.opts.Denied(err)
+	}
 	s.log.Warn("call failed", "method", method, "code", code.String(), "error", status.Convert(err).Message(),
 		"correlation_id", correlation, "peer", peerAddress(ctx), "client", clientName(ctx))
 }

@@ -8,25 +8,18 @@ import (
 	"testing"
 	"time"
 
-	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"oaas.io/control-plane/deploy/local/localtest"
 	"oaas.io/control-plane/proto/oaaspb"
 )
-
-// reasonOf is the machine-readable reason of an error.
-func reasonOf(err error) string {
-	for _, detail := range status.Convert(err).Details() {
-		if info, ok := detail.(*errdetails.ErrorInfo); ok {
-			return info.GetReason()
-		}
-	}
-	return ""
-}
 
 // A namespace that is missing or on its way out is no refusal of the unit: as soon as
 // it is there, the unit is taken.
@@ -62,6 +55,64 @@ func TestNamespaceMissingAndTerminating(t *testing.T) {
 	holder.Finalizers = nil
 	if err := h.admin.Update(h.ctx(), holder); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// A right that the manager lacks is no refusal of the unit either, and whoever watches
+// over the process is told. What a policy forbids is one.
+func TestRightMissing(t *testing.T) {
+	config := cluster(t).RESTConfig()
+	h := unattached(t, localtest.Namespace(t, cluster(t)))
+	told := make(chan error, 8)
+	h.server.opts.Denied = func(err error) { told <- err }
+	confined := rest.CopyConfig(config)
+	confined.Impersonate = rest.ImpersonationConfig{UserName: h.namespace}
+	admin, err := client.New(config, client.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	role := &rbacv1.Role{
+		ObjectMeta: metav1.ObjectMeta{Namespace: h.namespace, Name: "confined"},
+		Rules: []rbacv1.PolicyRule{
+			{APIGroups: []string{"oaas.io"}, Resources: []string{"classruntimes"}, Verbs: []string{"get", "list", "watch"}},
+			{APIGroups: []string{""}, Resources: []string{"configmaps"}, Verbs: []string{"*"}},
+		},
+	}
+	binding := &rbacv1.RoleBinding{
+		ObjectMeta: metav1.ObjectMeta{Namespace: h.namespace, Name: "confined"},
+		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: "confined"},
+		Subjects:   []rbacv1.Subject{{Kind: rbacv1.UserKind, APIGroup: rbacv1.GroupName, Name: h.namespace}},
+	}
+	for _, object := range []client.Object{role, binding} {
+		if err := admin.Create(h.ctx(), object); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h.attachTo(confined, false)
+	_, err = h.deploy(unitOf("record-1", 10, "a:1"))
+	wantCode(t, err, codes.Unavailable)
+	if reasonOf(err) != ReasonRight || !strings.Contains(err.Error(), `cannot create resource "classruntimes"`) {
+		t.Errorf("refused with %s: %v", reasonOf(err), err)
+	}
+	if err := <-told; !strings.Contains(err.Error(), `cannot create resource "classruntimes"`) {
+		t.Errorf("told %v", err)
+	}
+	_, err = h.agent.GetClusterInfo(h.ctx(), &oaaspb.GetClusterInfoRequest{})
+	wantCode(t, err, codes.PermissionDenied)
+	if len(told) > 0 {
+		t.Errorf("a right that is not needed: %v", <-told)
+	}
+	role.Rules[0].Verbs = append(role.Rules[0].Verbs, "create")
+	if err := admin.Update(h.ctx(), role); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the unit is taken", func() bool {
+		_, err := h.deploy(unitOf("record-1", 10, "a:1"))
+		return err == nil
+	})
+	for _, text := range []string{"exceeded quota: small", "unable to create new content in namespace oaas"} {
+		forbidden := apierrors.NewForbidden(schema.GroupResource{Group: "oaas.io", Resource: "classruntimes"}, "record-1", errors.New(text))
+		wantCode(t, fromKubernetes(h.ctx(), "create", forbidden), codes.PermissionDenied)
 	}
 }
 

@@ -80,6 +80,9 @@ type Options struct {
 	Availability *float64
 	// Version of this program.
 	Version string
+	// Denied is told of every call that failed because the manager lacks a right; nil tells
+	// nobody. It must not block.
+	Denied func(err error)
 	// API observes the API server. Required.
 	API APIObserver
 	// TLS makes the port speak TLS only; nil makes it speak without. It is asked anew for
@@ -130,6 +133,9 @@ func (o *Options) Validate() error {
 	}
 	if o.Clock == nil {
 		o.Clock = time.Now
+	}
+	if o.Denied == nil {
+		o.Denied = func(error) {}
 	}
 	if o.Capabilities == nil {
 		o.Capabilities = func() []string { return nil }
