@@ -71,13 +71,15 @@ func deploymentTag(dep *fsm.Deployment) string { return etag(dep.UID, dep.Modify
 // document is shared and is not written to.
 func merged(snap *fsm.Snapshot, dep *fsm.Deployment) *model.OClassDeployment {
 	doc := *dep.Doc
-	units := snap.UnitsByDeployment(dep.UID)
+	units := snap.PlannedUnits(dep)
 	if len(units) > 0 {
 		doc.Condition = fsm.DeploymentCondition(units)
 	}
 	text := troubles(snap, units)
-	if more := rolloutTrouble(snap.Rollout(doc.Key)); more != "" {
-		text = strings.TrimPrefix(text+"; "+more, "; ")
+	for _, more := range []string{rolloutTrouble(snap.Rollout(doc.Key)), moveTrouble(dep.Move)} {
+		if more != "" {
+			text = strings.TrimPrefix(text+"; "+more, "; ")
+		}
 	}
 	if text != "" && doc.Status != nil {
 		status := *doc.Status
@@ -112,8 +114,12 @@ func trouble(snap *fsm.Snapshot, u *pmpb.Unit) string {
 		return ""
 	case waiting != nil && !fsm.Acknowledged(u):
 		return fmt.Sprintf("%s (%s)", waiting.GetMessage(), waiting.GetCode())
-	case snap.Cluster(u.GetEnv()).GetHealth() == pmpb.ClusterHealth_CLUSTER_HEALTH_UNREACHABLE:
-		return fmt.Sprintf("the cluster cannot be reached; when it last could, the unit was %s", condition)
+	case fsm.Unreachable(snap.Cluster(u.GetEnv()).GetHealth()):
+		since := ""
+		if at := snap.Cluster(u.GetEnv()).GetDisconnectedSince(); at != nil {
+			since = " since " + zulu(at.AsTime())
+		}
+		return fmt.Sprintf("the cluster cannot be reached%s; when it last could, the unit was %s", since, condition)
 	case condition == model.ConditionDown:
 		return u.GetRuntime().GetStatus().GetMessage()
 	}
@@ -181,12 +187,23 @@ type deleted struct {
 	DeletedEnvs []string `json:"deleted_envs"`
 }
 
+// deleteDeployment answers when the deletion is committed. With ?force and ?orphan it does
+// not wait for environments that cannot be reached.
 func (s *Server) deleteDeployment(w http.ResponseWriter, r *http.Request) error {
 	if err := noDryRun(r); err != nil {
 		return err
 	}
 	key := pathVar(r, "key")
 	callOf(r.Context()).deployment = key
+	force, envs, err := giveUp(parseQuery(r.URL.RawQuery))
+	if err != nil {
+		return err
+	}
+	if force {
+		return s.abandon(w, r, func(ctx context.Context, ri registry.RequestInfo) (any, uint64, error) {
+			return flat(s.opts.Registry.ForceDelete(ctx, ri, key, envs))
+		})
+	}
 	ans, err := s.write(r, operation{
 		run: func(ctx context.Context, ri registry.RequestInfo) (any, uint64, error) {
 			return flat(s.opts.Registry.DeleteDeployment(ctx, ri, key))

@@ -266,7 +266,7 @@ func (s *Server) checkCluster(ctx context.Context) []check {
 	if n := len(snap.Alarms()); n > 0 {
 		alarms.Status, alarms.Value, alarms.Advice = checkFail, strconv.Itoa(n)+": "+snap.Alarms()[0].GetMessage(), "the cluster is read-only; see 'pmctl alarms'"
 	}
-	out = append(out, alarms)
+	out = append(out, alarms, s.checkFleet(snap))
 	if s.opts.Backups != nil && s.opts.Cluster.IsLeader() {
 		out = append(out, s.checkBackups(ctx))
 	}

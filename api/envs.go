@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"time"
 
+	"oaas.io/control-plane/fsm"
 	"oaas.io/control-plane/proto/pmpb"
 	"oaas.io/control-plane/registry"
 )
@@ -33,6 +34,21 @@ type clusterInfo struct {
 	Policy *ClusterPolicy `json:"policy,omitempty"`
 	// Availability is what is known beside the report in health; absent when that is all.
 	Availability *availabilityView `json:"availability,omitempty"`
+	// Drain is how far its draining is; absent when it is not drained.
+	Drain *drainView `json:"drain,omitempty"`
+	// Strays are runtimes that it has and that nothing wants; absent when there are none.
+	Strays []stray `json:"strays,omitempty"`
+}
+
+// stray is a runtime that this control plane has sent and does not want. It is removed when
+// it has been known for a while, and at once if it was orphaned.
+type stray struct {
+	UnitID        string  `json:"unit_id"`
+	DeploymentUID string  `json:"deployment_uid"`
+	DeploymentKey string  `json:"deployment_key"`
+	FirstSeen     *string `json:"first_seen"`
+	// Orphaned says that somebody gave up waiting for its removal.
+	Orphaned bool `json:"orphaned"`
 }
 
 // Agents tells where the managers of clusters are that connect themselves, as far as
@@ -82,6 +98,28 @@ type clusterHealth struct {
 	// Message and Since say why and since when the status is not Healthy; an extension.
 	Message string  `json:"message,omitempty"`
 	Since   *string `json:"since,omitempty"`
+	// State is the exact state, which Status is coarser than; an extension, as what follows.
+	State string `json:"state"`
+	// ControlReachable says that the leader is in contact with its manager, APIServerReady what
+	// that last said of its API server; absent when it was never asked. Neither says whether
+	// what runs there can be called.
+	ControlReachable bool  `json:"control_reachable"`
+	APIServerReady   *bool `json:"api_server_ready,omitempty"`
+	// DisconnectedSince is when the silence of one that is away began.
+	DisconnectedSince *string `json:"disconnected_since,omitempty"`
+	// Observers are other nodes that tried to reach one that is away.
+	Observers []observer `json:"observers,omitempty"`
+}
+
+// observer is what another node found when it tried to reach an environment.
+type observer struct {
+	Node      string `json:"node"`
+	ServerID  string `json:"server_id"`
+	Time      string `json:"time"`
+	Reachable bool   `json:"reachable"`
+	// Ready says that the API server is, too.
+	Ready   bool   `json:"ready"`
+	Message string `json:"message,omitempty"`
 }
 
 func (s *Server) listEnvs(w http.ResponseWriter, r *http.Request) error {
@@ -96,7 +134,7 @@ func (s *Server) listEnvs(w http.ResponseWriter, r *http.Request) error {
 		if a := seen.Availability(c); a.Declared != nil || a.Measured != nil {
 			info.Availability = tellAvailability(a)
 		}
-		info.Agents = s.agentsOf(c)
+		info.Agents, info.Drain = s.agentsOf(c), tellDrain(snap, c)
 		list = append(list, info)
 	}
 	return writeJSON(w, http.StatusOK, list)
@@ -130,6 +168,12 @@ func (s *Server) newClusterInfo(c *pmpb.Cluster) clusterInfo {
 	}
 	if c.GetPolicy() != nil {
 		out.Policy = tellPolicy(c.GetPolicy())
+	}
+	for _, x := range c.GetStrays() {
+		out.Strays = append(out.Strays, stray{
+			UnitID: x.GetUnitId(), DeploymentUID: x.GetDeploymentUid(), DeploymentKey: x.GetDeploymentKey(),
+			FirstSeen: stampText(x.GetFirstSeen()), Orphaned: x.GetOrphaned(),
+		})
 	}
 	return out
 }
@@ -166,7 +210,15 @@ func (s *Server) removeEnv(w http.ResponseWriter, r *http.Request) error {
 // healthOf tells what is known of a cluster. Numbers are those of the last
 // successful check and are left out while the cluster cannot be asked.
 func (s *Server) healthOf(c *pmpb.Cluster) clusterHealth {
-	out := clusterHealth{ClusterName: c.GetName(), Status: healthName(c.GetHealth())}
+	out := clusterHealth{
+		ClusterName: c.GetName(), Status: healthName(c.GetHealth()), State: fsm.ClusterState(c.GetHealth()),
+		APIServerReady: c.ApiServerReady, DisconnectedSince: stampText(c.GetDisconnectedSince()),
+	}
+	for _, o := range c.GetObservations() {
+		out.Observers = append(out.Observers, observer{
+			Node: o.GetNode(), ServerID: o.GetServerId(), Time: zulu(o.GetTime().AsTime()), Reachable: o.GetReachable(), Ready: o.GetReady(), Message: o.GetMessage(),
+		})
+	}
 	if v := c.GetCrmVersion(); v != "" {
 		out.CRMVersion = &v
 	}
@@ -177,6 +229,7 @@ func (s *Server) healthOf(c *pmpb.Cluster) clusterHealth {
 		out.LastSeen = zulu(s.opts.Now().Add(-s.opts.Cluster.LastContact()))
 		nodes, ready := c.GetNodeCount(), c.GetReadyNodes()
 		out.NodeCount, out.ReadyNodes, out.Availability = &nodes, &ready, c.Availability
+		out.ControlReachable = true
 	default:
 		seen := time.Unix(0, 0)
 		if c.GetLastSeen() != nil {
@@ -194,9 +247,9 @@ func healthName(h pmpb.ClusterHealth) string {
 	switch h {
 	case pmpb.ClusterHealth_CLUSTER_HEALTH_HEALTHY:
 		return "Healthy"
-	case pmpb.ClusterHealth_CLUSTER_HEALTH_DEGRADED:
+	case pmpb.ClusterHealth_CLUSTER_HEALTH_DEGRADED, pmpb.ClusterHealth_CLUSTER_HEALTH_SUSPECT:
 		return "Degraded"
-	case pmpb.ClusterHealth_CLUSTER_HEALTH_UNREACHABLE:
+	case pmpb.ClusterHealth_CLUSTER_HEALTH_UNREACHABLE, pmpb.ClusterHealth_CLUSTER_HEALTH_FAILOVER_ELIGIBLE:
 		return "Unhealthy"
 	default:
 		return "Unknown"

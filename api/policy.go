@@ -22,6 +22,11 @@ type ClusterPolicy struct {
 	// A cordoned environment is given nothing new, and its outages are planned ones.
 	Cordoned     bool   `json:"cordoned,omitempty"`
 	CordonReason string `json:"cordon_reason,omitempty"`
+	// What runs in a draining environment is moved elsewhere, and it is given nothing new.
+	Draining    bool   `json:"draining,omitempty"`
+	DrainReason string `json:"drain_reason,omitempty"`
+	// DrainSince is told only.
+	DrainSince string `json:"drain_since,omitempty"`
 	// Cost for 30 days, in any unit that is the same for all environments.
 	Cost *float64 `json:"cost,omitempty"`
 	// Availability within 0..1.
@@ -54,9 +59,12 @@ func tellPolicy(p *pmpb.ClusterPolicy) *ClusterPolicy {
 	}
 	out := &ClusterPolicy{
 		Labels: p.GetLabels(), Region: p.Region, Zone: p.Zone, Provider: p.GetProvider(),
-		Cordoned: p.GetCordoned(), CordonReason: p.GetCordonReason(),
+		Cordoned: p.GetCordoned(), CordonReason: p.GetCordonReason(), Draining: p.GetDraining(), DrainReason: p.GetDrainReason(),
 		Cost: p.Cost, Availability: p.Availability, MaxUnits: p.GetMaxUnits(), MaxUnitsPerPackage: p.GetMaxUnitsPerPackage(),
 		LatencyMS: p.GetLatencyMs(),
+	}
+	if p.GetDrainSince() != nil {
+		out.DrainSince = zulu(p.GetDrainSince().AsTime())
 	}
 	for _, t := range p.GetTaints() {
 		effect := effectNoSelect
@@ -73,7 +81,7 @@ func tellPolicy(p *pmpb.ClusterPolicy) *ClusterPolicy {
 func (p *ClusterPolicy) record() *pmpb.ClusterPolicy {
 	out := &pmpb.ClusterPolicy{
 		Labels: p.Labels, Region: p.Region, Zone: p.Zone, Provider: p.Provider,
-		Cordoned: p.Cordoned, CordonReason: p.CordonReason,
+		Cordoned: p.Cordoned, CordonReason: p.CordonReason, Draining: p.Draining, DrainReason: p.DrainReason,
 		Cost: p.Cost, Availability: p.Availability, MaxUnits: p.MaxUnits, MaxUnitsPerPackage: p.MaxUnitsPerPackage,
 		LatencyMs: p.LatencyMS,
 	}

@@ -331,6 +331,7 @@ func FuzzRequest(f *testing.F) {
 		f.Add(method, "/api/v1/deployments/shop.Cart/rollback", []byte(`{"revision":1}`))
 		f.Add(method, "/api/v1/deployments/shop.Cart/rollout/pause", []byte(nil))
 		f.Add(method, "/api/v1/deployments/shop.Cart/events?limit=3&env=oaas-1", []byte(nil))
+		f.Add(method, "/api/v1/deletions/u?force=true&orphan=true&env=oaas-2", []byte(nil))
 		f.Add(method, "/api/v1/operator/audit?before=7&limit=1&action=*", []byte(nil))
 	}
 	h := shop(f)

@@ -111,7 +111,7 @@ func (g *graph) add(dep *model.OClassDeployment) {
 	}
 	for _, env := range dep.TargetEnvs {
 		id := "env::" + env
-		g.node(topologyNode{ID: id, NodeType: "environment", Status: clusterStatus(g.snap.Cluster(env)), Metadata: map[string]string{"name": env}})
+		g.node(topologyNode{ID: id, NodeType: "environment", Status: clusterStatus(g.snap.Cluster(env)), Metadata: clusterMetadata(env, g.snap.Cluster(env))})
 		g.edge(class, id)
 	}
 }
@@ -155,13 +155,22 @@ func conditionHealth(c model.DeploymentCondition) string {
 	}
 }
 
+// clusterMetadata has the exact state of an environment, which its status is coarser than.
+func clusterMetadata(env string, c *pmpb.Cluster) map[string]string {
+	out := map[string]string{"name": env, "state": fsm.ClusterState(c.GetHealth())}
+	if since := c.GetDisconnectedSince(); since != nil {
+		out["disconnected_since"] = zulu(since.AsTime())
+	}
+	return out
+}
+
 func clusterStatus(c *pmpb.Cluster) string {
 	switch c.GetHealth() {
 	case pmpb.ClusterHealth_CLUSTER_HEALTH_HEALTHY:
 		return "healthy"
-	case pmpb.ClusterHealth_CLUSTER_HEALTH_DEGRADED:
+	case pmpb.ClusterHealth_CLUSTER_HEALTH_DEGRADED, pmpb.ClusterHealth_CLUSTER_HEALTH_SUSPECT:
 		return "degraded"
-	case pmpb.ClusterHealth_CLUSTER_HEALTH_UNREACHABLE:
+	case pmpb.ClusterHealth_CLUSTER_HEALTH_UNREACHABLE, pmpb.ClusterHealth_CLUSTER_HEALTH_FAILOVER_ELIGIBLE:
 		return "unhealthy"
 	default:
 		return "unknown"

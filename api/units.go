@@ -3,7 +3,6 @@ package api
 import (
 	"encoding/json"
 	"net/http"
-	"slices"
 	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -57,60 +56,6 @@ func newUnit(u *pmpb.Unit) unit {
 	}
 	if u.GetRuntime() != nil {
 		out.Runtime = newClassRuntime(u)
-	}
-	return out
-}
-
-// deletion is a deleted deployment of which something is left in a cluster.
-type deletion struct {
-	DeploymentUID string       `json:"deployment_uid"`
-	Key           string       `json:"key"`
-	PackageName   string       `json:"package_name"`
-	ClassKey      string       `json:"class_key"`
-	Envs          []string     `json:"envs"`
-	ConfirmedEnvs []string     `json:"confirmed_envs"`
-	PendingEnvs   []pendingEnv `json:"pending_envs"`
-	DeletedAt     *string      `json:"deleted_at"`
-}
-
-// pendingEnv is an environment that has not confirmed, with the reason.
-type pendingEnv struct {
-	Env    string  `json:"env"`
-	Reason string  `json:"reason"`
-	Since  *string `json:"since"`
-}
-
-func (s *Server) listDeletions(w http.ResponseWriter, r *http.Request) error {
-	snap, err := s.read(w, r)
-	if err != nil {
-		return err
-	}
-	list := []deletion{}
-	for _, d := range snap.Deletions() {
-		out := newDeletion(d)
-		for _, u := range snap.UnitsByDeployment(d.GetDeploymentUid()) {
-			why := u.GetWaiting()
-			if i := slices.IndexFunc(out.PendingEnvs, func(p pendingEnv) bool { return p.Env == u.GetEnv() }); i >= 0 && why != nil {
-				out.PendingEnvs[i].Reason, out.PendingEnvs[i].Since = why.GetMessage(), stampText(why.GetSince())
-			}
-		}
-		list = append(list, out)
-	}
-	return writeJSON(w, http.StatusOK, list)
-}
-
-// newDeletion tells what the row of a deletion knows; the units know more about
-// what is pending.
-func newDeletion(d *pmpb.Deletion) deletion {
-	out := deletion{
-		DeploymentUID: d.GetDeploymentUid(), Key: d.GetDeploymentKey(), PackageName: d.GetPackageName(), ClassKey: d.GetClassKey(),
-		Envs: append([]string{}, d.GetEnvs()...), ConfirmedEnvs: append([]string{}, d.GetConfirmedEnvs()...),
-		PendingEnvs: []pendingEnv{}, DeletedAt: stampText(d.GetDeletedAt()),
-	}
-	for _, env := range d.GetEnvs() {
-		if !slices.Contains(d.GetConfirmedEnvs(), env) {
-			out.PendingEnvs = append(out.PendingEnvs, pendingEnv{Env: env, Reason: "The cluster has not confirmed yet", Since: out.DeletedAt})
-		}
 	}
 	return out
 }

@@ -58,7 +58,7 @@ func (s *Server) untilAvailable(ctx context.Context, key string, from registry.C
 		if wanted == 0 {
 			wanted = dep.RevisionNumber()
 		}
-		units, row := snap.UnitsByDeployment(dep.UID), snap.Rollout(key)
+		units, row := snap.PlannedUnits(dep), snap.Rollout(key)
 		condition := fsm.DeploymentCondition(units)
 		detail = "its condition is " + string(condition)
 		switch {

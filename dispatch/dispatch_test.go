@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -61,6 +62,8 @@ type world struct {
 	found    *candidates
 	manager  *dispatch.Manager
 	stop     func()
+	// ahead is by how much the clock of the registry is.
+	ahead *atomic.Int64
 }
 
 func newWorld(t *testing.T, edit ...func(*dispatch.Options)) *world {
@@ -69,19 +72,22 @@ func newWorld(t *testing.T, edit ...func(*dispatch.Options)) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	uids := 0
-	reg, err := registry.New(registry.Options{Store: store, NewUID: func() string { uids++; return fmt.Sprintf("uid-%d", uids) }})
+	uids, ahead := 0, &atomic.Int64{}
+	reg, err := registry.New(registry.Options{
+		Store: store, NewUID: func() string { uids++; return fmt.Sprintf("uid-%d", uids) },
+		Now: func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) },
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{t: t, store: store, registry: reg, found: &candidates{changed: make(chan struct{}, 64)}}
+	w := &world{t: t, store: store, registry: reg, found: &candidates{changed: make(chan struct{}, 64)}, ahead: ahead}
 	opts := dispatch.Options{
 		Registry: reg, Candidates: w.found,
 		Dial: func(_, address string) (*grpc.ClientConn, error) {
 			return grpc.NewClient("passthrough:///"+address, grpc.WithTransportCredentials(insecure.NewCredentials()))
 		},
 		RetryMin: 5 * time.Millisecond, RetryMax: 50 * time.Millisecond, PollInterval: 20 * time.Millisecond,
-		UnreachableAfter: 50 * time.Millisecond, CallTimeout: 500 * time.Millisecond, BatchWindow: time.Millisecond,
+		Health: quick, CallTimeout: 500 * time.Millisecond, BatchWindow: time.Millisecond,
 	}
 	for _, e := range edit {
 		e(&opts)

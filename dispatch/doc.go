@@ -13,7 +13,9 @@
 //     that cluster with what the cluster reports and sends the difference;
 //   - the reporter, which commits what the lanes learned in batches;
 //   - a driver for each rollout that goes on, which asks the registry for its next step
-//     whenever units or clusters have changed, or a deadline has come that is in the state.
+//     whenever units or clusters have changed, or a deadline has come that is in the state;
+//   - the moves, which ask the registry what has to leave a cluster that is drained or lost,
+//     have as much of that begun as the rate permits, and go on with what has begun.
 //
 // A lane has a session: one stream on which the cluster's manager sends its full
 // inventory and then every change. Managers that know no such stream (oaas-rs)
@@ -31,6 +33,13 @@
 // what fails is tried again with growing pauses, what is refused only much later. After
 // some calls in a row that a cluster did not answer its breaker opens, and only probes
 // go out until one is answered.
+//
+// # Clusters that are away
+//
+// A lane judges its cluster by package liveness: from the session, from the beginning of
+// the silence in the state, and from what other nodes find, which it asks one after the
+// other while the cluster is away (others.go, prober.go). Only changes of the state and of
+// what the others say together are stored.
 //
 // # Clusters that misbehave
 //

@@ -5,11 +5,13 @@ import (
 	"net"
 	"sync"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"oaas.io/control-plane/dispatch/liveness"
 	"oaas.io/control-plane/proto/oaaspb"
 )
 
@@ -31,12 +33,24 @@ type manager struct {
 	fail       error
 	// linger keeps a deleted object until it is released, as a finalizer does.
 	linger bool
+	// partial withholds all runtimes from the inventory, but not their number; watches
+	// counts the inventories that were begun.
+	partial bool
+	watches int
 	// hang makes Deploy wait for its deadline.
 	hang bool
+	// unready is what the heartbeats say of the API server.
+	unready bool
 	// answer, when set, runs before a stored unit is confirmed and may change the
 	// confirmation; listed runs before a list that was made is given.
 	answer func(ctx context.Context, resp *oaaspb.DeployResponse)
 	listed func(ctx context.Context)
+}
+
+// quick are deadlines for tests.
+var quick = liveness.Limits{
+	Renewal: 10 * time.Millisecond, Suspect: 25 * time.Millisecond, Unreachable: 50 * time.Millisecond, Eligible: 100 * time.Millisecond,
+	Return: 20 * time.Millisecond, Skew: 10 * time.Millisecond,
 }
 
 func newManager(name string) *manager {
@@ -147,6 +161,7 @@ func (m *manager) DeleteDeployment(_ context.Context, req *oaaspb.DeleteDeployme
 func (m *manager) heartbeat(ready bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.unready = !ready
 	m.publish(&oaaspb.RuntimeEvent{Event: &oaaspb.RuntimeEvent_Heartbeat{Heartbeat: &oaaspb.Heartbeat{ApiServerReady: ready}}})
 }
 
@@ -166,7 +181,9 @@ func (m *manager) report(id string, c oaaspb.DeploymentCondition) {
 }
 
 func (m *manager) GetClusterInfo(context.Context, *oaaspb.GetClusterInfoRequest) (*oaaspb.ClusterInfo, error) {
-	return &oaaspb.ClusterInfo{Name: m.name, Uid: m.uid, ApiServerReady: true, NodeCount: 3, ReadyNodes: 3, Zone: m.name + "-a"}, nil
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return &oaaspb.ClusterInfo{Name: m.name, Uid: m.uid, ApiServerReady: !m.unready, NodeCount: 3, ReadyNodes: 3, Zone: m.name + "-a"}, nil
 }
 
 func (m *manager) GetEnvHealth(context.Context, *oaaspb.CrmEnvRequest) (*oaaspb.CrmEnvHealth, error) {
@@ -191,15 +208,27 @@ func (m *manager) ListClassRuntimes(ctx context.Context, _ *oaaspb.ListClassRunt
 func (m *manager) WatchRuntimes(_ *oaaspb.WatchRuntimesRequest, stream grpc.ServerStreamingServer[oaaspb.RuntimeEvent]) error {
 	events := make(chan *oaaspb.RuntimeEvent, 1024)
 	m.mu.Lock()
+	m.watches++
 	for _, s := range m.objects {
-		events <- &oaaspb.RuntimeEvent{Event: &oaaspb.RuntimeEvent_Upserted{Upserted: s}}
+		if !m.partial {
+			events <- &oaaspb.RuntimeEvent{Event: &oaaspb.RuntimeEvent_Upserted{Upserted: s}}
+		}
 	}
 	events <- &oaaspb.RuntimeEvent{Event: &oaaspb.RuntimeEvent_InventoryComplete{InventoryComplete: &oaaspb.InventoryComplete{Count: uint32(len(m.objects))}}}
 	m.watchers[events] = true
 	m.mu.Unlock()
 	defer m.set(func() { delete(m.watchers, events) })
+	renewal := time.NewTicker(quick.Renewal)
+	defer renewal.Stop()
 	for {
 		select {
+		case <-renewal.C:
+			m.mu.Lock()
+			ready := !m.unready
+			m.mu.Unlock()
+			if err := stream.Send(&oaaspb.RuntimeEvent{Event: &oaaspb.RuntimeEvent_Heartbeat{Heartbeat: &oaaspb.Heartbeat{ApiServerReady: ready}}}); err != nil {
+				return err
+			}
 		case e := <-events:
 			if err := stream.Send(e); err != nil {
 				return err

@@ -135,7 +135,7 @@ func (f *fleet) register(ctx context.Context, c discovery.Candidate) error {
 		row.Source = sourceOf(c)
 		if row.GetAddress() != c.Address {
 			row.Address = c.Address
-			row.Health, row.HealthMessage = pmpb.ClusterHealth_CLUSTER_HEALTH_UNKNOWN, "not contacted yet"
+			row.Health, row.HealthMessage, row.Observations = pmpb.ClusterHealth_CLUSTER_HEALTH_UNKNOWN, "not contacted yet", nil
 		}
 		if info == nil {
 			return nil

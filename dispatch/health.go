@@ -4,126 +4,289 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"oaas.io/control-plane/dispatch/liveness"
 	"oaas.io/control-plane/fsm"
 	"oaas.io/control-plane/proto/pmpb"
 )
 
 // health is what a lane knows of its cluster's reachability.
 type health struct {
-	// since is when the present state began.
-	since time.Time
-	// seen is true once the manager has answered in this session, which began to be
-	// of use then.
-	seen  bool
-	began time.Time
+	contact liveness.Contact
 	// ready is what the manager says of its API server.
 	ready bool
-	// heard is when the manager last answered.
+	// heard is when the manager last said anything in a session that was of use.
 	heard time.Time
 	// cause is why there is no session, nil while there is one. last is the last cause.
 	cause, last error
-	// brief counts the sessions in a row that ended soon.
-	brief int
 	// refusing is since when the manager answers, but not the calls. Zero: it does.
 	refusing time.Time
+	// shown is what the metrics have.
+	shown pmpb.ClusterHealth
 }
-
-// flapping is after how many brief sessions in a row a cluster is not believed to be
-// back before a session has lasted.
-const flapping = 3
 
 func (h *health) up(ready bool, now time.Time) {
-	if !h.seen {
-		h.began = now
-	}
-	h.seen, h.ready, h.cause, h.heard = true, ready, nil, now
+	h.contact.Found(now)
+	h.ready, h.cause, h.heard = ready, nil, now
 }
 
-func (h *health) down(cause error, now time.Time, patience time.Duration) {
+// word notes that the manager has said something. Before its inventory is complete that is
+// of no use, but no silence either, unless an attempt has failed before: a manager that
+// never gets that far is not to be taken for one that is about to.
+func (h *health) word(now time.Time) {
 	switch {
-	case !h.seen: // it was not there
-	case now.Sub(h.began) < patience:
-		h.brief++
-	default:
-		h.brief = 0
+	case h.contact.Up:
+		h.heard = now
+	case h.last == nil:
+		h.contact.Since = now
 	}
-	if h.cause == nil {
-		h.since = now
-	}
-	h.seen, h.cause, h.last = false, cause, cause
 }
 
-// verdict is the health to store, or unspecified while it is too early to say.
-func (h *health) verdict(now time.Time, patience time.Duration) (pmpb.ClusterHealth, string) {
+// down notes the end of a session. A silence that had begun before, as on a connection
+// that was cut without a word, counts from the last word.
+func (h *health) down(cause error, now time.Time, limits liveness.Limits) {
+	lost := now
+	if h.contact.Up && now.Sub(h.heard) > 2*limits.Renewal {
+		lost = h.heard
+	}
+	h.contact.Lost(lost, limits)
+	h.cause, h.last = cause, cause
+}
+
+// grade is the health to store for a cluster in a state, and why. What its manager says
+// of itself matters while it is there.
+func (h *health) grade(state liveness.State, now time.Time, limits liveness.Limits) (pmpb.ClusterHealth, string) {
+	if state != liveness.Healthy {
+		return healthOf[state], h.reason()
+	}
 	switch {
-	case h.brief >= flapping && (!h.seen || now.Sub(h.began) < patience):
-		return pmpb.ClusterHealth_CLUSTER_HEALTH_UNREACHABLE, "sessions with the manager keep ending: " + reasonOf(h.last)
-	case h.seen && h.ready && !h.refusing.IsZero() && now.Sub(h.refusing) >= patience:
-		return pmpb.ClusterHealth_CLUSTER_HEALTH_DEGRADED, "the manager reports, but does not answer calls"
-	case h.seen && h.ready:
-		return pmpb.ClusterHealth_CLUSTER_HEALTH_HEALTHY, ""
-	case h.seen:
-		return pmpb.ClusterHealth_CLUSTER_HEALTH_DEGRADED, "the manager answers, its Kubernetes API server does not"
-	case h.cause != nil && now.Sub(h.since) >= patience:
-		if why, untrusted := untrustedBecause(h.cause); untrusted {
-			return pmpb.ClusterHealth_CLUSTER_HEALTH_UNREACHABLE, why
-		}
-		if noAgent(h.cause) {
-			return pmpb.ClusterHealth_CLUSTER_HEALTH_UNREACHABLE, ErrNoAgent.Error() + ": its manager has to connect by itself"
-		}
-		return pmpb.ClusterHealth_CLUSTER_HEALTH_UNREACHABLE, "the manager does not answer: " + reasonOf(h.cause)
-	default:
+	case !h.contact.Up: // too soon to say more
 		return pmpb.ClusterHealth_CLUSTER_HEALTH_UNSPECIFIED, ""
+	case !h.ready:
+		return pmpb.ClusterHealth_CLUSTER_HEALTH_DEGRADED, "the manager answers, its Kubernetes API server does not"
+	case !h.refusing.IsZero() && now.Sub(h.refusing) >= limits.Renewal:
+		return pmpb.ClusterHealth_CLUSTER_HEALTH_DEGRADED, "the manager reports, but does not answer calls"
+	default:
+		return pmpb.ClusterHealth_CLUSTER_HEALTH_HEALTHY, ""
 	}
+}
+
+// reason is why a cluster is away.
+func (h *health) reason() string {
+	why, untrusted := untrustedBecause(h.cause)
+	switch {
+	case h.contact.Brief >= liveness.Flapping:
+		return "sessions with the manager keep ending: " + reasonOf(h.last)
+	case h.contact.Up:
+		return "the manager answers again, but not for long enough to count"
+	case untrusted:
+		return why
+	case noAgent(h.cause):
+		return ErrNoAgent.Error() + ": its manager has to connect by itself"
+	case h.cause == nil:
+		return "the manager has not answered yet"
+	default:
+		return "the manager does not answer: " + reasonOf(h.cause)
+	}
+}
+
+// tells reports that a person has to act on the reason: a stranger answers, one that
+// cannot be trusted, or nobody has connected.
+func (h *health) tells() bool {
+	_, untrusted := untrustedBecause(h.cause)
+	return untrusted || noAgent(h.cause) || errors.Is(h.cause, errOtherCluster)
 }
 
 func reasonOf(cause error) string { return clip(status.Convert(cause).Message()) }
 
-// judge commits the cluster's health when it changed. Only the state counts as
-// changed: the text of an unreachable cluster's last error may vary by attempt.
-// That a stranger answers, or one that cannot be trusted, is told all the same, since
-// a person has to act; and so is that nobody has connected, which says where to look.
-func (l *lane) judge(ctx context.Context, snap *fsm.Snapshot, now time.Time) {
-	verdict, message := l.health.verdict(now, l.opts.UnreachableAfter)
-	row := snap.Cluster(l.name)
-	if verdict == pmpb.ClusterHealth_CLUSTER_HEALTH_UNSPECIFIED || row == nil {
-		return
+var healthOf = map[liveness.State]pmpb.ClusterHealth{
+	liveness.Unknown:          pmpb.ClusterHealth_CLUSTER_HEALTH_UNKNOWN,
+	liveness.Healthy:          pmpb.ClusterHealth_CLUSTER_HEALTH_HEALTHY,
+	liveness.Suspect:          pmpb.ClusterHealth_CLUSTER_HEALTH_SUSPECT,
+	liveness.Unreachable:      pmpb.ClusterHealth_CLUSTER_HEALTH_UNREACHABLE,
+	liveness.FailoverEligible: pmpb.ClusterHealth_CLUSTER_HEALTH_FAILOVER_ELIGIBLE,
+}
+
+func stateOf(h pmpb.ClusterHealth) liveness.State {
+	switch h {
+	case pmpb.ClusterHealth_CLUSTER_HEALTH_HEALTHY, pmpb.ClusterHealth_CLUSTER_HEALTH_DEGRADED:
+		return liveness.Healthy
+	case pmpb.ClusterHealth_CLUSTER_HEALTH_SUSPECT:
+		return liveness.Suspect
+	case pmpb.ClusterHealth_CLUSTER_HEALTH_UNREACHABLE:
+		return liveness.Unreachable
+	case pmpb.ClusterHealth_CLUSTER_HEALTH_FAILOVER_ELIGIBLE:
+		return liveness.FailoverEligible
+	default:
+		return liveness.Unknown
 	}
-	_, untrusted := untrustedBecause(l.health.cause)
-	news := (untrusted || noAgent(l.health.cause) || errors.Is(l.health.cause, errOtherCluster)) && row.GetHealthMessage() != message
-	keeping := snap.FeatureLevel() >= fsm.PlannerFrom
-	// A cluster that was healthy before its outages were kept is observed from now on.
-	unobserved := keeping && verdict == pmpb.ClusterHealth_CLUSTER_HEALTH_HEALTHY && row.GetObservedSince() == nil
-	if row.GetHealth() == verdict && !news && !unobserved {
-		return
+}
+
+// finding is what a lane has to say of its cluster.
+type finding struct {
+	verdict liveness.Verdict
+	health  pmpb.ClusterHealth
+	// reason without, and message with what other nodes say.
+	reason, message string
+	// now is the time, and ahead how far the clock is ahead of it that times are stored by.
+	now   time.Time
+	ahead time.Duration
+	// level of features of the state.
+	level uint32
+}
+
+func (f *finding) stamp(t time.Time) *timestamppb.Timestamp { return timestamppb.New(t.Add(f.ahead)) }
+
+// judge commits the cluster's health when it changed, and gives the time at which to look
+// again. Only the state counts as changed: the text of an unreachable cluster's last error
+// may vary by attempt. What a person has to act on is told all the same, and what other
+// nodes find.
+func (l *lane) judge(ctx context.Context, snap *fsm.Snapshot, now time.Time) time.Time {
+	row := snap.Cluster(l.name)
+	if row == nil {
+		return time.Time{}
+	}
+	f := l.find(row, snap.FeatureLevel(), now)
+	l.others.wanted = f.level >= fsm.FailoverFrom && !l.health.contact.Up && f.verdict.State >= liveness.Suspect
+	if f.verdict.State <= liveness.Healthy {
+		clear(l.others.said)
+	}
+	l.show(f.health)
+	if f.health == pmpb.ClusterHealth_CLUSTER_HEALTH_UNSPECIFIED || !l.news(row, f) {
+		return f.verdict.Next
 	}
 	if ok, _ := l.writes.pass(); !ok {
-		return // one that keeps changing is told of as it is when there is a token again
+		return time.Time{} // one that keeps changing is told of as it is when there is a token again
 	}
 	err := l.opts.Registry.PutCluster(ctx, l.term, l.name, func(row *pmpb.Cluster) error {
 		if row.GetAddress() != l.address {
 			return fmt.Errorf("cluster %s moved to %s", l.name, row.GetAddress())
 		}
-		if keeping {
-			fsm.NoteHealth(row, verdict, l.health.heard, now)
-		}
-		if row.GetHealth() != verdict || news {
-			row.HealthSince = timestamppb.New(now)
-		}
-		row.Health, row.HealthMessage = verdict, message
-		if !l.health.heard.IsZero() {
-			row.LastSeen = timestamppb.New(l.health.heard)
-		}
+		l.write(row, f)
 		return nil
 	})
 	if err != nil {
-		l.log.Warn("health not stored", "health", verdict, "error", err)
+		l.log.Warn("health not stored", "health", f.health, "error", err)
+		return time.Time{}
+	}
+	l.log.Info("health changed", "health", f.health, "reason", f.message)
+	return now // the next step may be due as well
+}
+
+// show puts the cluster's state into the metrics.
+func (l *lane) show(health pmpb.ClusterHealth) {
+	if health != pmpb.ClusterHealth_CLUSTER_HEALTH_UNSPECIFIED && health != l.health.shown {
+		l.health.shown = health
+		l.metrics.in(l.name, fsm.ClusterState(health))
+	}
+}
+
+func (l *lane) find(row *pmpb.Cluster, level uint32, now time.Time) *finding {
+	f := &finding{now: now, ahead: l.opts.Clock().Sub(now), level: level}
+	stored := liveness.Stored{State: stateOf(row.GetHealth()), Coarse: level < fsm.FailoverFrom}
+	if since := row.GetDisconnectedSince(); since != nil {
+		stored.Since = since.AsTime().Add(-f.ahead)
+	}
+	f.verdict = l.opts.Health.Judge(stored, l.health.contact, l.others.sightings(now.Add(-l.opts.Health.Unreachable)), now)
+	f.health, f.reason = l.health.grade(f.verdict.State, now, l.opts.Health)
+	f.reason = clipTo(f.reason, maxText/2) // what is added is to fit as well
+	f.message = clip(l.others.annotate(f.reason, f.verdict.Word, l.opts.Node))
+	return f
+}
+
+// news reports that the finding differs from what is stored in something that is worth a
+// write.
+func (l *lane) news(row *pmpb.Cluster, f *finding) bool {
+	if f.verdict.State == liveness.Unknown {
+		told := strings.HasPrefix(row.GetHealthMessage(), f.reason)
+		return l.health.tells() && !told && f.now.Sub(l.health.contact.Since) >= l.opts.Health.Suspect
+	}
+	if row.GetHealth() != f.health {
+		return true
+	}
+	if f.verdict.State == liveness.Healthy {
+		// A cluster that was healthy before its outages were kept is observed from now on.
+		unobserved := f.level >= fsm.PlannerFrom && f.health == pmpb.ClusterHealth_CLUSTER_HEALTH_HEALTHY && row.GetObservedSince() == nil
+		untold := f.level >= fsm.FailoverFrom && (row.ApiServerReady == nil || row.GetApiServerReady() != l.health.ready)
+		return unobserved || untold || row.GetDisconnectedSince() != nil
+	}
+	if f.level >= fsm.FailoverFrom && row.GetDisconnectedSince() == nil {
+		return true // it was away before that was kept
+	}
+	otherWord := f.verdict.Word != liveness.None && f.verdict.Word != wordOf(row.GetObservations()) ||
+		f.verdict.Word == liveness.Contradicted && !l.health.contact.Up && l.others.wellSeen() != row.GetApiServerReady()
+	return otherWord || l.health.tells() && !strings.HasPrefix(row.GetHealthMessage(), f.reason) && !strings.Contains(row.GetHealthMessage(), "("+f.reason+")")
+}
+
+// write brings the cluster's row up to the finding.
+func (l *lane) write(row *pmpb.Cluster, f *finding) {
+	if f.level >= fsm.PlannerFrom {
+		l.noteOutage(row, f)
+	}
+	if row.GetHealth() != f.health {
+		row.HealthSince = f.stamp(f.now)
+	}
+	row.Health, row.HealthMessage = f.health, f.message
+	if heard := l.health.heard; !heard.IsZero() {
+		row.LastSeen = f.stamp(heard)
+	}
+	if f.level < fsm.FailoverFrom {
 		return
 	}
-	l.log.Info("health changed", "health", verdict, "reason", message)
+	switch {
+	case l.health.contact.Up:
+		ready := l.health.ready
+		row.ApiServerReady = &ready
+	case f.verdict.Word == liveness.Contradicted:
+		ready := l.others.wellSeen()
+		row.ApiServerReady = &ready
+	}
+	row.DisconnectedSince, row.Observations = nil, l.others.rows(f)
+	if since := f.verdict.Since; !since.IsZero() {
+		row.DisconnectedSince = f.stamp(since)
+	}
+}
+
+// noteOutage keeps up the outages, from which the planner learns how often the cluster is
+// up. That the leader does not reach it says so only as long as no other node does.
+func (l *lane) noteOutage(row *pmpb.Cluster, f *finding) {
+	at := f.now.Add(f.ahead)
+	v := f.verdict
+	switch {
+	case v.State <= liveness.Healthy:
+		heard := l.health.heard
+		if f.health == pmpb.ClusterHealth_CLUSTER_HEALTH_HEALTHY && stateOf(row.GetHealth()) >= liveness.Suspect {
+			heard = l.health.contact.Since
+		}
+		fsm.NoteHealth(row, f.health, stampedOr(heard, f), at)
+	case v.Word == liveness.Contradicted && l.others.wellSeen():
+		fsm.NoteReached(row, at)
+	case v.Word == liveness.Contradicted:
+		fsm.NoteHealth(row, pmpb.ClusterHealth_CLUSTER_HEALTH_DEGRADED, at, at)
+	default:
+		start := v.Since
+		if heard := l.health.heard; !heard.IsZero() && heard.Before(start) {
+			start = heard
+		}
+		begin := start.Add(f.ahead)
+		for _, o := range row.GetObservations() {
+			if reached := o.GetTime().AsTime(); o.GetReachable() && reached.After(begin) {
+				begin = reached
+			}
+		}
+		fsm.NoteHealth(row, f.health, begin, at)
+	}
+}
+
+// stampedOr gives a time by the clock that times are stored by; zero stays zero.
+func stampedOr(t time.Time, f *finding) time.Time {
+	if t.IsZero() {
+		return t
+	}
+	return t.Add(f.ahead)
 }

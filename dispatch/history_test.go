@@ -157,7 +157,7 @@ func (h *history) elect() {
 			return grpc.NewClient("passthrough:///"+address, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithUnaryInterceptor(l.intercept(h.t)))
 		},
 		RetryMin: 5 * time.Millisecond, RetryMax: 50 * time.Millisecond, ProbeMin: 5 * time.Millisecond, ProbeMax: 50 * time.Millisecond,
-		UnreachableAfter: 50 * time.Millisecond, CallTimeout: 300 * time.Millisecond, SilenceLimit: 500 * time.Millisecond,
+		Health: quick, CallTimeout: 300 * time.Millisecond, SilenceLimit: 500 * time.Millisecond,
 		RetryRefused: 200 * time.Millisecond, BatchWindow: time.Millisecond, MaxInFlight: 4, MaxInFlightTotal: 5,
 	})
 	if err != nil {

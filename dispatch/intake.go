@@ -38,6 +38,9 @@ func (l *lane) take(snap *fsm.Snapshot, r report) {
 	if !l.intake.take(1 + float64(proto.Size(r.upserted)/eventUnit)) {
 		return // cannot be: it is listened to only while there are tokens
 	}
+	if !r.begin { // which may be said before the manager has said anything
+		l.health.word(l.opts.Now())
+	}
 	if l.intake.dry {
 		l.metrics.throttled.WithLabelValues(l.name).Inc()
 	}
@@ -78,7 +81,7 @@ func (l *lane) completed() {
 	l.work.have = l.arriving.inventory
 	l.straysArrived()
 	l.metrics.unknown.WithLabelValues(l.name).Set(float64(l.arriving.unknown))
-	if !l.health.seen {
+	if !l.health.contact.Up {
 		if ok, held := l.chatter.pass(); ok {
 			l.log.Info("inventory complete", "runtimes", len(l.work.have), "unknown", l.arriving.unknown, "lines_left_out", held)
 		}
@@ -107,7 +110,7 @@ func (l *lane) ended(cause error) {
 	}
 	l.metrics.ended(l.name, cause)
 	l.work.have, l.arriving, l.strays = nil, nil, nil
-	l.health.down(cause, l.opts.Now(), l.opts.UnreachableAfter)
+	l.health.down(cause, l.opts.Now(), l.opts.Health)
 	l.lookAtAll()
 }
 

@@ -3,6 +3,7 @@ package dispatch
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"oaas.io/control-plane/proto/oaaspb"
 	"oaas.io/control-plane/proto/pmpb"
@@ -78,7 +79,7 @@ func TestHolding(t *testing.T) {
 
 // TestUnknownRuntimesCostNothing: a manager can name any number of runtimes.
 func TestUnknownRuntimesCostNothing(t *testing.T) {
-	l := &lane{work: newWorklist(), intake: bucket{tokens: 1e6}}
+	l := &lane{work: newWorklist(), intake: bucket{tokens: 1e6}, opts: &Options{Now: time.Now}}
 	l.work.adopt("mine", &pmpb.Unit{Id: "mine", Fence: 1})
 	l.arriving = &arrival{inventory: inventory{}}
 	for range 10_000 {

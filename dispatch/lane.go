@@ -8,6 +8,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"google.golang.org/grpc"
 
+	"oaas.io/control-plane/dispatch/liveness"
 	"oaas.io/control-plane/fsm"
 	"oaas.io/control-plane/proto/pmpb"
 )
@@ -36,7 +37,9 @@ type lane struct {
 	reports  chan report
 	downs    chan error
 	outcomes chan outcome
-	calls    sync.WaitGroup
+	// sightings are what other nodes have found.
+	sightings chan *pmpb.Observation
+	calls     sync.WaitGroup
 
 	// work is what is to be done, synced to the state's index.
 	work   *worklist
@@ -64,26 +67,29 @@ type lane struct {
 	// troubled is what the call failed with that opened the breaker.
 	troubled *pmpb.Waiting
 	health   health
+	others   others
 }
 
 func newLane(m *Manager, term uint64, name, address string, conn *grpc.ClientConn, rep *reporter, places chan struct{}) *lane {
 	return &lane{
 		name: name, address: address, opts: &m.opts, conn: conn, term: term, metrics: m.metrics,
-		log:      m.opts.Logger.Named("lane").With("cluster", name),
-		writes:   &gate{limit: rowLimit, now: m.opts.Now},
-		chatter:  &gate{limit: chatterLimit, now: m.opts.Now},
-		sweeps:   &gate{limit: strayLimit, now: m.opts.Now},
-		out:      rep.in,
-		places:   places,
-		reports:  make(chan report),
-		downs:    make(chan error),
-		outcomes: make(chan outcome),
-		work:     newWorklist(),
-		leaving:  map[string]bool{},
-		noted:    map[string]note{},
-		backlog:  newBacklog(),
-		breaker:  breaker{trip: m.opts.BreakerFailures, least: m.opts.ProbeMin, most: m.opts.ProbeMax},
-		health:   health{since: m.opts.Now()},
+		log:       m.opts.Logger.Named("lane").With("cluster", name),
+		writes:    &gate{limit: rowLimit, now: m.opts.Now},
+		chatter:   &gate{limit: chatterLimit, now: m.opts.Now},
+		sweeps:    &gate{limit: strayLimit, now: m.opts.Now},
+		out:       rep.in,
+		places:    places,
+		reports:   make(chan report),
+		downs:     make(chan error),
+		outcomes:  make(chan outcome),
+		sightings: make(chan *pmpb.Observation),
+		work:      newWorklist(),
+		leaving:   map[string]bool{},
+		noted:     map[string]note{},
+		backlog:   newBacklog(),
+		breaker:   breaker{trip: m.opts.BreakerFailures, least: m.opts.ProbeMin, most: m.opts.ProbeMax},
+		health:    health{contact: liveness.Began(m.opts.Now())},
+		others:    others{said: map[string]*pmpb.Observation{}},
 	}
 }
 
@@ -129,6 +135,8 @@ func (l *lane) run(ctx context.Context) {
 			l.ended(cause)
 		case o := <-l.outcomes:
 			l.settle(o)
+		case o := <-l.sightings:
+			l.others.told(o)
 		case l.wantsPlace(now) <- struct{}{}:
 			l.taken++
 		case out <- batch:
@@ -175,14 +183,26 @@ const reviewEvery = 30 * time.Second
 // comes next.
 func (l *lane) turn(ctx context.Context, snap *fsm.Snapshot, now time.Time) time.Time {
 	l.sync(snap)
-	l.judge(ctx, snap, now)
+	health := l.judge(ctx, snap, now)
+	asking := l.askOthers(ctx, now)
 	l.sweep(ctx, snap, now)
 	if now.Sub(l.reviewed) >= reviewEvery {
 		clear(l.noted)
 		l.lookAtAll()
 	}
 	l.metrics.pending.WithLabelValues(l.name).Set(float64(l.work.open))
-	return l.startDue(ctx, snap.Meta().GetClusterId(), now)
+	return earliest(l.startDue(ctx, snap.Meta().GetClusterId(), now), health, asking)
+}
+
+// earliest of some times; zero stands for never.
+func earliest(times ...time.Time) time.Time {
+	var out time.Time
+	for _, t := range times {
+		if !t.IsZero() && (out.IsZero() || t.Before(out)) {
+			out = t
+		}
+	}
+	return out
 }
 
 // sync takes in the rows that changed since the last look. Rows leave the state
@@ -226,9 +246,11 @@ func (l *lane) look(id string) {
 	case acknowledge:
 		l.noteAck(u)
 	case lost:
-		l.note(u, "lost", &pmpb.UnitUpdate{Update: &pmpb.UnitUpdate_Lost{Lost: &pmpb.Lost{
+		if l.note(u, "lost", &pmpb.UnitUpdate{Update: &pmpb.UnitUpdate_Lost{Lost: &pmpb.Lost{
 			Message: "the cluster no longer has the unit; it is sent again",
-		}}})
+		}}}) {
+			l.metrics.lost.WithLabelValues(l.name).Inc()
+		}
 	case nothing, deploy, remove:
 	}
 }

@@ -15,6 +15,7 @@ type Manager struct {
 	opts     Options
 	metrics  *metrics
 	rollouts *rolloutMetrics
+	moves    *moveMetrics
 }
 
 // New makes a Manager. It does nothing before Run.
@@ -31,7 +32,11 @@ func New(opts Options) (*Manager, error) {
 	if err != nil {
 		return nil, fmt.Errorf("dispatch: register metrics: %w", err)
 	}
-	return &Manager{opts: opts, metrics: m, rollouts: rollouts}, nil
+	moves, err := newMoveMetrics(opts.Metrics)
+	if err != nil {
+		return nil, fmt.Errorf("dispatch: register metrics: %w", err)
+	}
+	return &Manager{opts: opts, metrics: m, rollouts: rollouts, moves: moves}, nil
 }
 
 // Run works as the leader of term until ctx ends. When it returns, all of its
@@ -47,6 +52,7 @@ func (m *Manager) Run(ctx context.Context, term uint64) error {
 	loops.Go(func() { (&fleet{m: m, term: term, busy: map[string]bool{}}).run(ctx) })
 	patience := m.opts.Now().Add(m.opts.RolloutPatience)
 	loops.Go(func() { (&rollouts{m: m, term: term, patience: patience, metrics: m.rollouts}).run(ctx) })
+	loops.Go(func() { newMoves(m, term).run(ctx) })
 	return m.supervise(ctx, term, rep, places)
 }
 

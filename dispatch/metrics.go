@@ -17,9 +17,12 @@ type metrics struct {
 	unknown   *prometheus.GaugeVec
 	strays    *prometheus.GaugeVec
 	buried    *prometheus.CounterVec
+	lost      *prometheus.CounterVec
 	sessions  *prometheus.CounterVec
 	updates   prometheus.Counter
 	rejected  *prometheus.CounterVec
+	state     *prometheus.GaugeVec
+	probes    *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer) (*metrics, error) {
@@ -52,6 +55,9 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		buried: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "oaas_pm_dispatch_strays_removed_total", Help: "Runtimes that nothing wanted and whose removal was decided.",
 		}, []string{"cluster"}),
+		lost: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "oaas_pm_dispatch_units_lost_total", Help: "Units that a cluster had confirmed and then no longer had, so that they were sent again.",
+		}, []string{"cluster"}),
 		sessions: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "oaas_pm_dispatch_sessions_ended_total", Help: "Sessions with clusters that ended, by reason.",
 		}, []string{"cluster", "reason"}),
@@ -61,9 +67,15 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		rejected: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "oaas_pm_dispatch_candidates_rejected_total", Help: "Clusters that were found but not registered, by reason.",
 		}, []string{"reason"}),
+		state: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "oaas_pm_dispatch_cluster_state", Help: "1 for the state that a cluster is in. Set on the leader only.",
+		}, []string{"cluster", "state"}),
+		probes: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "oaas_pm_dispatch_observations_total", Help: "Attempts of other nodes to reach clusters that the leader does not: reached, missed, failed when none could say.",
+		}, []string{"outcome"}),
 	}
 	var errs []error
-	for _, c := range []prometheus.Collector{m.pending, m.calls, m.inFlight, m.breaker, m.opened, m.throttled, m.unknown, m.strays, m.buried, m.sessions, m.updates, m.rejected} {
+	for _, c := range []prometheus.Collector{m.pending, m.calls, m.inFlight, m.breaker, m.opened, m.throttled, m.unknown, m.strays, m.buried, m.lost, m.sessions, m.updates, m.rejected, m.state, m.probes} {
 		errs = append(errs, reg.Register(c))
 	}
 	return m, errors.Join(errs...)
@@ -103,4 +115,11 @@ func (m *metrics) forget(cluster string) {
 	for _, g := range []*prometheus.GaugeVec{m.pending, m.breaker, m.unknown, m.strays} {
 		g.DeleteLabelValues(cluster)
 	}
+	m.state.DeletePartialMatch(prometheus.Labels{"cluster": cluster})
+}
+
+// in notes the state of a cluster.
+func (m *metrics) in(cluster, state string) {
+	m.state.DeletePartialMatch(prometheus.Labels{"cluster": cluster})
+	m.state.WithLabelValues(cluster, state).Set(1)
 }

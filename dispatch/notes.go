@@ -17,15 +17,16 @@ type note struct {
 	modifyIndex uint64
 }
 
-// note hands an update about a unit on, once per row and kind.
-func (l *lane) note(u *pmpb.Unit, kind string, update *pmpb.UnitUpdate) {
+// note hands an update about a unit on, once per row and kind, and reports whether it did.
+func (l *lane) note(u *pmpb.Unit, kind string, update *pmpb.UnitUpdate) bool {
 	n := note{kind: kind, modifyIndex: u.GetModifyIndex()}
 	if l.noted[u.GetId()] == n {
-		return
+		return false
 	}
 	l.noted[u.GetId()] = n
 	update.Id, update.Fence, update.Epoch = u.GetId(), u.GetFence(), u.GetEpoch()
 	l.backlog.add(update)
+	return true
 }
 
 // noteAck reports that the cluster has the wish of the row. A newer wish is

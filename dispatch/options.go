@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc"
 
 	"oaas.io/control-plane/discovery"
+	"oaas.io/control-plane/dispatch/liveness"
 	"oaas.io/control-plane/fsm"
 	"oaas.io/control-plane/proto/pmpb"
 	"oaas.io/control-plane/registry"
@@ -23,6 +24,9 @@ type Registry interface {
 	BuryStrays(ctx context.Context, term uint64, env string, units []string) error
 	UpdateUnits(ctx context.Context, term uint64, updates []*pmpb.UnitUpdate) error
 	AdvanceRollout(ctx context.Context, term uint64, key string, patience time.Time) (*registry.RolloutProgress, error)
+	Relocations(snap *fsm.Snapshot) []registry.Relocation
+	Relocate(ctx context.Context, term uint64, key string) (*registry.MoveProgress, error)
+	AdvanceMove(ctx context.Context, term uint64, key string) (*registry.MoveProgress, error)
 }
 
 // Candidates is where clusters are found.
@@ -47,6 +51,13 @@ type Options struct {
 	Metrics    prometheus.Registerer
 	// Now is the clock. Default time.Now.
 	Now func() time.Time
+	// Clock is the time that is compared with what other leaders have stored: all nodes'
+	// should agree better than Health.Skew. Default Now.
+	Clock func() time.Time
+	// Node is this node's name, for people. Observers are the other nodes, which are asked
+	// to try and reach a cluster that this one does not; nil when there are none.
+	Node      string
+	Observers Observers
 
 	// CallTimeout bounds one Deploy or Delete. Default 10 s.
 	CallTimeout time.Duration
@@ -75,9 +86,8 @@ type Options struct {
 	InventoryLimit time.Duration
 	// PollInterval is how often a manager without a stream is asked. Default 2 s.
 	PollInterval time.Duration
-	// UnreachableAfter is how long a session may be down before the cluster is
-	// marked unreachable. Default 5 s.
-	UnreachableAfter time.Duration
+	// Health has the deadlines by which clusters are suspected, and given up.
+	Health liveness.Limits
 	// InfoInterval is how often a cluster's description is refreshed. Default 30 s.
 	InfoInterval time.Duration
 	// RolloutPatience is how long after it began to lead a node lets no rollout fail for
@@ -87,6 +97,14 @@ type Options struct {
 	// remembered, StrayGrace for how long it is remembered before it is removed. Defaults
 	// 30 s and 60 min.
 	StrayPatience, StrayGrace time.Duration
+	// MoveInterval is how often it is looked what is to be moved, and what goes on with what
+	// is moving. Default 1 s.
+	MoveInterval time.Duration
+	// MoveRate and MoveBurst bound how many deployments are moved because environments are
+	// lost or drained: so many per second in the long run, and so many at once. A new leader
+	// begins with none. Defaults 0.5 and 10.
+	MoveRate  float64
+	MoveBurst int
 	// BatchWindow is how long the reporter gathers updates before it commits
 	// them. Default 10 ms.
 	BatchWindow time.Duration
@@ -111,8 +129,13 @@ func (o *Options) Validate() error {
 		return fmt.Errorf("dispatch: RetryMin %s is above RetryMax %s", o.RetryMin, o.RetryMax)
 	case o.ProbeMin > 0 && o.ProbeMax > 0 && o.ProbeMin > o.ProbeMax:
 		return fmt.Errorf("dispatch: ProbeMin %s is above ProbeMax %s", o.ProbeMin, o.ProbeMax)
-	case o.MaxInFlight < 0 || o.MaxInFlightTotal < 0 || o.BreakerFailures < 0:
-		return errors.New("dispatch: MaxInFlight, MaxInFlightTotal and BreakerFailures must not be negative")
+	case o.MaxInFlight < 0 || o.MaxInFlightTotal < 0 || o.BreakerFailures < 0 || o.MoveBurst < 0:
+		return errors.New("dispatch: MaxInFlight, MaxInFlightTotal, BreakerFailures and MoveBurst must not be negative")
+	case !(o.MoveRate >= 0) || o.MoveInterval < 0:
+		return errors.New("dispatch: MoveRate and MoveInterval must not be negative")
+	}
+	if err := o.Health.Validate(); err != nil {
+		return fmt.Errorf("dispatch: Health: %w", err)
 	}
 	return nil
 }
@@ -127,6 +150,10 @@ func (o *Options) setDefaults() {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	if o.Clock == nil {
+		o.Clock = o.Now
+	}
+	o.Health = o.Health.WithDefaults()
 	for _, d := range []struct {
 		field *time.Duration
 		value time.Duration
@@ -140,16 +167,19 @@ func (o *Options) setDefaults() {
 		{&o.SilenceLimit, 15 * time.Second},
 		{&o.InventoryLimit, 2 * time.Minute},
 		{&o.PollInterval, 2 * time.Second},
-		{&o.UnreachableAfter, 5 * time.Second},
 		{&o.InfoInterval, 30 * time.Second},
 		{&o.RolloutPatience, 15 * time.Second},
 		{&o.StrayPatience, 30 * time.Second},
 		{&o.StrayGrace, time.Hour},
+		{&o.MoveInterval, time.Second},
 		{&o.BatchWindow, 10 * time.Millisecond},
 	} {
 		if *d.field == 0 {
 			*d.field = d.value
 		}
+	}
+	if o.MoveRate == 0 {
+		o.MoveRate = 0.5
 	}
 	for _, d := range []struct {
 		field *int
@@ -158,6 +188,7 @@ func (o *Options) setDefaults() {
 		{&o.MaxInFlight, 8},
 		{&o.MaxInFlightTotal, 256},
 		{&o.BreakerFailures, 5},
+		{&o.MoveBurst, 10},
 		{&o.BatchSize, 256},
 		{&o.BatchBytes, 192 << 10},
 	} {

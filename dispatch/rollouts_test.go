@@ -36,13 +36,15 @@ type waves struct {
 	managers []*manager
 	envs     []string
 	metrics  *prometheus.Registry
+	// stopOf stops the manager of an environment.
+	stopOf map[string]func()
 }
 
 const patient = `{"canary":1,"min_healthy_time":"0s","progress_deadline":"1h","on_failure":"rollback"}`
 
 func newWaves(t *testing.T, clusters int, edit ...func(*dispatch.Options)) *waves {
 	t.Helper()
-	w := &waves{metrics: prometheus.NewRegistry()}
+	w := &waves{metrics: prometheus.NewRegistry(), stopOf: map[string]func(){}}
 	w.world = newWorld(t, append([]func(*dispatch.Options){func(o *dispatch.Options) {
 		o.Metrics, o.RolloutPatience, o.RetryRefused = w.metrics, time.Millisecond, 20*time.Millisecond
 	}}, edit...)...)
@@ -54,7 +56,8 @@ func newWaves(t *testing.T, clusters int, edit ...func(*dispatch.Options)) *wave
 	for i := range clusters {
 		m := newManager(fmt.Sprintf("oaas-%d", i+1))
 		m.obliging()
-		addr, _ := m.serve(t, "127.0.0.1:0", false)
+		addr, stop := m.serve(t, "127.0.0.1:0", false)
+		w.stopOf[m.name] = stop
 		found = append(found, gossiped(m.name, addr))
 		w.managers, w.envs = append(w.managers, m), append(w.envs, m.name)
 	}

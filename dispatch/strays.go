@@ -31,7 +31,7 @@ type sighting struct {
 }
 
 // strays are the sightings of a cluster by unit id. Together with a complete inventory
-// they are all that it has, up to fsm.MaxStrays.
+// they are all that it has, up to fsm.MaxStrays and those that are remembered.
 type strays map[string]sighting
 
 // see takes in a runtime that the state does not know. It is a stray only if this very
@@ -49,6 +49,15 @@ func (s strays) see(env, controlPlane string, epoch uint64, r *oaaspb.ClassRunti
 		return
 	}
 	s[id] = sighting{uid: d.GetDeploymentUid(), key: d.GetDeploymentKey(), since: now}
+}
+
+// recognise takes in a runtime that is remembered. There is always room for those, else a
+// cluster that has too many would show others each time and none would ever be removed; and
+// a manager that tells of no deliveries is believed as to what was given up.
+func (s strays) recognise(row *pmpb.Stray, now time.Time) {
+	if _, known := s[row.GetUnitId()]; !known {
+		s[row.GetUnitId()] = sighting{uid: row.GetDeploymentUid(), key: row.GetDeploymentKey(), since: now}
+	}
 }
 
 // maxStrayKey bounds what a cluster may say is the key of a deployment.
@@ -128,8 +137,14 @@ func (l *lane) sweep(ctx context.Context, snap *fsm.Snapshot, now time.Time) {
 		l.log.Warn("strays not removed", "error", err)
 		return
 	}
-	l.metrics.buried.WithLabelValues(l.name).Add(float64(len(p.bury)))
-	l.log.Warn("runtimes that nothing wants are removed", "units", p.bury)
+	left := l.opts.Registry.State().Snapshot().Cluster(l.name).GetStrays()
+	buried := slices.DeleteFunc(p.bury, func(id string) bool { // there may be no room for it
+		return slices.ContainsFunc(left, func(s *pmpb.Stray) bool { return s.GetUnitId() == id })
+	})
+	if len(buried) > 0 {
+		l.metrics.buried.WithLabelValues(l.name).Add(float64(len(buried)))
+		l.log.Warn("runtimes that nothing wants are removed", "units", buried)
+	}
 }
 
 // syncOrphans takes in which tombstones were given up. What the cluster has of them is a
@@ -163,6 +178,12 @@ func (l *lane) seeStray(snap *fsm.Snapshot, r *oaaspb.ClassRuntimeSummary) {
 		into = l.arriving.strays
 	}
 	if into == nil {
+		return
+	}
+	known := snap.Cluster(l.name).GetStrays()
+	at, found := slices.BinarySearchFunc(known, r.GetDeploymentUnitId(), func(s *pmpb.Stray, id string) int { return strings.Compare(s.GetUnitId(), id) })
+	if found {
+		into.recognise(known[at], l.opts.Now())
 		return
 	}
 	meta := snap.Meta()

@@ -65,7 +65,7 @@ func checkKnown(cmd *pmpb.Command) error {
 	for _, g := range cmd.GetGuards() {
 		steering = append(steering, g)
 	}
-	for _, u := range slices.Concat(commit.GetUnits(), step.GetUnits()) {
+	for _, u := range slices.Concat(commit.GetUnits(), step.GetUnits(), cmd.GetStepMove().GetUnits()) {
 		steering = append(steering, u)
 	}
 	for _, r := range []*pmpb.Rollout{commit.GetRollout(), step.GetRollout()} {
@@ -73,6 +73,9 @@ func checkKnown(cmd *pmpb.Command) error {
 		for _, e := range r.GetEnvs() {
 			steering = append(steering, e)
 		}
+	}
+	for _, m := range []*pmpb.Move{commit.GetMove(), cmd.GetStepMove().GetMove()} {
+		steering = append(steering, partsOf(m)...)
 	}
 	for _, u := range cmd.GetUpdateUnits().GetUpdates() {
 		steering = append(steering, u)

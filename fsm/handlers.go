@@ -54,6 +54,7 @@ func newHandlers() handlers {
 
 		38: {run: on((*pmpb.Command).GetStepRollout, stepRollout), level: RolloutFrom},
 
+		45: {run: on((*pmpb.Command).GetStepMove, stepMove), level: FailoverFrom},
 		55: {run: on((*pmpb.Command).GetOrphanUnits, orphanUnits), level: FailoverFrom},
 		56: {run: on((*pmpb.Command).GetBuryStrays, buryStrays), level: FailoverFrom},
 	}
@@ -112,10 +113,7 @@ func (s *State) LevelOf(cmd *pmpb.Command) uint32 {
 	if forRollout(cmd) {
 		level = max(level, RolloutFrom)
 	}
-	if len(cmd.GetPutCluster().GetCluster().GetStrays()) > 0 {
-		level = max(level, FailoverFrom)
-	}
-	if h := cmd.GetPutCluster().GetCluster().GetHealth(); h > pmpb.ClusterHealth_CLUSTER_HEALTH_UNREACHABLE {
+	if forFailover(cmd.GetPutCluster().GetCluster()) || cmd.GetCommitDeployment().GetMove() != nil {
 		level = max(level, FailoverFrom)
 	}
 	if cmd.GetPutCluster().GetCluster().GetSource() == pmpb.ClusterSource_CLUSTER_SOURCE_AGENT {
@@ -151,6 +149,16 @@ const AgentsFrom = 6
 // up, deployments are moved away from clusters that are lost or drained, and runtimes that
 // nothing wants are known.
 const FailoverFrom = 7
+
+// forFailover reports that a row holds what only servers of that level know.
+func forFailover(row *pmpb.Cluster) bool {
+	if row == nil {
+		return false
+	}
+	return row.GetHealth() > pmpb.ClusterHealth_CLUSTER_HEALTH_UNREACHABLE ||
+		row.GetDisconnectedSince() != nil || len(row.GetObservations()) > 0 || row.ApiServerReady != nil || len(row.GetStrays()) > 0 ||
+		drains(row.GetPolicy())
+}
 
 // forPlanner reports that a row holds what only servers of that level know. An
 // older one neither checks nor keeps them up.

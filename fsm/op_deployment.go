@@ -27,6 +27,9 @@ func commitDeployment(c *call, op *pmpb.CommitDeployment) error {
 	if err := c.revise(row, have, op.GetRevised()); err != nil {
 		return err
 	}
+	if err := c.placeMove(row, op); err != nil {
+		return err
+	}
 	sent, withdrawn, err := c.placeUnits(row, have, op.GetUnits())
 	if err != nil {
 		return err
@@ -38,6 +41,7 @@ func commitDeployment(c *call, op *pmpb.CommitDeployment) error {
 	c.tellCommit(row, have, op)
 	c.tellQueued(row, sent)
 	c.tellWithdrawn(row, withdrawn)
+	c.tellMove(have, row)
 	if err := c.placeRollout(row, have, op); err != nil {
 		return err
 	}
@@ -158,7 +162,7 @@ func wishOf(doc *model.OClassDeployment) ([]byte, error) {
 }
 
 // placeUnits upserts the planned units and buries those that are no longer
-// planned. It gives the environments of those whose wish has changed.
+// planned, but for those that a move leaves as they are. It gives the environments of those whose wish has changed.
 func (c *call) placeUnits(row, have *Deployment, planned []*pmpb.PlannedUnit) (sent, withdrawn []string, err error) {
 	keep := make(map[string]bool, len(planned))
 	for _, p := range planned {
@@ -179,7 +183,7 @@ func (c *call) placeUnits(row, have *Deployment, planned []*pmpb.PlannedUnit) (s
 	}
 	if have != nil {
 		for _, old := range c.view.UnitsByDeployment(row.UID) {
-			if !keep[old.GetId()] && !old.GetTombstone() {
+			if !keep[old.GetId()] && !old.GetTombstone() && !leaves(row.Move, old.GetEnv()) {
 				c.putUnit(old, c.bury(old, row.Generation))
 				withdrawn = append(withdrawn, old.GetEnv())
 			}

@@ -366,7 +366,7 @@ func (r *restoration) putDocuments() {
 	}
 	for d := range rowsOf[*Deployment](r.saved, atDeployments) {
 		r.put(atDeployments, &Deployment{
-			Doc: d.Doc, UID: d.UID, Generation: r.generations[d.UID], Revision: d.Revision, CreateIndex: r.born(d.CreateIndex), ModifyIndex: r.index,
+			Doc: d.Doc, UID: d.UID, Generation: r.generations[d.UID], Revision: d.Revision, Move: d.Move, CreateIndex: r.born(d.CreateIndex), ModifyIndex: r.index,
 		})
 		r.done.Deployments++
 	}

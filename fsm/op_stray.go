@@ -65,7 +65,9 @@ func orphanUnits(c *call, op *pmpb.OrphanUnits) error {
 	return nil
 }
 
-// buryStrays makes tombstones. A stray of which the state has a unit by now is none.
+// buryStrays makes tombstones. A stray of which the state has a unit by now is none. There
+// are never more than MaxStrays such tombstones of a cluster: one that names ever new
+// runtimes and confirms none must not fill the state. The others wait.
 func buryStrays(c *call, op *pmpb.BuryStrays) error {
 	have := c.view.Cluster(op.GetEnv())
 	if have == nil {
@@ -74,12 +76,20 @@ func buryStrays(c *call, op *pmpb.BuryStrays) error {
 	row := shallow(have)
 	row.Strays, row.ModifyIndex = nil, c.index
 	deletions := map[string]*pmpb.Deletion{}
+	room := MaxStrays
+	for u := range c.view.UnitsChangedSince(op.GetEnv(), 0) {
+		if buried(u) {
+			room--
+		}
+	}
 	for _, s := range have.GetStrays() {
-		if !slices.Contains(op.GetUnitIds(), s.GetUnitId()) {
+		wanted := c.view.Unit(s.GetUnitId()) != nil
+		if !slices.Contains(op.GetUnitIds(), s.GetUnitId()) || !wanted && room <= 0 {
 			row.Strays = append(row.Strays, s)
 			continue
 		}
-		if c.view.Unit(s.GetUnitId()) == nil {
+		if !wanted {
+			room--
 			c.buryStray(op.GetEnv(), s, deletions)
 		}
 	}
@@ -91,6 +101,17 @@ func buryStrays(c *call, op *pmpb.BuryStrays) error {
 		c.put(atDeletions, deletions[uid])
 	}
 	return nil
+}
+
+// buried reports that a unit is the tombstone of a stray: it never had any content.
+func buried(u *pmpb.Unit) bool { return u.GetTombstone() && u.GetContentHash() == "" }
+
+// hearsay reports that nothing but the word of a cluster says whose a unit is. What happens to
+// it is not told: else a cluster could push the events of others out of the timeline.
+func (c *call) hearsay(u *pmpb.Unit) bool {
+	return buried(u) && !slices.ContainsFunc(c.view.Timeline(u.GetDeploymentKey()), func(e *pmpb.TimelineEvent) bool {
+		return e.GetDeploymentUid() == u.GetDeploymentUid()
+	})
 }
 
 // buryStray makes one tombstone, and sees to it that there is a deployment or a deletion that
@@ -113,6 +134,9 @@ func (c *call) buryStray(env string, s *pmpb.Stray, deletions map[string]*pmpb.D
 		row.ConfirmedEnvs, row.OrphanedEnvs = withoutName(row.GetConfirmedEnvs(), env), withoutName(row.GetOrphanedEnvs(), env)
 	}
 	c.put(atUnits, u)
+	if c.hearsay(u) {
+		return
+	}
 	c.tell(&pmpb.TimelineEvent{
 		DeploymentKey: u.GetDeploymentKey(), DeploymentUid: u.GetDeploymentUid(), Env: env, Type: EventStrayBuried,
 		Message: "the cluster has " + u.GetId() + ", which nothing wants; it is removed",

@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -18,7 +19,8 @@ const MaxOutages = 64
 // later has gone on since then.
 //
 // An outage is known only after the cluster was once healthy. It is planned when
-// the cluster is cordoned as it begins.
+// the cluster is cordoned or drained as it begins. A cluster that is merely suspected has none: it
+// is too soon to say. For one that is healthy again, heard is since when.
 func NoteHealth(row *pmpb.Cluster, health pmpb.ClusterHealth, heard, now time.Time) {
 	switch health {
 	case pmpb.ClusterHealth_CLUSTER_HEALTH_HEALTHY:
@@ -26,12 +28,34 @@ func NoteHealth(row *pmpb.Cluster, health pmpb.ClusterHealth, heard, now time.Ti
 			row.ObservedSince = timestamppb.New(now)
 		}
 		if last := lastOutage(row); last != nil && last.GetEnd() == nil {
-			last.End = timestamppb.New(latest(now, last.GetStart().AsTime()))
+			end := now
+			if !heard.IsZero() && heard.Before(now) {
+				end = heard
+			}
+			last.End = timestamppb.New(latest(end, last.GetStart().AsTime()))
 		}
-	case pmpb.ClusterHealth_CLUSTER_HEALTH_DEGRADED, pmpb.ClusterHealth_CLUSTER_HEALTH_UNREACHABLE:
+	case pmpb.ClusterHealth_CLUSTER_HEALTH_DEGRADED, pmpb.ClusterHealth_CLUSTER_HEALTH_UNREACHABLE,
+		pmpb.ClusterHealth_CLUSTER_HEALTH_FAILOVER_ELIGIBLE:
 		openOutage(row, heard, now)
 	default: // it is not known how the cluster is
 	}
+}
+
+// NoteReached keeps up the outages of a cluster that the leader does not reach, but another
+// node does, and finds well: it is the network between that is out. What was taken for
+// the cluster's outage since the silence began never was one, unless a node had tried in
+// vain; then, or if it is older, it has ended.
+func NoteReached(row *pmpb.Cluster, now time.Time) {
+	last := lastOutage(row)
+	if last == nil || last.GetEnd() != nil {
+		return
+	}
+	missed := slices.ContainsFunc(row.GetObservations(), func(o *pmpb.Observation) bool { return !o.GetReachable() })
+	if since := row.GetDisconnectedSince(); !missed && since != nil && !last.GetStart().AsTime().Before(since.AsTime()) {
+		row.Outages = row.GetOutages()[:len(row.GetOutages())-1]
+		return
+	}
+	last.End = timestamppb.New(latest(now, last.GetStart().AsTime()))
 }
 
 func openOutage(row *pmpb.Cluster, heard, now time.Time) {
@@ -48,7 +72,7 @@ func openOutage(row *pmpb.Cluster, heard, now time.Time) {
 	if last != nil {
 		start = latest(start, last.GetEnd().AsTime())
 	}
-	row.Outages = append(row.Outages, &pmpb.Outage{Start: timestamppb.New(start), Planned: row.GetPolicy().GetCordoned()})
+	row.Outages = append(row.Outages, &pmpb.Outage{Start: timestamppb.New(start), Planned: row.GetPolicy().GetCordoned() || row.GetPolicy().GetDraining()})
 	for len(row.GetOutages()) > MaxOutages {
 		sumUp(row)
 	}

@@ -4,6 +4,8 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/types/known/timestamppb"
+
 	"oaas.io/control-plane/fsm"
 	"oaas.io/control-plane/proto/pmpb"
 )
@@ -12,6 +14,8 @@ const (
 	healthy     = pmpb.ClusterHealth_CLUSTER_HEALTH_HEALTHY
 	degraded    = pmpb.ClusterHealth_CLUSTER_HEALTH_DEGRADED
 	unreachable = pmpb.ClusterHealth_CLUSTER_HEALTH_UNREACHABLE
+	suspect     = pmpb.ClusterHealth_CLUSTER_HEALTH_SUSPECT
+	eligible    = pmpb.ClusterHealth_CLUSTER_HEALTH_FAILOVER_ELIGIBLE
 )
 
 func minute(n int) time.Time { return epoch.Add(time.Duration(n) * time.Minute) }
@@ -50,4 +54,60 @@ func TestOldOutagesAreSummedUp(t *testing.T) {
 	equal(t, "summed up", row.GetTotals().GetCount(), uint64(3))
 	equal(t, "seconds", row.GetTotals().GetSeconds(), 360.0)
 	equal(t, "since", row.GetTotals().GetSince().AsTime(), minute(1))
+}
+
+func TestSuspicionIsNoOutage(t *testing.T) {
+	row := &pmpb.Cluster{}
+	fsm.NoteHealth(row, healthy, minute(0), minute(0))
+	fsm.NoteHealth(row, suspect, minute(1), minute(2))
+	fsm.NoteHealth(row, healthy, minute(3), minute(4))
+	equal(t, "outages of a cluster that was suspected", len(row.GetOutages()), 0)
+	fsm.NoteHealth(row, suspect, minute(5), minute(6))
+	fsm.NoteHealth(row, unreachable, minute(5), minute(7))
+	fsm.NoteHealth(row, eligible, minute(5), minute(9))
+	fsm.NoteHealth(row, healthy, minute(10), minute(12))
+	equal(t, "outages", len(row.GetOutages()), 1)
+	equal(t, "begins with the silence", row.GetOutages()[0].GetStart().AsTime(), minute(5))
+	equal(t, "ends with the first contact", row.GetOutages()[0].GetEnd().AsTime(), minute(10))
+}
+
+// What another node reaches is not down: the outage is that of the network between.
+func TestOutageOfTheLinkIsNotTheClusters(t *testing.T) {
+	missed := []*pmpb.Observation{{ServerId: "s2"}}
+	for name, c := range map[string]struct {
+		before       pmpb.ClusterHealth
+		observations []*pmpb.Observation
+		want         int
+	}{
+		"nobody else has missed it":   {before: healthy},
+		"another node had missed it":  {before: healthy, observations: missed, want: 1},
+		"it was unwell before that":   {before: degraded, want: 1},
+		"unwell, and missed as well":  {before: degraded, observations: missed, want: 1},
+		"there is none, nothing ends": {before: suspect},
+	} {
+		row := &pmpb.Cluster{}
+		fsm.NoteHealth(row, healthy, minute(0), minute(0))
+		fsm.NoteHealth(row, c.before, minute(1), minute(1))
+		row.DisconnectedSince, row.Observations = timestamppb.New(minute(2)), c.observations
+		if c.before != suspect {
+			fsm.NoteHealth(row, unreachable, minute(2), minute(3))
+		}
+		fsm.NoteReached(row, minute(5))
+		equal(t, name, len(row.GetOutages()), c.want)
+		for _, o := range row.GetOutages() {
+			equal(t, name+": end", o.GetEnd().AsTime(), minute(5))
+		}
+		fsm.NoteReached(row, minute(6))
+		fsm.NoteHealth(row, healthy, minute(7), minute(7))
+		equal(t, name+", later", len(row.GetOutages()), c.want)
+	}
+}
+
+func TestStatesOfClustersHaveNames(t *testing.T) {
+	seen := map[string]bool{}
+	for n := range pmpb.ClusterHealth_name {
+		seen[fsm.ClusterState(pmpb.ClusterHealth(n))] = true
+	}
+	equal(t, "different names", len(seen), len(pmpb.ClusterHealth_name)-1) // nobody knows, or never asked
+	equal(t, "reachable", []bool{fsm.Unreachable(suspect), fsm.Unreachable(unreachable), fsm.Unreachable(eligible)}, []bool{false, true, true})
 }

@@ -28,3 +28,26 @@ func TestPlannerFieldsOfClustersNeedTheirLevel(t *testing.T) {
 	}
 	r.must(&pmpb.PutCluster{Cluster: &pmpb.Cluster{Name: "e1"}})
 }
+
+// Nor what clusters are suspected by.
+func TestFailoverFieldsOfClustersNeedTheirLevel(t *testing.T) {
+	r := newReplica(t)
+	r.must(&pmpb.RaiseFeatureLevel{Level: fsm.FailoverFrom - 1})
+	rows := map[string]*pmpb.Cluster{
+		"suspect":            {Health: pmpb.ClusterHealth_CLUSTER_HEALTH_SUSPECT},
+		"eligible":           {Health: pmpb.ClusterHealth_CLUSTER_HEALTH_FAILOVER_ELIGIBLE},
+		"disconnected since": {DisconnectedSince: timestamppb.New(epoch)},
+		"API server":         {ApiServerReady: new(bool)},
+		"observations":       {Observations: []*pmpb.Observation{{ServerId: "s1"}}},
+	}
+	for name, row := range rows {
+		row.Name = "e1"
+		if res := r.try(&pmpb.PutCluster{Cluster: row}); !errors.Is(res.Err, fsm.ErrFeatureLevel) {
+			t.Errorf("%s below its level gives %v", name, res.Err)
+		}
+	}
+	r.must(&pmpb.RaiseFeatureLevel{Level: fsm.FailoverFrom})
+	for _, row := range rows {
+		r.must(&pmpb.PutCluster{Cluster: row})
+	}
+}

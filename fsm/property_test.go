@@ -60,7 +60,7 @@ func (d *driver) uidOf(key string) string {
 
 // operation draws the next operation; most make sense in the present state.
 func (d *driver) operation() any {
-	switch pick(d, "operation", []string{"commit", "commit", "commit", "delete", "update", "update", "update", "update", "step", "package", "package", "cluster", "strays", "orphan", "bury", "member", "found", "autopilot", "alarms", "level", "remark", "junk"}) {
+	switch pick(d, "operation", []string{"commit", "commit", "commit", "delete", "update", "update", "update", "update", "step", "move", "move", "package", "package", "cluster", "strays", "orphan", "bury", "member", "found", "autopilot", "alarms", "level", "remark", "junk"}) {
 	case "commit":
 		return d.commit()
 	case "delete":
@@ -69,6 +69,8 @@ func (d *driver) operation() any {
 		return d.updates()
 	case "step":
 		return d.stepRollout()
+	case "move":
+		return d.stepMove()
 	case "package":
 		if rapid.Bool().Draw(d.t, "remove") {
 			return &pmpb.DeletePackage{Name: pick(d, "package", packageNames)}
@@ -78,7 +80,13 @@ func (d *driver) operation() any {
 		if rapid.Bool().Draw(d.t, "remove") {
 			return &pmpb.RemoveCluster{Name: pick(d, "cluster", envNames)}
 		}
-		return &pmpb.PutCluster{Cluster: &pmpb.Cluster{Name: pick(d, "cluster", envNames), Zone: pick(d, "zone", contents), Labels: map[string]string{"x": "1", "y": "2", "z": "3"}}}
+		row := &pmpb.Cluster{Name: pick(d, "cluster", envNames), Zone: pick(d, "zone", contents), Labels: map[string]string{"x": "1", "y": "2", "z": "3"}}
+		row.Health = pmpb.ClusterHealth(rapid.IntRange(0, len(pmpb.ClusterHealth_name)-1).Draw(d.t, "health"))
+		if fsm.Unreachable(row.GetHealth()) {
+			row.DisconnectedSince = timestamppb.New(epoch)
+			row.Observations = []*pmpb.Observation{{ServerId: "s2", Time: timestamppb.New(epoch), Reachable: rapid.Bool().Draw(d.t, "reachable")}}
+		}
+		return &pmpb.PutCluster{Cluster: row}
 	case "strays":
 		return d.strays()
 	case "orphan":
@@ -159,6 +167,43 @@ func (d *driver) commit() *pmpb.CommitDeployment {
 	}
 	if d.snap().FeatureLevel() >= fsm.RolloutFrom {
 		d.revised(op, key)
+	}
+	if d.snap().FeatureLevel() >= fsm.FailoverFrom {
+		op.Move = d.move(key, op.GetUnits())
+	}
+	return op
+}
+
+// move leaves the environments that are not planned any more, and sometimes others.
+func (d *driver) move(key string, planned []*pmpb.PlannedUnit) *pmpb.Move {
+	have := d.snap().Deployment(key)
+	if have == nil || rapid.IntRange(0, 3).Draw(d.t, "moves") == 0 {
+		return nil
+	}
+	out := &pmpb.Move{Started: timestamppb.New(epoch), Voters: []string{pick(d, "voter", envNames)}}
+	for _, u := range d.snap().UnitsByDeployment(have.UID) {
+		kept := slices.ContainsFunc(planned, func(p *pmpb.PlannedUnit) bool { return p.GetEnv() == u.GetEnv() })
+		if !u.GetTombstone() && !kept || rapid.IntRange(0, 19).Draw(d.t, "leaves "+u.GetEnv()) == 0 {
+			out.Leaving = append(out.Leaving, &pmpb.Leaving{Env: u.GetEnv(), Reason: pmpb.MoveReason_MOVE_REASON_DRAIN})
+		}
+	}
+	return out
+}
+
+// stepMove mostly withdraws what leaves for what runs.
+func (d *driver) stepMove() *pmpb.StepMove {
+	key := pick(d, "key", deploymentKeys)
+	op := &pmpb.StepMove{Key: key, Uid: d.uidOf(key)}
+	have := d.snap().Deployment(key)
+	if have == nil || have.Move == nil {
+		return op
+	}
+	op.Move = proto.CloneOf(have.Move)
+	if leaving := op.GetMove().GetLeaving(); len(leaving) > 0 && rapid.IntRange(0, 3).Draw(d.t, "withdraw") > 0 {
+		op.Withdraw, op.Replacement = leaving[0].GetEnv(), pick(d, "replacement", envNames)
+		op.Move.Leaving = leaving[1:]
+	} else {
+		op.Move.Held = &pmpb.Held{Code: pick(d, "held", []string{"", "c1", "c2"})}
 	}
 	return op
 }
@@ -290,6 +335,7 @@ func (d *driver) step() {
 				d.t.Fatalf("command %d had no effect (%v) but changed the rows:\n%q\n%q", res.Index, res.Err, a, b)
 			}
 		}
+		d.checkWithdrawn(before)
 		d.checkVanished(before)
 	}
 	d.checkUnits()
@@ -382,8 +428,40 @@ func (d *driver) checkDeployments() {
 		}
 	}
 	d.checkRollouts()
+	d.checkMoves()
 	if len(s.Plans()) != len(s.Deployments()) {
 		d.t.Fatalf("%d plans for %d deployments", len(s.Plans()), len(s.Deployments()))
+	}
+}
+
+// checkMoves finds units that are neither planned nor leave, which nothing would ever end.
+func (d *driver) checkMoves() {
+	s := d.snap()
+	for _, dep := range s.Deployments() {
+		for _, l := range dep.Move.GetLeaving() {
+			if !slices.ContainsFunc(s.UnitsByDeployment(dep.UID), func(u *pmpb.Unit) bool { return u.GetEnv() == l.GetEnv() && !u.GetTombstone() }) {
+				d.t.Fatalf("%s leaves %s, where it has no unit", dep.Doc.Key, l.GetEnv())
+			}
+		}
+	}
+}
+
+// checkWithdrawn finds units that a step of a move took away without another one that runs.
+func (d *driver) checkWithdrawn(before *fsm.Snapshot) {
+	cmd, err := fsm.DecodeCommand(d.log[len(d.log)-1].Data)
+	if err != nil || cmd.GetStepMove() == nil {
+		return
+	}
+	for _, u := range before.Units() {
+		if u.GetTombstone() || !d.snap().Unit(u.GetId()).GetTombstone() {
+			continue
+		}
+		by := slices.ContainsFunc(before.UnitsByDeployment(u.GetDeploymentUid()), func(o *pmpb.Unit) bool {
+			return o.GetEnv() == cmd.GetStepMove().GetReplacement() && o.GetId() != u.GetId() && fsm.UnitCondition(o) == model.ConditionRunning
+		})
+		if !by {
+			d.t.Fatalf("unit %v was withdrawn by %v", u, cmd)
+		}
 	}
 }
 

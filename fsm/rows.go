@@ -28,7 +28,10 @@ type Deployment struct {
 	Generation uint64
 	// Revision says where the present one comes from; nil where that was before
 	// revisions were kept.
-	Revision    *pmpb.RevisionNote
+	Revision *pmpb.RevisionNote
+	// Move is how it leaves environments, and what is remembered of that; nil when there is
+	// nothing.
+	Move        *pmpb.Move
 	CreateIndex uint64
 	ModifyIndex uint64
 }
@@ -78,7 +81,7 @@ func deploymentRecord(d *Deployment) (*pmpb.Deployment, error) {
 		return nil, err
 	}
 	return &pmpb.Deployment{
-		Key: d.Doc.Key, Uid: d.UID, Generation: d.Generation, Document: doc, Revision: d.Revision,
+		Key: d.Doc.Key, Uid: d.UID, Generation: d.Generation, Document: doc, Revision: d.Revision, Move: d.Move,
 		CreateIndex: d.CreateIndex, ModifyIndex: d.ModifyIndex,
 	}, nil
 }

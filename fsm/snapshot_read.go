@@ -270,8 +270,11 @@ func deploymentRow(d *pmpb.Deployment) (*Deployment, error) {
 	if doc.Key != d.GetKey() {
 		return nil, fmt.Errorf("its document is about %q", doc.Key)
 	}
+	if err := checkMove(d.GetMove()); err != nil {
+		return nil, err
+	}
 	return &Deployment{
-		Doc: doc, UID: d.GetUid(), Generation: d.GetGeneration(), Revision: d.GetRevision(),
+		Doc: doc, UID: d.GetUid(), Generation: d.GetGeneration(), Revision: d.GetRevision(), Move: d.GetMove(),
 		CreateIndex: d.GetCreateIndex(), ModifyIndex: d.GetModifyIndex(),
 	}, nil
 }

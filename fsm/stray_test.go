@@ -168,3 +168,45 @@ func TestStraysNeedTheirLevel(t *testing.T) {
 		}
 	}
 }
+
+// A cluster that names ever new runtimes and confirms no removal does not fill the state.
+func TestBuriedStraysAreBounded(t *testing.T) {
+	r := withDeletion(t)
+	for round := range 3 {
+		var show []*pmpb.Stray
+		var ids []string
+		for i := range fsm.MaxStrays {
+			id := fmt.Sprintf("s-%d-%03d", round, i)
+			show, ids = append(show, &pmpb.Stray{UnitId: id, DeploymentUid: "u-" + id, DeploymentKey: "d"}), append(ids, id)
+		}
+		r.show("e2", show...)
+		r.must(&pmpb.BuryStrays{Env: "e2", UnitIds: ids})
+	}
+	equal(t, "units of the cluster", len(r.snap().UnitsByEnv("e2")), 1+fsm.MaxStrays)
+	equal(t, "strays that wait", len(r.strays("e2")), fsm.MaxStrays)
+	r.reload()
+	r.update(gone(r.about("s-0-000")))
+	r.must(&pmpb.BuryStrays{Env: "e2", UnitIds: []string{"s-2-000", "s-2-001"}})
+	equal(t, "units when there is room", len(r.snap().UnitsByEnv("e2")), 1+fsm.MaxStrays)
+	equal(t, "strays that wait for room", len(r.strays("e2")), fsm.MaxStrays-1)
+	for _, e := range r.snap().Timeline("d") {
+		if e.GetDeploymentUid() != "u-d" {
+			t.Fatalf("by hearsay: %v", e)
+		}
+	}
+}
+
+// What becomes of what was given up is told, since the state knows whose it was.
+func TestOrphansAreTold(t *testing.T) {
+	r := withDeletion(t)
+	r.must(&pmpb.OrphanUnits{DeploymentUid: "u-d", Envs: []string{"e2", "e3"}})
+	r.must(&pmpb.BuryStrays{Env: "e2", UnitIds: []string{"d-e2"}})
+	r.update(gone(r.about("d-e2")))
+	var told []string
+	for _, e := range r.snap().Timeline("d") {
+		if e.GetEnv() == "e2" {
+			told = append(told, e.GetType())
+		}
+	}
+	equal(t, "events", told, []string{fsm.EventOrphaned, fsm.EventStrayBuried, fsm.EventRemoved})
+}

@@ -41,6 +41,11 @@ const (
 	EventRolloutComplete   = "RolloutComplete"
 	EventRollbackStarted   = "RollbackStarted"
 	EventRolledBack        = "RolledBack"
+	EventMoveStarted       = "MoveStarted"
+	EventMoveHeld          = "MoveHeld"
+	EventVotesChanged      = "VotesChanged"
+	EventReplaced          = "Replaced"
+	EventMoveComplete      = "MoveComplete"
 )
 
 // timelineKey is the key of an event in a snapshot; keys sort as the rows do.
@@ -88,7 +93,7 @@ func (c *call) tellCommit(row, have *Deployment, op *pmpb.CommitDeployment) {
 	}
 	var before, after []string
 	for _, u := range c.view.UnitsByDeployment(row.UID) {
-		if !u.GetTombstone() {
+		if !u.GetTombstone() && (have == nil || !leaves(have.Move, u.GetEnv())) {
 			before = append(before, u.GetEnv())
 		}
 	}
@@ -124,6 +129,9 @@ func (c *call) tellDeletion(d *Deployment, envs []string) {
 // tellGone tells that a cluster has removed a unit, or of no cluster in particular that all
 // have.
 func (c *call) tellGone(u *pmpb.Unit, env, kind string) {
+	if c.hearsay(u) {
+		return
+	}
 	c.tell(&pmpb.TimelineEvent{DeploymentKey: u.GetDeploymentKey(), DeploymentUid: u.GetDeploymentUid(), Env: env, Type: kind})
 }
 
@@ -150,6 +158,9 @@ func (c *call) dateCondition(old, next *pmpb.Unit) {
 // tellUnit tells what a cluster said about a unit. What was asked of the clusters is told
 // for all of them together.
 func (c *call) tellUnit(old, next *pmpb.Unit) {
+	if c.hearsay(next) {
+		return
+	}
 	say := func(kind, reason, message string) {
 		c.tell(&pmpb.TimelineEvent{
 			DeploymentKey: next.GetDeploymentKey(), DeploymentUid: next.GetDeploymentUid(), Env: next.GetEnv(),

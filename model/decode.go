@@ -9,7 +9,7 @@ func DecodeDeployment(data []byte) (*OClassDeployment, error) {
 }
 
 // ReadPackage is DecodePackage for what people write: fields that a placement, pod
-// settings or a rollout do not have are refused.
+// settings, a rollout or a failover do not have are refused.
 func ReadPackage(data []byte) (*OPackage, error) { return read(packageTable, string(data)) }
 
 // ReadDeployment is DecodeDeployment for what people write, as ReadPackage.

@@ -19,7 +19,7 @@
 //
 // # Rules of the JSON form
 //
-// Unknown fields are ignored, but for those of a placement, of pod settings and of a rollout
+// Unknown fields are ignored, but for those of a placement, of pod settings, of a rollout and of a failover
 // in what people write; a known field or a map key that appears twice is refused. Integers have
 // neither fraction nor exponent. Floats accept integers and are written with a decimal point. Timestamps are RFC 3339 on input, UTC
 // with suffix Z and 0, 3, 6 or 9 fractional digits on output. YAML takes plain

@@ -53,6 +53,7 @@ func FuzzDecodeDeployment(f *testing.F) {
 	f.Add([]byte(`{"key":"k","package_name":"p","class_key":"c","target_envs":["a"],"placement":{"allow":["a"],"deny":["b"],"match_labels":{"t":"g"},"selector":"!x","expression":"true","tolerations":[{"operator":"Exists"}],"requires":{"capabilities":["odgm"],"template":"knative"},"resources":{"cpu_millis":1},"spread":[{"topology":"zone","max_per_domain":1,"min_domains":4294967295}],"anti_affinity":{"deployments":["o"],"topology":"cluster"},"max_cost":1e308,"prefer":"cheapest","disruption":{"max_moves":1},"windows":[{"days":["sun"],"start":"23:59","duration":"9999h","zone":"X"}]}}`))
 	f.Add([]byte(`{"key":"k","package_name":"p","class_key":"c","pods":{"service_account":"a","pull_secrets":["b"],"node_selector":{"k":"v"},"tolerations":[{"operator":"Exists","effect":"NoExecute","toleration_seconds":1}],"security":"none","cpu_request":"1e-3","spread":false,"network_policy":"namespace","image_pull_policy":"Never"}}`))
 	f.Add([]byte(`{"key":"k","package_name":"p","class_key":"c","rollout":{"canary":"10%","max_unavailable":2,"min_healthy_time":"1s","progress_deadline":"9h","on_failure":"rollback"}}`))
+	f.Add([]byte(`{"key":"k","package_name":"p","class_key":"c","failover":{"mode":"automatic","after":"1m","max_per_hour":1,"on_return":"return"}}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		doc, err := DecodeDeployment(data)
 		checkFuzzed(t, data, doc, err)

@@ -47,13 +47,13 @@ type member struct {
 	value node
 }
 
-// closeExtensions makes the placements, pod settings and rollouts of a document strict, those
+// closeExtensions makes the placements, pod settings, rollouts and failovers of a document strict, those
 // of a deployment and those in a package: they are our extension, so no client of others
 // sends more than we know, and a wish that is misspelt must not pass for none.
 func (n *node) closeExtensions() {
 	for i := range n.members {
 		switch m := &n.members[i]; m.name {
-		case "placement", "pods", "rollout":
+		case "placement", "pods", "rollout", "failover":
 			m.value.close()
 		case "deployments", "classes":
 			for k := range m.value.items {

@@ -28,6 +28,8 @@ var enumValues = map[reflect.Type][]string{
 	reflect.TypeFor[ImagePullPolicy]():     {"Always", "IfNotPresent", "Never"},
 	reflect.TypeFor[TaintEffect]():         {"NoSchedule", "PreferNoSchedule", "NoExecute"},
 	reflect.TypeFor[FailurePolicy]():       {"keep", "rollback"},
+	reflect.TypeFor[FailoverMode]():        {"off", "automatic"},
+	reflect.TypeFor[ReturnPolicy]():        {"stay", "return"},
 	reflect.TypeFor[Amount]():              {"0", "1", "250", "25%", "100%"},
 	reflect.TypeFor[Weekday]():             {"mon", "tue", "wed", "thu", "fri", "sat", "sun"},
 }

@@ -111,6 +111,7 @@ var deploymentTable = object(
 	nul("placement", placementTable, func(d *OClassDeployment) **Placement { return &d.Placement }).omit(),
 	nul("pods", podsTable, func(d *OClassDeployment) **PodSettings { return &d.Pods }).omit(),
 	nul("rollout", rolloutTable, func(d *OClassDeployment) **RolloutStrategy { return &d.Rollout }).omit(),
+	nul("failover", failoverTable, func(d *OClassDeployment) **FailoverPolicy { return &d.Failover }).omit(),
 	def("env_templates", textMap, func(d *OClassDeployment) *map[string]string { return &d.EnvTemplates }).omit(),
 	def("functions", list(functionSpecTable), func(d *OClassDeployment) *[]FunctionDeploymentSpec { return &d.Functions }),
 	def("condition", condition, func(d *OClassDeployment) *DeploymentCondition { return &d.Condition }),

@@ -104,6 +104,7 @@ type OClassDeployment struct {
 	Placement       *Placement
 	Pods            *PodSettings
 	Rollout         *RolloutStrategy
+	Failover        *FailoverPolicy
 	EnvTemplates    map[string]string
 	Functions       []FunctionDeploymentSpec
 	Condition       DeploymentCondition

@@ -107,6 +107,7 @@ func (d *OClassDeployment) Validate() error {
 	c.placement(d)
 	c.pods("pods", d.Pods)
 	c.rollout("rollout", d.Rollout)
+	c.failover("failover", d.Failover)
 	for _, env := range sortedKeys(d.EnvTemplates) {
 		at := "env_templates" + keyStep(env)
 		c.name(at, env, maxName)

@@ -135,7 +135,7 @@ func (r *Registry) update(snap *fsm.Snapshot, dep *fsm.Deployment, row *pmpb.Rol
 	for _, env := range envs {
 		wanted[env] = true
 	}
-	shares := planOf(snap.Plan(dep.Doc.Key))
+	shares, grid := planOf(snap.Plan(dep.Doc.Key)), layoutOf(dep.UID, dep.Doc, dep.Move)
 	var units []*pmpb.PlannedUnit
 	for _, e := range row.GetEnvs() {
 		if !wanted[e.GetEnv()] {
@@ -145,7 +145,7 @@ func (r *Registry) update(snap *fsm.Snapshot, dep *fsm.Deployment, row *pmpb.Rol
 		if share == nil {
 			share = &scheduler.Assignment{Cluster: e.GetEnv()}
 		}
-		planned, err := newPlanned(buildUnit(dep.UID, share, dep.Doc, cls))
+		planned, err := newPlanned(grid.apply(buildUnit(dep.UID, share, dep.Doc, cls)))
 		if err != nil {
 			return nil, err
 		}
@@ -189,7 +189,7 @@ func (r *Registry) takeBack(snap *fsm.Snapshot, dep *fsm.Deployment, row *pmpb.R
 		units = append(units, &pmpb.PlannedUnit{Id: live[env].GetId(), Env: env, Desired: content, ContentHash: live[env].GetContentHash()})
 	}
 	op := &pmpb.CommitDeployment{
-		Uid: dep.UID, Document: doc, Units: units, Rollout: next,
+		Uid: dep.UID, Document: doc, Units: units, Rollout: next, Move: proto.CloneOf(dep.Move),
 		Revised: &pmpb.Revised{Summary: rollbackSummary(from.number, reason), RollbackOf: from.number, Outcome: fsm.OutcomeFailed},
 	}
 	if plan := snap.Plan(dep.Doc.Key); plan != nil {

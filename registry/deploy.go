@@ -84,6 +84,8 @@ type wish struct {
 	// revised and rollout are set by stage.
 	revised *pmpb.Revised
 	rollout *pmpb.Rollout
+	// move is what has to happen before environments that are not in the plan are left.
+	move *pmpb.Move
 }
 
 // intent is what somebody wants of a decision beside what the deployment says.
@@ -92,6 +94,11 @@ type intent struct {
 	rebalance bool
 	// cls takes the place of the class that the package has now.
 	cls *model.OClass
+	// reason is why environments are left; zero: a user wishes so.
+	reason pmpb.MoveReason
+	// fleet takes the place of the present one, and current that of where it runs.
+	fleet   *scheduler.Fleet
+	current []string
 }
 
 // decideDeployment makes the effective deployment, its plan and its units from
@@ -115,9 +122,12 @@ func (r *Registry) decideDeployment(snap *fsm.Snapshot, dep *model.OClassDeploym
 	if err != nil {
 		return nil, err
 	}
-	fleet, err := r.fleetOf(snap)
-	if err != nil {
-		return nil, err
+	fleet, current := want.fleet, want.current
+	if fleet == nil {
+		if fleet, err = r.fleetOf(snap); err != nil {
+			return nil, err
+		}
+		current = kept(snap, uid)
 	}
 	if err := checkPlacementLevel(snap, doc.Placement); err != nil {
 		return nil, err
@@ -128,10 +138,13 @@ func (r *Registry) decideDeployment(snap *fsm.Snapshot, dep *model.OClassDeploym
 	if err := checkRolloutLevel(snap, doc.Rollout); err != nil {
 		return nil, err
 	}
+	if err := checkFailoverLevel(snap, doc.Failover); err != nil {
+		return nil, err
+	}
 	if err := checkShards(doc.ODGM, 1); err != nil {
 		return nil, err
 	}
-	plan, err := planOn(snap, fleet, uid, doc, cls, want.rebalance, r.now())
+	plan, err := planOn(snap, fleet, current, uid, doc, cls, want.rebalance, r.now())
 	if err != nil {
 		return nil, err
 	}
@@ -149,9 +162,11 @@ func (r *Registry) decideDeployment(snap *fsm.Snapshot, dep *model.OClassDeploym
 			w.guards = append(w.guards, guard(pmpb.Guard_TABLE_DEPLOYMENT, key, deploymentIndex(snap.Deployment(key))))
 		}
 	}
+	w.move = r.leave(snap, fleet, w, want.reason)
+	grid := layoutOf(uid, doc, w.move)
 	for i, env := range plan.Clusters {
 		w.guards = append(w.guards, guard(pmpb.Guard_TABLE_CLUSTER, env, snap.Cluster(env).GetModifyIndex()))
-		planned, err := newPlanned(buildUnit(uid, &plan.Assignments[i], doc, cls))
+		planned, err := newPlanned(grid.apply(buildUnit(uid, &plan.Assignments[i], doc, cls)))
 		if err != nil {
 			return nil, err
 		}
@@ -172,13 +187,14 @@ func (w *wish) command() (*decision, error) {
 	return &decision{cmd: &pmpb.Command{
 		Guards: w.guards,
 		Op: &pmpb.Command_CommitDeployment{CommitDeployment: &pmpb.CommitDeployment{
-			Uid: w.uid, Document: doc, Plan: planned, Units: w.units, Revised: w.revised, Rollout: w.rollout,
+			Uid: w.uid, Document: doc, Plan: planned, Units: w.units, Revised: w.revised, Rollout: w.rollout, Move: w.move,
 		}},
 	}}, nil
 }
 
-// planOn asks the scheduler where in the fleet the deployment is to run, now.
-func planOn(snap *fsm.Snapshot, fleet *scheduler.Fleet, uid string, doc *model.OClassDeployment, cls *model.OClass, rebalance bool, now time.Time) (*scheduler.Plan, error) {
+// planOn asks the scheduler where in the fleet the deployment is to run, now. current is where
+// it runs.
+func planOn(snap *fsm.Snapshot, fleet *scheduler.Fleet, current []string, uid string, doc *model.OClassDeployment, cls *model.OClass, rebalance bool, now time.Time) (*scheduler.Plan, error) {
 	placement, err := placementOf(snap, doc, now)
 	if err != nil {
 		return nil, err
@@ -205,7 +221,7 @@ func planOn(snap *fsm.Snapshot, fleet *scheduler.Fleet, uid string, doc *model.O
 	if rebalance {
 		spec.Stability = scheduler.Rebalance
 	}
-	p, err := fleet.Decide(spec, running(snap, uid))
+	p, err := fleet.Decide(spec, current)
 	var (
 		unknown *scheduler.UnknownClustersError
 		none    *scheduler.NoCandidatesError

@@ -20,6 +20,11 @@
 // time, and committed like any other decision, by whoever leads. What is part of a revision
 // and what all environments share is in release.go.
 //
+// Environments that a plan does not have any more are left make before break (move.go): the
+// command stores which they are, and their units stay as they are until others take their
+// place (movestep.go), as package scheduler/move decides. What drains, lost clusters and
+// their return make of a deployment is in relocate.go.
+//
 // # Invariants
 //
 //   - Unit ids are a pure function of (deployment uid, environment), see UnitID.
@@ -29,6 +34,9 @@
 //   - The fence of a unit rises only when its own content changes: the units of later
 //     waves are not touched by a rollout before their turn, nor ever by one that fails
 //     before.
+//   - No unit is withdrawn unless what takes its place is available, and what is available
+//     then is enough, or as much as before; but for deletions, and for updates that take
+//     environments away from a deployment that has enough without them.
 //   - What the client says about condition, status and timestamps is never
 //     trusted; the state machine owns them.
 //   - Errors leave this package only as *Error with a Code, or as *Replayed.

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"cmp"
 	"errors"
 	"maps"
 
@@ -16,7 +17,8 @@ type preparedFleet struct {
 	fleet *scheduler.Fleet
 }
 
-// fleetOf gives the scheduler's picture of the clusters.
+// fleetOf gives the scheduler's picture of the clusters. Those that are drained are given
+// nothing new; what runs there stays in plans until the leader moves it, see Relocate.
 func (r *Registry) fleetOf(snap *fsm.Snapshot) (*scheduler.Fleet, error) {
 	if have := r.prepared.Load(); have != nil && have.index == snap.Index() {
 		return have.fleet, nil
@@ -73,8 +75,8 @@ func view(c *pmpb.Cluster, known Availability) scheduler.Cluster {
 		Source:       known.Source,
 		NodeCount:    int(c.GetNodeCount()),
 		ReadyNodes:   int(c.GetReadyNodes()),
-		Cordoned:     p.GetCordoned(),
-		CordonReason: p.GetCordonReason(),
+		Cordoned:     p.GetCordoned() || p.GetDraining(),
+		CordonReason: cmp.Or(p.GetCordonReason(), p.GetDrainReason()),
 		Latency:      p.GetLatencyMs(),
 		MaxUnits:     int(min(p.GetMaxUnits(), maxUnitsOfAll)),
 
@@ -149,10 +151,15 @@ func unitsByPackage(snap *fsm.Snapshot, env string) map[string]int {
 }
 
 var healthNames = map[pmpb.ClusterHealth]scheduler.Health{
-	pmpb.ClusterHealth_CLUSTER_HEALTH_HEALTHY:     scheduler.Healthy,
-	pmpb.ClusterHealth_CLUSTER_HEALTH_DEGRADED:    scheduler.Degraded,
-	pmpb.ClusterHealth_CLUSTER_HEALTH_UNREACHABLE: scheduler.Unreachable,
+	pmpb.ClusterHealth_CLUSTER_HEALTH_HEALTHY:           scheduler.Healthy,
+	pmpb.ClusterHealth_CLUSTER_HEALTH_DEGRADED:          scheduler.Degraded,
+	pmpb.ClusterHealth_CLUSTER_HEALTH_SUSPECT:           scheduler.Suspect,
+	pmpb.ClusterHealth_CLUSTER_HEALTH_UNREACHABLE:       scheduler.Unreachable,
+	pmpb.ClusterHealth_CLUSTER_HEALTH_FAILOVER_ELIGIBLE: scheduler.Unreachable,
 }
+
+// kept names the clusters in which a deployment runs and does not leave.
+func kept(snap *fsm.Snapshot, uid string) []string { return sortedKeys(liveUnits(snap, uid)) }
 
 // running names the clusters in which a deployment runs.
 func running(snap *fsm.Snapshot, uid string) []string {

@@ -28,7 +28,8 @@ const (
 
 // PutClusterPolicy replaces what operators say about a cluster. A precondition is held
 // against PolicyVersion: what the cluster reports changes its row all the time, and is
-// no reason to refuse. It needs the feature level fsm.PlannerFrom.
+// no reason to refuse. It needs the feature level fsm.PlannerFrom. It fills in what the
+// control plane itself keeps of a drain.
 func (r *Registry) PutClusterPolicy(ctx context.Context, ri RequestInfo, name string, policy *pmpb.ClusterPolicy) (uint64, error) {
 	if err := checkPolicy(policy); err != nil {
 		return 0, err
@@ -42,6 +43,9 @@ func (r *Registry) PutClusterPolicy(ctx context.Context, ri RequestInfo, name st
 			return nil, errorf(FailedPrecondition, "Policies need feature level %d, the cluster is at %d: upgrade all servers first", fsm.PlannerFrom, level)
 		}
 		if err := ri.Precondition.check("The policy of "+name, PolicyVersion(have.GetPolicy())); err != nil {
+			return nil, err
+		}
+		if err := r.dateDrain(snap, have, policy); err != nil {
 			return nil, err
 		}
 		row := proto.CloneOf(have)
@@ -76,6 +80,10 @@ func PolicyVersion(p *pmpb.ClusterPolicy) uint64 {
 // describePolicy is for the audit log.
 func describePolicy(before, after *pmpb.ClusterPolicy) string {
 	switch {
+	case after.GetDraining() && !before.GetDraining():
+		return "draining: " + after.GetDrainReason()
+	case before.GetDraining() && !after.GetDraining():
+		return "drain ended"
 	case after.GetCordoned() && !before.GetCordoned():
 		return "cordoned: " + after.GetCordonReason()
 	case before.GetCordoned() && !after.GetCordoned():
@@ -100,6 +108,7 @@ func checkPolicy(p *pmpb.ClusterPolicy) error {
 	}
 	for _, text := range []struct{ field, value string }{
 		{"region", p.GetRegion()}, {"zone", p.GetZone()}, {"provider", p.GetProvider()}, {"cordon_reason", p.GetCordonReason()},
+		{"drain_reason", p.GetDrainReason()},
 	} {
 		if len(text.value) > maxPolicyText {
 			return errorf(Unprocessable, "%s: has %d bytes, at most %d are allowed", text.field, len(text.value), maxPolicyText)
@@ -124,6 +133,8 @@ func checkPolicy(p *pmpb.ClusterPolicy) error {
 		return errorf(Unprocessable, "max_units: %d is more than %d", p.GetMaxUnits(), maxUnitsOfAll)
 	case p.GetMaxUnitsPerPackage() > maxUnitsOfAll:
 		return errorf(Unprocessable, "max_units_per_package: %d is more than %d", p.GetMaxUnitsPerPackage(), maxUnitsOfAll)
+	case p.GetDrainReason() != "" && !p.GetDraining():
+		return errorf(Unprocessable, "drain_reason: is set, but draining is not")
 	case p.GetCordonReason() != "" && !p.GetCordoned():
 		return errorf(Unprocessable, "cordon_reason: is set, but cordoned is not")
 	}

@@ -75,7 +75,8 @@ func (r *Registry) Preview(snap *fsm.Snapshot, dep *model.OClassDeployment, pre 
 func (w *wish) preview(snap *fsm.Snapshot, created bool) *Preview {
 	uid, key := w.uid, w.doc.Key
 	out := &Preview{Key: key, Change: ChangeNone, Plan: w.plan, Units: map[string]*oaaspb.DeploymentUnit{}}
-	running := map[string]*pmpb.Unit{}
+	running, have := map[string]*pmpb.Unit{}, snap.DeploymentByUID(uid)
+	leaving := func(env string) bool { return have != nil && have.Leaves(env) }
 	for _, u := range snap.UnitsByDeployment(uid) {
 		if !u.GetTombstone() {
 			running[u.GetEnv()] = u
@@ -85,7 +86,7 @@ func (w *wish) preview(snap *fsm.Snapshot, created bool) *Preview {
 		change := EnvChange{Env: planned.GetEnv(), Change: ChangeCreate}
 		if u := running[planned.GetEnv()]; u != nil {
 			change.Change, change.UnitID = ChangeUpdate, u.GetId()
-			if u.GetContentHash() == planned.GetContentHash() {
+			if u.GetContentHash() == planned.GetContentHash() && !leaving(planned.GetEnv()) {
 				change.Change = ChangeNone
 			}
 			delete(running, planned.GetEnv())
@@ -97,6 +98,9 @@ func (w *wish) preview(snap *fsm.Snapshot, created bool) *Preview {
 	}
 	var left []EnvChange
 	for env, u := range running {
+		if leaving(env) {
+			continue // that was decided before
+		}
 		left = append(left, EnvChange{Env: env, Change: ChangeRemove, UnitID: u.GetId()})
 	}
 	slices.SortFunc(left, func(a, b EnvChange) int { return cmp.Compare(a.Env, b.Env) })
@@ -293,7 +297,7 @@ func (r *Registry) simulate(snap *fsm.Snapshot, fleet *scheduler.Fleet, key stri
 		out.Err = errorf(InvalidArgument, "all environments that the deployment names are lost or drained")
 		return out, true
 	}
-	out.Plan, out.Err = planOn(snap, fleet, have.UID, doc, cls, false, r.now())
+	out.Plan, out.Err = planOn(snap, fleet, kept(snap, have.UID), have.UID, doc, cls, false, r.now())
 	return out, true
 }
 

@@ -97,11 +97,12 @@ func decodeClass(doc []byte) (*model.OClass, error) {
 	return cls, nil
 }
 
-// liveUnits gives the units of a deployment that are wanted, by environment.
+// liveUnits gives the units of a deployment that are wanted, by environment. Those of
+// environments that it is leaving are as they were, and none of them.
 func liveUnits(snap *fsm.Snapshot, uid string) map[string]*pmpb.Unit {
-	out := map[string]*pmpb.Unit{}
+	out, dep := map[string]*pmpb.Unit{}, snap.DeploymentByUID(uid)
 	for _, u := range snap.UnitsByDeployment(uid) {
-		if !u.GetTombstone() {
+		if !u.GetTombstone() && (dep == nil || !dep.Leaves(u.GetEnv())) {
 			out[u.GetEnv()] = u
 		}
 	}

@@ -53,7 +53,7 @@ func (r *Registry) decideAgain(snap *fsm.Snapshot, key string, rebalance bool, p
 	if err := pre.check("Deployment "+key, have.ModifyIndex); err != nil {
 		return nil, nil, nil, err
 	}
-	want := intent{rebalance: rebalance}
+	want := intent{rebalance: rebalance, reason: pmpb.MoveReason_MOVE_REASON_REPLAN}
 	if now := snap.Rollout(key); underWay(now) {
 		var err error
 		if want.cls, err = decodeClass(now.GetClass()); err != nil {

@@ -299,7 +299,7 @@ func observeEnv(e *pmpb.RolloutEnv, row *pmpb.Rollout, u *pmpb.Unit, c *pmpb.Clu
 	health := c.GetHealth()
 	out := rollout.Env{
 		Name: e.GetEnv(), Wave: int(e.GetWave()), Updated: e.GetRevision() == row.GetRevision(),
-		Unreachable: health == pmpb.ClusterHealth_CLUSTER_HEALTH_UNREACHABLE,
+		Unreachable: fsm.Unreachable(health),
 	}
 	healthy := health == pmpb.ClusterHealth_CLUSTER_HEALTH_HEALTHY
 	if u == nil {

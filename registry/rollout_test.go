@@ -768,6 +768,29 @@ func TestReplanInTheMiddle(t *testing.T) {
 	}
 }
 
+// Whatever is the matter with a cluster, it counts as unavailable, and no wave begins there.
+func TestUnwellClusters(t *testing.T) {
+	for _, health := range []pmpb.ClusterHealth{
+		pmpb.ClusterHealth_CLUSTER_HEALTH_DEGRADED, pmpb.ClusterHealth_CLUSTER_HEALTH_SUSPECT,
+		pmpb.ClusterHealth_CLUSTER_HEALTH_UNREACHABLE, pmpb.ClusterHealth_CLUSTER_HEALTH_FAILOVER_ELIGIBLE,
+	} {
+		t.Run(health.String(), func(t *testing.T) {
+			s := newSite(t, "e1", "e2", "e3")
+			s.level(fsm.Level)
+			s.deploy("1", careful)
+			s.running(s.envs...)
+			s.health("e1", health)
+			s.later(time.Hour)
+			s.deploy("2", careful)
+			s.advance()
+			s.want("1 1 1") // e1 is the one that may be unavailable
+			s.health("e1", pmpb.ClusterHealth_CLUSTER_HEALTH_HEALTHY)
+			s.advance()
+			s.want("1 2 1") // and its turn comes last
+		})
+	}
+}
+
 // A cluster that cannot be reached counts as unavailable; its turn comes last.
 func TestUnreachableClusters(t *testing.T) {
 	s := newSite(t, "e1", "e2", "e3")

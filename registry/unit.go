@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strings"
 
 	"google.golang.org/protobuf/proto"
@@ -189,19 +190,28 @@ func functionBinding(b *model.FunctionBinding) *oaaspb.ClassFunctionBinding {
 func odgmConfig(env string, dep *model.OClassDeployment, cls *model.OClass) *oaaspb.OdgmConfig {
 	spec := dep.ODGM
 	out := &oaaspb.OdgmConfig{
-		Collections:           spec.Collections,
-		PartitionCount:        spec.PartitionCount,
-		ReplicaCount:          spec.ReplicaCount,
-		ShardType:             spec.ShardType,
-		Log:                   spec.Log,
-		EnvNodeIds:            map[string]*oaaspb.OdgmNodeIds{},
-		CollectionAssignments: map[string]*oaaspb.CollectionShardAssignments{},
-		Invocations:           invocations(dep, cls),
+		Collections:    spec.Collections,
+		PartitionCount: spec.PartitionCount,
+		ShardType:      spec.ShardType,
+		Log:            spec.Log,
+		Invocations:    invocations(dep, cls),
 	}
+	layGrid(out, env, spec, nil)
+	return out
+}
+
+// layGrid writes the members of the data grid, and who of them holds which shards: those of
+// all environments, or only of some.
+func layGrid(out *oaaspb.OdgmConfig, env string, spec *model.ODGMDataSpec, holders []string) {
+	out.ReplicaCount, out.OdgmNodeId = spec.ReplicaCount, nil
+	out.EnvNodeIds = map[string]*oaaspb.OdgmNodeIds{}
+	out.CollectionAssignments = map[string]*oaaspb.CollectionShardAssignments{}
 	var members []uint64
 	for name, ids := range spec.EnvNodeIDs {
 		out.EnvNodeIds[name] = &oaaspb.OdgmNodeIds{Ids: ids}
-		members = append(members, ids...)
+		if len(holders) == 0 || slices.Contains(holders, name) {
+			members = append(members, ids...)
+		}
 	}
 	if ids := spec.EnvNodeIDs[env]; len(ids) > 0 {
 		out.OdgmNodeId = &ids[0]
@@ -212,7 +222,6 @@ func odgmConfig(env string, dep *model.OClassDeployment, cls *model.OClass) *oaa
 			out.CollectionAssignments[collection] = &oaaspb.CollectionShardAssignments{Assignments: table}
 		}
 	}
-	return out
 }
 
 // maxShards is how many shards a command could hold if each took two bytes only,

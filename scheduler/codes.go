@@ -49,6 +49,8 @@ const (
 	CodeNotATarget Code = "NotATarget"
 	// CodeClusterDegraded: the cluster answers, but says that it has trouble.
 	CodeClusterDegraded Code = "ClusterDegraded"
+	// CodeClusterSuspect: the cluster has not been heard for a moment. A finding only.
+	CodeClusterSuspect Code = "ClusterSuspect"
 	// CodeClusterUnreachable: the cluster does not answer.
 	CodeClusterUnreachable Code = "ClusterUnreachable"
 	// CodeHealthUnknown: the cluster was not asked yet.
@@ -113,7 +115,7 @@ const (
 	// CodeOutsideLocation: it is not where the deployment is to be available.
 	CodeOutsideLocation Code = "OutsideLocation"
 	// CodeDiscouraged: the cluster could be used, but others are preferred, by its
-	// operators or for where they are, and these do.
+	// operators, for where they are, or as it is suspect, and these do.
 	CodeDiscouraged Code = "Discouraged"
 	// CodeMovesHeld: what would be better takes more clusters away than the placement
 	// permits now.

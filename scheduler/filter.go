@@ -20,6 +20,9 @@ type feasible struct {
 	findings   []Finding
 	// discouraged clusters are used where the others do not do.
 	discouraged bool
+	// suspected says that it is discouraged only as it is suspect, which is no reason to
+	// leave it.
+	suspected bool
 }
 
 // pool is the outcome of the filter stage for all deployments that ask for the same,
@@ -196,6 +199,8 @@ func (k *filters) examine(i int, current bool) (feasible, []Finding) {
 		} else {
 			wrong = append(wrong, found)
 		}
+	} else if found.Code != "" {
+		noted = append(noted, found)
 	}
 	if found, ok := availabilityFinding(c); !ok {
 		wrong = append(wrong, found)
@@ -208,8 +213,10 @@ func (k *filters) examine(i int, current bool) (feasible, []Finding) {
 	if found, outside := k.spec.locationFinding(c); outside {
 		noted, discouraged = append(noted, found), true
 	}
+	suspect := c.Health == Suspect
 	return feasible{
-		cluster: c, leaf: i, preference: place, findings: f.noteDomain(c, noted), discouraged: discouraged,
+		cluster: c, leaf: i, preference: place, findings: f.noteDomain(c, noted),
+		discouraged: discouraged || suspect, suspected: suspect && !discouraged,
 	}, wrong
 }
 
@@ -259,7 +266,7 @@ func (f *Fleet) named(spec *Spec) ([]feasible, error) {
 		}
 		c := &f.clusters[i]
 		var noted []Finding
-		if found, ok := healthFinding(c); !ok {
+		if found, ok := healthFinding(c); !ok || found.Code != "" {
 			noted = append(noted, found)
 		}
 		if found, ok := availabilityFinding(c); !ok || found.Code != "" {
@@ -370,11 +377,14 @@ func (f *filtered) noCandidates() *NoCandidatesError {
 	return e
 }
 
-// healthFinding is ok when the cluster is healthy.
+// healthFinding is ok when the cluster can be given something; with a code when it is
+// suspect.
 func healthFinding(c *Cluster) (Finding, bool) {
 	switch c.Health {
 	case Healthy:
 		return Finding{}, true
+	case Suspect:
+		return Finding{CodeClusterSuspect, c.Name + ": suspect, it has not been heard for a moment"}, true
 	case Degraded:
 		return Finding{CodeClusterDegraded, c.Name + ": degraded"}, false
 	case Unreachable:

@@ -21,7 +21,7 @@ func clusters() *rapid.Generator[[]scheduler.Cluster] {
 	one := rapid.Custom(func(t *rapid.T) scheduler.Cluster {
 		c := scheduler.Cluster{
 			Name:   rapid.StringMatching(`[a-h][0-9]`).Draw(t, "name"),
-			Health: rapid.SampledFrom([]scheduler.Health{scheduler.Healthy, scheduler.Healthy, scheduler.Healthy, scheduler.Degraded, scheduler.Unreachable, scheduler.Unknown}).Draw(t, "health"),
+			Health: rapid.SampledFrom([]scheduler.Health{scheduler.Healthy, scheduler.Healthy, scheduler.Healthy, scheduler.Degraded, scheduler.Suspect, scheduler.Unreachable, scheduler.Unknown}).Draw(t, "health"),
 		}
 		if rapid.Bool().Draw(t, "declared") {
 			c.Availability = ptr(rapid.SampledFrom([]float64{0, 0.4, 0.9, 0.97, 0.99, 0.99, 0.999, 1, math.NaN(), 1.1}).Draw(t, "availability"))

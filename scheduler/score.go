@@ -57,7 +57,12 @@ func (f *filtered) find(i int) *feasible {
 }
 
 func (r *ranking) valued(one *feasible) scored {
-	return scored{feasible: *one, current: r.runs[one.leaf], p: r.fleet.up[one.leaf], assumed: r.fleet.assumed[one.leaf]}
+	out := scored{feasible: *one, current: r.runs[one.leaf], p: r.fleet.up[one.leaf], assumed: r.fleet.assumed[one.leaf]}
+	if out.current && out.suspected {
+		// It may be heard again any moment.
+		out.discouraged = false
+	}
+	return out
 }
 
 func (r *ranking) sort(all []scored) {

@@ -12,9 +12,11 @@ type Health string
 
 // The zero value is Unknown: never asked, or not since this leader took over.
 const (
-	Unknown     Health = ""
-	Healthy     Health = "healthy"
-	Degraded    Health = "degraded"
+	Unknown  Health = ""
+	Healthy  Health = "healthy"
+	Degraded Health = "degraded"
+	// Suspect clusters have not been heard for a moment: others are preferred to them.
+	Suspect     Health = "suspect"
 	Unreachable Health = "unreachable"
 )
 

@@ -19,7 +19,7 @@ func drawAnyCluster(t *rapid.T, name string) Cluster {
 		Draining: rapid.IntRange(0, 8).Draw(t, "draining") == 0,
 	}
 	if rapid.IntRange(0, 4).Draw(t, "unhealthy") == 0 {
-		c.Health = rapid.SampledFrom([]Health{Unknown, Degraded, Unreachable}).Draw(t, "health")
+		c.Health = rapid.SampledFrom([]Health{Unknown, Degraded, Suspect, Unreachable}).Draw(t, "health")
 	}
 	if rapid.Bool().Draw(t, "priced") {
 		cost := float64(rapid.IntRange(1, 5).Draw(t, "cost"))

@@ -57,6 +57,21 @@ func TestWishes(t *testing.T) {
 		{name: "others are preferred", target: 0.99, edit: func(by map[string]*scheduler.Cluster) {
 			by["c-2"].Taints = []scheduler.Taint{{Key: "old", Prefer: true}}
 		}, want: []string{"b-2"}, code: scheduler.CodeDiscouraged, about: "c-2"},
+		{name: "suspect, and others do", target: 0.99, edit: func(by map[string]*scheduler.Cluster) { by["c-2"].Health = scheduler.Suspect },
+			want: []string{"b-2"}, code: scheduler.CodeDiscouraged, about: "c-2"},
+		{name: "suspect, and runs there", target: 0.99, current: []string{"c-2"}, edit: func(by map[string]*scheduler.Cluster) { by["c-2"].Health = scheduler.Suspect },
+			want: []string{"c-2"}},
+		{name: "suspect, runs there, and costs something", target: 0.99, current: []string{"c-2"}, edit: func(by map[string]*scheduler.Cluster) {
+			for _, c := range by {
+				c.Cost = ptr(1.0)
+			}
+			by["c-2"].Health = scheduler.Suspect
+		}, want: []string{"c-2"}},
+		{name: "all are suspect", target: 0.9999, edit: func(by map[string]*scheduler.Cluster) {
+			for _, c := range by {
+				c.Health = scheduler.Suspect
+			}
+		}, want: []string{"c-2", "b-2", "a-2"}},
 		{name: "others are preferred, but do not do", target: 0.9999, edit: func(by map[string]*scheduler.Cluster) {
 			for _, name := range []string{"a-1", "b-1", "c-1", "c-2"} {
 				by[name].Taints = []scheduler.Taint{{Key: "old", Prefer: true}}

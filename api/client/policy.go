@@ -15,9 +15,13 @@ type ClusterPolicy struct {
 	Taints       []Taint           `json:"taints,omitempty"`
 	Cordoned     bool              `json:"cordoned,omitempty"`
 	CordonReason string            `json:"cordon_reason,omitempty"`
-	Cost         *float64          `json:"cost,omitempty"`
-	Availability *float64          `json:"availability,omitempty"`
-	MaxUnits     uint64            `json:"max_units,omitempty"`
+	Draining     bool              `json:"draining,omitempty"`
+	DrainReason  string            `json:"drain_reason,omitempty"`
+	// DrainSince is told only.
+	DrainSince   string   `json:"drain_since,omitempty"`
+	Cost         *float64 `json:"cost,omitempty"`
+	Availability *float64 `json:"availability,omitempty"`
+	MaxUnits     uint64   `json:"max_units,omitempty"`
 
 	MaxUnitsPerPackage uint64 `json:"max_units_per_package,omitempty"`
 	// LatencyMS is the round trip to other environments or to regions, by name.

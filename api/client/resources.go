@@ -98,6 +98,30 @@ func (c *Client) DeleteDeployment(ctx context.Context, key string) (*DeleteRespo
 	return write[DeleteResponse](ctx, c, http.MethodDelete, path("deployments", key), nil)
 }
 
+// ForceDelete deletes a deployment and gives up waiting for environments that cannot be
+// reached, or for those of the given names; what they have is left behind. When there is no
+// deployment it does that for the last deletion of the key.
+func (c *Client) ForceDelete(ctx context.Context, key string, envs []string) (*Abandoned, error) {
+	return c.abandon(ctx, path("deployments", key), envs)
+}
+
+// AbandonDeletion is ForceDelete for the deletion of the deployment with that uid.
+func (c *Client) AbandonDeletion(ctx context.Context, uid string, envs []string) (*Abandoned, error) {
+	return c.abandon(ctx, path("deletions", uid), envs)
+}
+
+func (c *Client) abandon(ctx context.Context, path string, envs []string) (*Abandoned, error) {
+	query := url.Values{"force": {"true"}, "orphan": {"true"}}
+	if len(envs) > 0 {
+		query["env"] = envs
+	}
+	out := new(Abandoned)
+	if err := c.do(ctx, http.MethodDelete, path, query, nil, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // Units lists what each environment has of a deployment.
 func (c *Client) Units(ctx context.Context, key string) ([]Unit, error) {
 	return get[[]Unit](ctx, c, path("deployments", key)+"/units", nil)
@@ -219,6 +243,12 @@ func (c *Client) RemoveEnv(ctx context.Context, name string) error {
 // Deletions lists the deployments whose deletion is not confirmed everywhere.
 func (c *Client) Deletions(ctx context.Context) ([]Deletion, error) {
 	return get[[]Deletion](ctx, c, path("deletions"), nil)
+}
+
+// Deletion tells how far the deletion of the deployment with that uid is. One that is
+// complete is not found.
+func (c *Client) Deletion(ctx context.Context, uid string) (Deletion, error) {
+	return get[Deletion](ctx, c, path("deletions", uid), nil)
 }
 
 // Members lists the nodes of the package manager as the node that answers knows

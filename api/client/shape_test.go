@@ -38,8 +38,18 @@ func TestTypesHaveWhatTheServerAnswers(t *testing.T) {
 		"revisions":            &[]Revision{},
 		"events":               &[]TimelineEvent{},
 
+		"move-none":   &Move{},
+		"move-held":   &Move{},
+		"move-moving": &Move{},
+		"drain-held":  &Drain{},
+		"fleet-whole": &Fleet{},
+
 		"health":    &Health{},
 		"deletions": &[]Deletion{},
+
+		"deletion-waiting":  &Deletion{},
+		"deletion-orphaned": &Abandoned{},
+		"envs-strays":       &[]Env{},
 	} {
 		t.Run(name, func(t *testing.T) {
 			answer, err := os.ReadFile(filepath.Join("..", "testdata", name+".golden"))

@@ -158,6 +158,10 @@ type Env struct {
 	Policy *ClusterPolicy `json:"policy,omitempty"`
 	// Availability is what is known beside the report in Health; nil when that is all.
 	Availability *Availability `json:"availability,omitempty"`
+	// Drain is how far its draining is; nil when it is not drained.
+	Drain *Drain `json:"drain,omitempty"`
+	// Strays are runtimes that it has and that nothing wants.
+	Strays []Stray `json:"strays,omitempty"`
 }
 
 // AgentConnection is one that an environment's manager has made to a node.
@@ -231,6 +235,28 @@ type EnvHealth struct {
 	// Message and Since say why and since when Status is not Healthy.
 	Message string     `json:"message,omitempty"`
 	Since   *time.Time `json:"since,omitempty"`
+	// State is Unknown, Healthy, Degraded, Suspect, Unreachable or FailoverEligible; empty from
+	// servers that do not tell.
+	State string `json:"state,omitempty"`
+	// ControlReachable says that the leader is in contact with its manager, APIServerReady what
+	// that last said of its API server; nil when that is not known.
+	ControlReachable *bool `json:"control_reachable,omitempty"`
+	APIServerReady   *bool `json:"api_server_ready,omitempty"`
+	// DisconnectedSince is when the silence of an environment that is away began, and Observers
+	// are other nodes of the control plane that tried to reach it.
+	DisconnectedSince *time.Time    `json:"disconnected_since,omitempty"`
+	Observers         []EnvObserver `json:"observers,omitempty"`
+}
+
+// EnvObserver is what a node found that tried to reach an environment for the leader.
+type EnvObserver struct {
+	Node      string    `json:"node"`
+	ServerID  string    `json:"server_id"`
+	Time      time.Time `json:"time"`
+	Reachable bool      `json:"reachable"`
+	// Ready says that its API server answers, too, and Message why not.
+	Ready   bool   `json:"ready"`
+	Message string `json:"message,omitempty"`
 }
 
 // EnvMappings lists the unit of each environment of a deployment.
@@ -248,7 +274,11 @@ type Deletion struct {
 	Envs          []string     `json:"envs"`
 	ConfirmedEnvs []string     `json:"confirmed_envs"`
 	PendingEnvs   []PendingEnv `json:"pending_envs"`
-	DeletedAt     *time.Time   `json:"deleted_at"`
+	// OrphanedEnvs are no longer waited for.
+	OrphanedEnvs []string   `json:"orphaned_envs,omitempty"`
+	DeletedAt    *time.Time `json:"deleted_at"`
+	// Progress is all that in one line; empty with older servers.
+	Progress string `json:"progress,omitempty"`
 }
 
 // PendingEnv is an environment that has not confirmed a deletion.
@@ -256,6 +286,35 @@ type PendingEnv struct {
 	Env    string     `json:"env"`
 	Reason string     `json:"reason"`
 	Since  *time.Time `json:"since"`
+	// Code is empty while nothing is in the way.
+	Code string `json:"code,omitempty"`
+	// UnreachableSince is nil while the environment can be reached.
+	UnreachableSince *time.Time `json:"unreachable_since,omitempty"`
+}
+
+// Abandoned is the answer to a deletion that is not waited for everywhere.
+type Abandoned struct {
+	DeleteResponse
+	DeploymentUID string `json:"deployment_uid"`
+	// Orphaned is what is left behind; PendingEnvs are still waited for.
+	Orphaned    []Orphaned `json:"orphaned"`
+	PendingEnvs []string   `json:"pending_envs"`
+}
+
+// Orphaned is a unit that an environment has perhaps still.
+type Orphaned struct {
+	Env    string `json:"env"`
+	UnitID string `json:"unit_id"`
+}
+
+// Stray is a runtime that an environment has and that nothing wants.
+type Stray struct {
+	UnitID        string     `json:"unit_id"`
+	DeploymentUID string     `json:"deployment_uid"`
+	DeploymentKey string     `json:"deployment_key"`
+	FirstSeen     *time.Time `json:"first_seen"`
+	// Orphaned says that somebody gave up waiting for its removal.
+	Orphaned bool `json:"orphaned"`
 }
 
 // Member is a node of the package manager.

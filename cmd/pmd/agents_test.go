@@ -186,6 +186,9 @@ func TestAgentIsServedLikeAnyCluster(t *testing.T) {
 	if len(shown) == 0 || shown[0].Node != "pm-0" || shown[0].ServerID != "pm-0" {
 		t.Errorf("shown as %v", shown)
 	}
+	if got := g.probe("edge-1"); !got.GetReachable() || !got.GetReady() {
+		t.Errorf("another node finds %v", got)
+	}
 	g.deploy("edge-1")
 	g.await("it has its unit", acked("edge-1"))
 	// What cannot be rendered is refused by the cluster, over the same connections.
@@ -199,6 +202,9 @@ func TestAgentIsServedLikeAnyCluster(t *testing.T) {
 
 	c.stop()
 	g.awaitUnreachable("edge-1", "no agent of the cluster is connected to the control plane")
+	if got := g.probe("edge-1"); got.GetReachable() || !strings.Contains(got.GetError(), "no agent") {
+		t.Errorf("another node finds %v", got)
+	}
 	// One that comes back, as another process, is the same cluster.
 	modified := g.store.State().Snapshot().Cluster("edge-1").GetCreateIndex()
 	connectManager(t, "edge-1", "uid-1", []string{g.address}, dial)

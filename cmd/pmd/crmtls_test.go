@@ -34,6 +34,7 @@ import (
 	"oaas.io/control-plane/deploy/local/pki"
 	"oaas.io/control-plane/discovery"
 	"oaas.io/control-plane/dispatch"
+	"oaas.io/control-plane/dispatch/liveness"
 	"oaas.io/control-plane/fsm"
 	"oaas.io/control-plane/model"
 	"oaas.io/control-plane/proto/pmpb"
@@ -147,12 +148,18 @@ func serveManager(t *testing.T, name string, config *tls.Config) string {
 	return listener.Addr().String()
 }
 
+// quick are deadlines for tests.
+var quick = liveness.Limits{
+	Renewal: 10 * time.Millisecond, Suspect: 25 * time.Millisecond, Unreachable: 50 * time.Millisecond, Eligible: time.Hour, Return: 20 * time.Millisecond,
+}
+
 // fleet is a leader without Raft, and what it knows of its clusters.
 type fleet struct {
 	t        *testing.T
 	store    *registrytest.Store
 	registry *registry.Registry
 	manager  *dispatch.Manager
+	dial     dispatch.Dialer
 	logger   hclog.Logger
 	log      *lines
 }
@@ -193,10 +200,11 @@ func newFleet(t *testing.T) *fleet {
 // run runs the leader's loops, and what else is given, until the test ends.
 func (f *fleet) run(candidates dispatch.Candidates, dial dispatch.Dialer, further ...func(context.Context)) {
 	f.t.Helper()
+	f.dial = dial
 	var err error
 	f.manager, err = dispatch.New(dispatch.Options{
 		Registry: f.registry, Candidates: candidates, Dial: dial, Logger: f.logger,
-		RetryMin: 5 * time.Millisecond, RetryMax: 50 * time.Millisecond, UnreachableAfter: 50 * time.Millisecond, BatchWindow: time.Millisecond,
+		RetryMin: 5 * time.Millisecond, RetryMax: 50 * time.Millisecond, Health: quick, BatchWindow: time.Millisecond,
 	})
 	if err != nil {
 		f.t.Fatal(err)
@@ -255,6 +263,19 @@ func (f *fleet) await(what string, ok func(*fsm.Snapshot) bool) {
 			f.t.Fatalf("never: %s; units %v, clusters %v", what, snap.Units(), snap.Clusters())
 		}
 	}
+}
+
+// probe tries to reach a cluster as a node that does not lead does for the leader.
+func (f *fleet) probe(name string) *pmpb.ProbeClusterResponse {
+	f.t.Helper()
+	snap := f.store.State().Snapshot()
+	resp, err := dispatch.NewProber(f.store.State(), f.dial, "pm-9").ProbeCluster(f.t.Context(), &pmpb.ProbeClusterRequest{
+		ClusterId: snap.Meta().GetClusterId(), ServerId: "pm-9", Name: name, Address: snap.Cluster(name).GetAddress(),
+	})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return resp
 }
 
 func (f *fleet) awaitHealthy(name string) {
@@ -363,9 +384,16 @@ func TestMutualTLS(t *testing.T) {
 		"only-tls":    "no trusted connection to the manager: this port takes connections with TLS only",
 	} {
 		f.awaitUnreachable(name, reason)
+		_, because, _ := strings.Cut(reason, ": ")
+		if got := f.probe(name); got.GetReachable() || !strings.Contains(got.GetError(), because) {
+			t.Errorf("%s: another node finds %v", name, got)
+		}
 	}
 	for _, name := range []string{"good", "named", "other-ca", "plain"} {
 		f.awaitHealthy(name)
+		if got := f.probe(name); !got.GetReachable() || !got.GetReady() {
+			t.Errorf("%s: another node finds %v", name, got)
+		}
 	}
 	f.deploy("good", "expired", "only-tls")
 	f.await("the one that is trusted has its unit", acked("good"))

@@ -12,6 +12,7 @@ import (
 
 	"oaas.io/control-plane/cmd/internal/daemon"
 	"oaas.io/control-plane/discovery"
+	"oaas.io/control-plane/dispatch/liveness"
 	"oaas.io/control-plane/raftstore"
 	"oaas.io/control-plane/raftstore/backup"
 )
@@ -44,6 +45,9 @@ type options struct {
 	// themselves.
 	CRM    crmOptions
 	Agents agentOptions
+
+	// Health has the deadlines by which clusters are suspected, and given up.
+	Health liveness.Limits
 
 	MaxBodyBytes   int64
 	RequestTimeout time.Duration
@@ -92,6 +96,7 @@ func (o *options) bind(fs *pflag.FlagSet) {
 
 	o.CRM.bind(fs)
 	o.Agents.bind(fs)
+	bindHealth(&o.Health, fs)
 
 	fs.Int64Var(&o.MaxBodyBytes, "max-body-bytes", 52428800, "largest request body that is read")
 	fs.DurationVar(&o.RequestTimeout, "request-timeout", 30*time.Second, "time that a request may take; ?wait= extends it")
@@ -201,7 +206,7 @@ func (o *options) Validate() error {
 	if o.StrayGrace <= 0 {
 		bad("stray-grace", "must be positive")
 	}
-	return errors.Join(append(errs, o.CRM.Validate(), o.Agents.Validate(o.CRM.Required), o.Log.Validate())...)
+	return errors.Join(append(errs, o.CRM.Validate(), o.Agents.Validate(o.CRM.Required), validateHealth(&o.Health), o.Log.Validate())...)
 }
 
 // advertise gives the address at which others reach a listener.

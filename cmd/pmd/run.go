@@ -47,6 +47,7 @@ type node struct {
 	raft     *raftstore.Node
 	registry *registry.Registry
 	dispatch *dispatch.Manager
+	prober   *dispatch.Prober
 	api      *api.Server
 	observer *discovery.Observer
 	backups  *backup.Manager // nil when none are made
@@ -183,13 +184,19 @@ func (n *node) assemble(static *discovery.StaticConfig, target backup.Target) er
 		finders = append(finders, n.observer)
 	}
 	n.directory = discovery.NewDirectory(static.Candidates, finders...)
+	dial := (&dialer{tls: n.tls, agents: n.agents.Dial}).dial
+	n.prober = dispatch.NewProber(n.raft.State(), dial, n.raft.ServerID())
 	n.dispatch, err = dispatch.New(dispatch.Options{
 		Registry:   n.registry,
 		Candidates: n.directory,
-		Dial:       (&dialer{tls: n.tls, agents: n.agents.Dial}).dial,
+		Dial:       dial,
 		Logger:     n.log.Named("dispatch"),
 		Metrics:    n.metrics,
 		StrayGrace: n.opts.StrayGrace,
+		Clock:      n.raft.Now,
+		Health:     n.opts.Health,
+		Node:       n.opts.nodeName(),
+		Observers:  observers{n.raft},
 	})
 	if err != nil {
 		return err
@@ -221,6 +228,7 @@ func (n *node) serve(ctx context.Context, lns *listeners) error {
 	n.raft.RegisterServices(internal)
 	pmpb.RegisterForwardServiceServer(internal, api.NewForwardServer(n.api))
 	n.agents.RegisterPeers(internal)
+	n.prober.Register(internal)
 
 	// The parts outlive the signal by the time it takes to hand leadership over:
 	// until then the other nodes need this one's internal port.

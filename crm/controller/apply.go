@@ -216,7 +216,7 @@ func (a *applier) write(ctx context.Context, owner *v1alpha1.ClassRuntime, inten
 	if err != nil {
 		return nil, &ApplyError{Child: id, Err: err}
 	}
-	err = a.send(ctx, sent)
+	err = a.mend(ctx, owner, intent, sent)
 	if !known && asksForVersion(err) {
 		if err := a.mayTake(ctx, owner, id); err != nil {
 			return nil, err
@@ -227,17 +227,17 @@ func (a *applier) write(ctx context.Context, owner *v1alpha1.ClassRuntime, inten
 		if sent, err = document(intent); err != nil {
 			return nil, &ApplyError{Child: id, Err: err}
 		}
-		err = a.send(ctx, sent)
+		err = a.mend(ctx, owner, intent, sent)
 	}
 	if apierrors.IsConflict(err) {
-		if err := a.mayForce(ctx, owner, id, err); err != nil {
+		if err := a.mayForce(ctx, owner, intent, err); err != nil {
 			return nil, err
 		}
 		if orphaned(err) {
 			// The next pass finds the note and leaves the number as it is.
 			return nil, errors.Join(&ApplyError{Child: id, Err: err}, a.keep(ctx, owner, intent))
 		}
-		err = a.send(ctx, sent, client.ForceOwnership)
+		err = a.mend(ctx, owner, intent, sent, client.ForceOwnership)
 	}
 	if err != nil {
 		return nil, &ApplyError{Child: id, Err: err}
@@ -286,7 +286,8 @@ func asNew(intent *template.Object) (*unstructured.Unstructured, error) {
 	return object, nil
 }
 
-func (a *applier) mayForce(ctx context.Context, owner *v1alpha1.ClassRuntime, id childID, conflict error) error {
+func (a *applier) mayForce(ctx context.Context, owner *v1alpha1.ClassRuntime, intent *template.Object, conflict error) error {
+	id := childID{gvk: intent.GVK, name: intent.Name}
 	if err := a.mayTake(ctx, owner, id); err != nil {
 		return err
 	}
@@ -294,7 +295,9 @@ func (a *applier) mayForce(ctx context.Context, owner *v1alpha1.ClassRuntime, id
 	if len(claims) == 0 {
 		return &ApplyError{Child: id, Err: conflict} // not a conflict between managers
 	}
-	if slices.ContainsFunc(claims, claim.negotiable) {
+	// Nobody but the class says how many pods an object store has: two of one node would
+	// answer for the same shards.
+	if intent.Replicas != nil && slices.ContainsFunc(claims, claim.negotiable) {
 		held := make([]string, len(claims))
 		for i, c := range claims {
 			held[i] = c.path + " (" + c.text + ")"

@@ -142,6 +142,29 @@ func TestDriftIsRepaired(t *testing.T) {
 		})
 		w.Settled("record-1", v1alpha1.PhaseAvailable)
 	})
+	t.Run("an edited number of a port is set back", func(t *testing.T) {
+		change(w, &corev1.Service{}, "record-1", func(s *corev1.Service) { s.Spec.Ports[0].Port = 81 })
+		s := &corev1.Service{}
+		w.Eventually("our Service", func() bool { return w.Get(s, "record-1") && len(s.Spec.Ports) == 1 && s.Spec.Ports[0].Port == 80 })
+		change(w, &appsv1.Deployment{}, "record-1", func(d *appsv1.Deployment) {
+			d.Spec.Template.Spec.Containers[0].Ports[0].ContainerPort = 81
+		})
+		w.Eventually("our port", func() bool {
+			ports := w.Deployment("record-1").Spec.Template.Spec.Containers[0].Ports
+			return len(ports) == 1 && ports[0].ContainerPort != 81
+		})
+		w.Settled("record-1", v1alpha1.PhaseAvailable)
+		for _, o := range []client.Object{s, w.Deployment("record-1")} {
+			if !w.Get(o, "record-1") {
+				t.Fatal("gone")
+			}
+			for _, f := range o.GetManagedFields() {
+				if f.Manager == "oaas-crm-repair" {
+					t.Errorf("%T: fields of the repair are left: %s", o, f.FieldsV1.GetRawString())
+				}
+			}
+		}
+	})
 	t.Run("replicas that somebody else sets are reported", func(t *testing.T) {
 		change(w, &appsv1.Deployment{}, "record-1", func(d *appsv1.Deployment) { d.Spec.Replicas = ptr.To(int32(2)) })
 		object := w.Degraded("record-1", v1alpha1.ReasonFieldConflict)

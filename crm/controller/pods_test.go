@@ -182,6 +182,13 @@ func TestObjectStoreIsNeverThereTwice(t *testing.T) {
 	})
 	w.Settled("record-1", v1alpha1.PhaseAvailable)
 
+	// It is not scaled: the pods would be one and the same node.
+	w.scaleAs("kubectl", "record-1-odgm", 3)
+	w.Eventually("one pod", func() bool {
+		return ptr.Deref(w.Deployment("record-1-odgm").Spec.Replicas, 1) == 1 && len(w.storePods()) == 1
+	})
+	w.Settled("record-1", v1alpha1.PhaseAvailable)
+
 	// A change of its configuration is a change of its pod.
 	before := w.storePods()
 	if len(before) != 1 {

@@ -128,6 +128,7 @@ type Command struct {
 	//	*Command_RaiseEpoch
 	//	*Command_Remark
 	//	*Command_StepRollout
+	//	*Command_StepMove
 	//	*Command_OrphanUnits
 	//	*Command_BuryStrays
 	Op            isCommand_Op `protobuf_oneof:"op"`
@@ -399,6 +400,15 @@ func (x *Command) GetStepRollout() *StepRollout {
 	return nil
 }
 
+func (x *Command) GetStepMove() *StepMove {
+	if x != nil {
+		if x, ok := x.Op.(*Command_StepMove); ok {
+			return x.StepMove
+		}
+	}
+	return nil
+}
+
 func (x *Command) GetOrphanUnits() *OrphanUnits {
 	if x != nil {
 		if x, ok := x.Op.(*Command_OrphanUnits); ok {
@@ -500,8 +510,12 @@ type Command_StepRollout struct {
 	StepRollout *StepRollout `protobuf:"bytes,38,opt,name=step_rollout,json=stepRollout,proto3,oneof"`
 }
 
-type Command_OrphanUnits struct {
+type Command_StepMove struct {
 	// From here on: feature level 7.
+	StepMove *StepMove `protobuf:"bytes,45,opt,name=step_move,json=stepMove,proto3,oneof"`
+}
+
+type Command_OrphanUnits struct {
 	OrphanUnits *OrphanUnits `protobuf:"bytes,55,opt,name=orphan_units,json=orphanUnits,proto3,oneof"`
 }
 
@@ -546,6 +560,8 @@ func (*Command_RaiseEpoch) isCommand_Op() {}
 func (*Command_Remark) isCommand_Op() {}
 
 func (*Command_StepRollout) isCommand_Op() {}
+
+func (*Command_StepMove) isCommand_Op() {}
 
 func (*Command_OrphanUnits) isCommand_Op() {}
 
@@ -837,7 +853,10 @@ type CommitDeployment struct {
 	Revised *Revised `protobuf:"bytes,5,opt,name=revised,proto3" json:"revised,omitempty"`
 	// The rollout that the deployment has now; absent: none. What it keeps of documents
 	// and classes need not be given again. Feature level 6.
-	Rollout       *Rollout `protobuf:"bytes,6,opt,name=rollout,proto3" json:"rollout,omitempty"`
+	Rollout *Rollout `protobuf:"bytes,6,opt,name=rollout,proto3" json:"rollout,omitempty"`
+	// The move that the deployment has now; absent: none. The units of environments that it
+	// names as leaving stay as they are, though they are not among units. Feature level 7.
+	Move          *Move `protobuf:"bytes,60,opt,name=move,proto3" json:"move,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -910,6 +929,13 @@ func (x *CommitDeployment) GetRevised() *Revised {
 func (x *CommitDeployment) GetRollout() *Rollout {
 	if x != nil {
 		return x.Rollout
+	}
+	return nil
+}
+
+func (x *CommitDeployment) GetMove() *Move {
+	if x != nil {
+		return x.Move
 	}
 	return nil
 }
@@ -1030,6 +1056,95 @@ func (x *StepRollout) GetUnits() []*PlannedUnit {
 	return nil
 }
 
+// StepMove takes the move of a deployment one step further: what is left of it, at most one
+// unit that is withdrawn, and the units that are changed by that.
+type StepMove struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Key   string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	Uid   string                 `protobuf:"bytes,2,opt,name=uid,proto3" json:"uid,omitempty"`
+	// Absent: nothing is left.
+	Move *Move `protobuf:"bytes,3,opt,name=move,proto3" json:"move,omitempty"`
+	// Leaving environment whose unit becomes a tombstone. It has no effect unless the
+	// replacement runs what it is to run, in a cluster that is healthy.
+	Withdraw      string         `protobuf:"bytes,4,opt,name=withdraw,proto3" json:"withdraw,omitempty"`
+	Replacement   string         `protobuf:"bytes,5,opt,name=replacement,proto3" json:"replacement,omitempty"`
+	Units         []*PlannedUnit `protobuf:"bytes,6,rep,name=units,proto3" json:"units,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StepMove) Reset() {
+	*x = StepMove{}
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StepMove) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StepMove) ProtoMessage() {}
+
+func (x *StepMove) ProtoReflect() protoreflect.Message {
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StepMove.ProtoReflect.Descriptor instead.
+func (*StepMove) Descriptor() ([]byte, []int) {
+	return file_oaas_pm_v1_command_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *StepMove) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *StepMove) GetUid() string {
+	if x != nil {
+		return x.Uid
+	}
+	return ""
+}
+
+func (x *StepMove) GetMove() *Move {
+	if x != nil {
+		return x.Move
+	}
+	return nil
+}
+
+func (x *StepMove) GetWithdraw() string {
+	if x != nil {
+		return x.Withdraw
+	}
+	return ""
+}
+
+func (x *StepMove) GetReplacement() string {
+	if x != nil {
+		return x.Replacement
+	}
+	return ""
+}
+
+func (x *StepMove) GetUnits() []*PlannedUnit {
+	if x != nil {
+		return x.Units
+	}
+	return nil
+}
+
 type PlannedUnit struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -1042,7 +1157,7 @@ type PlannedUnit struct {
 
 func (x *PlannedUnit) Reset() {
 	*x = PlannedUnit{}
-	mi := &file_oaas_pm_v1_command_proto_msgTypes[9]
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1054,7 +1169,7 @@ func (x *PlannedUnit) String() string {
 func (*PlannedUnit) ProtoMessage() {}
 
 func (x *PlannedUnit) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_command_proto_msgTypes[9]
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1067,7 +1182,7 @@ func (x *PlannedUnit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlannedUnit.ProtoReflect.Descriptor instead.
 func (*PlannedUnit) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_command_proto_rawDescGZIP(), []int{9}
+	return file_oaas_pm_v1_command_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *PlannedUnit) GetId() string {
@@ -1111,7 +1226,7 @@ type DeleteDeployment struct {
 
 func (x *DeleteDeployment) Reset() {
 	*x = DeleteDeployment{}
-	mi := &file_oaas_pm_v1_command_proto_msgTypes[10]
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1123,7 +1238,7 @@ func (x *DeleteDeployment) String() string {
 func (*DeleteDeployment) ProtoMessage() {}
 
 func (x *DeleteDeployment) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_command_proto_msgTypes[10]
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1136,7 +1251,7 @@ func (x *DeleteDeployment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteDeployment.ProtoReflect.Descriptor instead.
 func (*DeleteDeployment) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_command_proto_rawDescGZIP(), []int{10}
+	return file_oaas_pm_v1_command_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *DeleteDeployment) GetKey() string {
@@ -1164,7 +1279,7 @@ type UpdateUnits struct {
 
 func (x *UpdateUnits) Reset() {
 	*x = UpdateUnits{}
-	mi := &file_oaas_pm_v1_command_proto_msgTypes[11]
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1176,7 +1291,7 @@ func (x *UpdateUnits) String() string {
 func (*UpdateUnits) ProtoMessage() {}
 
 func (x *UpdateUnits) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_command_proto_msgTypes[11]
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1189,7 +1304,7 @@ func (x *UpdateUnits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateUnits.ProtoReflect.Descriptor instead.
 func (*UpdateUnits) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_command_proto_rawDescGZIP(), []int{11}
+	return file_oaas_pm_v1_command_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *UpdateUnits) GetUpdates() []*UnitUpdate {
@@ -1219,7 +1334,7 @@ type UnitUpdate struct {
 
 func (x *UnitUpdate) Reset() {
 	*x = UnitUpdate{}
-	mi := &file_oaas_pm_v1_command_proto_msgTypes[12]
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1231,7 +1346,7 @@ func (x *UnitUpdate) String() string {
 func (*UnitUpdate) ProtoMessage() {}
 
 func (x *UnitUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_command_proto_msgTypes[12]
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1244,7 +1359,7 @@ func (x *UnitUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnitUpdate.ProtoReflect.Descriptor instead.
 func (*UnitUpdate) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_command_proto_rawDescGZIP(), []int{12}
+	return file_oaas_pm_v1_command_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *UnitUpdate) GetId() string {
@@ -1367,7 +1482,7 @@ type Gone struct {
 
 func (x *Gone) Reset() {
 	*x = Gone{}
-	mi := &file_oaas_pm_v1_command_proto_msgTypes[13]
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1379,7 +1494,7 @@ func (x *Gone) String() string {
 func (*Gone) ProtoMessage() {}
 
 func (x *Gone) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_command_proto_msgTypes[13]
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1392,7 +1507,7 @@ func (x *Gone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Gone.ProtoReflect.Descriptor instead.
 func (*Gone) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_command_proto_rawDescGZIP(), []int{13}
+	return file_oaas_pm_v1_command_proto_rawDescGZIP(), []int{14}
 }
 
 type Lost struct {
@@ -1404,7 +1519,7 @@ type Lost struct {
 
 func (x *Lost) Reset() {
 	*x = Lost{}
-	mi := &file_oaas_pm_v1_command_proto_msgTypes[14]
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1416,7 +1531,7 @@ func (x *Lost) String() string {
 func (*Lost) ProtoMessage() {}
 
 func (x *Lost) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_command_proto_msgTypes[14]
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1429,7 +1544,7 @@ func (x *Lost) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Lost.ProtoReflect.Descriptor instead.
 func (*Lost) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_command_proto_rawDescGZIP(), []int{14}
+	return file_oaas_pm_v1_command_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Lost) GetMessage() string {
@@ -1449,7 +1564,7 @@ type PutCluster struct {
 
 func (x *PutCluster) Reset() {
 	*x = PutCluster{}
-	mi := &file_oaas_pm_v1_command_proto_msgTypes[15]
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1461,7 +1576,7 @@ func (x *PutCluster) String() string {
 func (*PutCluster) ProtoMessage() {}
 
 func (x *PutCluster) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_command_proto_msgTypes[15]
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1474,7 +1589,7 @@ func (x *PutCluster) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutCluster.ProtoReflect.Descriptor instead.
 func (*PutCluster) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_command_proto_rawDescGZIP(), []int{15}
+	return file_oaas_pm_v1_command_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *PutCluster) GetCluster() *Cluster {
@@ -1493,7 +1608,7 @@ type RemoveCluster struct {
 
 func (x *RemoveCluster) Reset() {
 	*x = RemoveCluster{}
-	mi := &file_oaas_pm_v1_command_proto_msgTypes[16]
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1505,7 +1620,7 @@ func (x *RemoveCluster) String() string {
 func (*RemoveCluster) ProtoMessage() {}
 
 func (x *RemoveCluster) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_command_proto_msgTypes[16]
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1518,7 +1633,7 @@ func (x *RemoveCluster) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveCluster.ProtoReflect.Descriptor instead.
 func (*RemoveCluster) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_command_proto_rawDescGZIP(), []int{16}
+	return file_oaas_pm_v1_command_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *RemoveCluster) GetName() string {
@@ -1537,7 +1652,7 @@ type PutMember struct {
 
 func (x *PutMember) Reset() {
 	*x = PutMember{}
-	mi := &file_oaas_pm_v1_command_proto_msgTypes[17]
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1549,7 +1664,7 @@ func (x *PutMember) String() string {
 func (*PutMember) ProtoMessage() {}
 
 func (x *PutMember) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_command_proto_msgTypes[17]
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1562,7 +1677,7 @@ func (x *PutMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutMember.ProtoReflect.Descriptor instead.
 func (*PutMember) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_command_proto_rawDescGZIP(), []int{17}
+	return file_oaas_pm_v1_command_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *PutMember) GetMember() *Member {
@@ -1581,7 +1696,7 @@ type RemoveMember struct {
 
 func (x *RemoveMember) Reset() {
 	*x = RemoveMember{}
-	mi := &file_oaas_pm_v1_command_proto_msgTypes[18]
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1593,7 +1708,7 @@ func (x *RemoveMember) String() string {
 func (*RemoveMember) ProtoMessage() {}
 
 func (x *RemoveMember) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_command_proto_msgTypes[18]
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1606,7 +1721,7 @@ func (x *RemoveMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveMember.ProtoReflect.Descriptor instead.
 func (*RemoveMember) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_command_proto_rawDescGZIP(), []int{18}
+	return file_oaas_pm_v1_command_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *RemoveMember) GetServerId() string {
@@ -1626,7 +1741,7 @@ type PutAutopilot struct {
 
 func (x *PutAutopilot) Reset() {
 	*x = PutAutopilot{}
-	mi := &file_oaas_pm_v1_command_proto_msgTypes[19]
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1638,7 +1753,7 @@ func (x *PutAutopilot) String() string {
 func (*PutAutopilot) ProtoMessage() {}
 
 func (x *PutAutopilot) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_command_proto_msgTypes[19]
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1651,7 +1766,7 @@ func (x *PutAutopilot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutAutopilot.ProtoReflect.Descriptor instead.
 func (*PutAutopilot) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_command_proto_rawDescGZIP(), []int{19}
+	return file_oaas_pm_v1_command_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *PutAutopilot) GetAutopilot() *Autopilot {
@@ -1672,7 +1787,7 @@ type UpdateAlarms struct {
 
 func (x *UpdateAlarms) Reset() {
 	*x = UpdateAlarms{}
-	mi := &file_oaas_pm_v1_command_proto_msgTypes[20]
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1684,7 +1799,7 @@ func (x *UpdateAlarms) String() string {
 func (*UpdateAlarms) ProtoMessage() {}
 
 func (x *UpdateAlarms) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_command_proto_msgTypes[20]
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1697,7 +1812,7 @@ func (x *UpdateAlarms) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateAlarms.ProtoReflect.Descriptor instead.
 func (*UpdateAlarms) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_command_proto_rawDescGZIP(), []int{20}
+	return file_oaas_pm_v1_command_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *UpdateAlarms) GetRaise() []*Alarm {
@@ -1725,7 +1840,7 @@ type RaiseFeatureLevel struct {
 
 func (x *RaiseFeatureLevel) Reset() {
 	*x = RaiseFeatureLevel{}
-	mi := &file_oaas_pm_v1_command_proto_msgTypes[21]
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1737,7 +1852,7 @@ func (x *RaiseFeatureLevel) String() string {
 func (*RaiseFeatureLevel) ProtoMessage() {}
 
 func (x *RaiseFeatureLevel) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_command_proto_msgTypes[21]
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1750,7 +1865,7 @@ func (x *RaiseFeatureLevel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RaiseFeatureLevel.ProtoReflect.Descriptor instead.
 func (*RaiseFeatureLevel) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_command_proto_rawDescGZIP(), []int{21}
+	return file_oaas_pm_v1_command_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *RaiseFeatureLevel) GetLevel() uint32 {
@@ -1773,7 +1888,7 @@ type StageRestore struct {
 
 func (x *StageRestore) Reset() {
 	*x = StageRestore{}
-	mi := &file_oaas_pm_v1_command_proto_msgTypes[22]
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1785,7 +1900,7 @@ func (x *StageRestore) String() string {
 func (*StageRestore) ProtoMessage() {}
 
 func (x *StageRestore) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_command_proto_msgTypes[22]
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1798,7 +1913,7 @@ func (x *StageRestore) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StageRestore.ProtoReflect.Descriptor instead.
 func (*StageRestore) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_command_proto_rawDescGZIP(), []int{22}
+	return file_oaas_pm_v1_command_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *StageRestore) GetRestoreId() string {
@@ -1839,7 +1954,7 @@ type CommitRestore struct {
 
 func (x *CommitRestore) Reset() {
 	*x = CommitRestore{}
-	mi := &file_oaas_pm_v1_command_proto_msgTypes[23]
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1851,7 +1966,7 @@ func (x *CommitRestore) String() string {
 func (*CommitRestore) ProtoMessage() {}
 
 func (x *CommitRestore) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_command_proto_msgTypes[23]
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1864,7 +1979,7 @@ func (x *CommitRestore) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CommitRestore.ProtoReflect.Descriptor instead.
 func (*CommitRestore) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_command_proto_rawDescGZIP(), []int{23}
+	return file_oaas_pm_v1_command_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *CommitRestore) GetRestoreId() string {
@@ -1898,7 +2013,7 @@ type AbortRestore struct {
 
 func (x *AbortRestore) Reset() {
 	*x = AbortRestore{}
-	mi := &file_oaas_pm_v1_command_proto_msgTypes[24]
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1910,7 +2025,7 @@ func (x *AbortRestore) String() string {
 func (*AbortRestore) ProtoMessage() {}
 
 func (x *AbortRestore) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_command_proto_msgTypes[24]
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1923,7 +2038,7 @@ func (x *AbortRestore) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortRestore.ProtoReflect.Descriptor instead.
 func (*AbortRestore) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_command_proto_rawDescGZIP(), []int{24}
+	return file_oaas_pm_v1_command_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *AbortRestore) GetRestoreId() string {
@@ -1946,7 +2061,7 @@ type RaiseEpoch struct {
 
 func (x *RaiseEpoch) Reset() {
 	*x = RaiseEpoch{}
-	mi := &file_oaas_pm_v1_command_proto_msgTypes[25]
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1958,7 +2073,7 @@ func (x *RaiseEpoch) String() string {
 func (*RaiseEpoch) ProtoMessage() {}
 
 func (x *RaiseEpoch) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_command_proto_msgTypes[25]
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1971,7 +2086,7 @@ func (x *RaiseEpoch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RaiseEpoch.ProtoReflect.Descriptor instead.
 func (*RaiseEpoch) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_command_proto_rawDescGZIP(), []int{25}
+	return file_oaas_pm_v1_command_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *RaiseEpoch) GetRecoveryId() string {
@@ -1998,7 +2113,7 @@ type Remark struct {
 
 func (x *Remark) Reset() {
 	*x = Remark{}
-	mi := &file_oaas_pm_v1_command_proto_msgTypes[26]
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2010,7 +2125,7 @@ func (x *Remark) String() string {
 func (*Remark) ProtoMessage() {}
 
 func (x *Remark) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_command_proto_msgTypes[26]
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2023,7 +2138,7 @@ func (x *Remark) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Remark.ProtoReflect.Descriptor instead.
 func (*Remark) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_command_proto_rawDescGZIP(), []int{26}
+	return file_oaas_pm_v1_command_proto_rawDescGZIP(), []int{27}
 }
 
 // OrphanUnits gives up waiting for environments to confirm that they have removed what is
@@ -2039,7 +2154,7 @@ type OrphanUnits struct {
 
 func (x *OrphanUnits) Reset() {
 	*x = OrphanUnits{}
-	mi := &file_oaas_pm_v1_command_proto_msgTypes[27]
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2051,7 +2166,7 @@ func (x *OrphanUnits) String() string {
 func (*OrphanUnits) ProtoMessage() {}
 
 func (x *OrphanUnits) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_command_proto_msgTypes[27]
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2064,7 +2179,7 @@ func (x *OrphanUnits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OrphanUnits.ProtoReflect.Descriptor instead.
 func (*OrphanUnits) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_command_proto_rawDescGZIP(), []int{27}
+	return file_oaas_pm_v1_command_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *OrphanUnits) GetDeploymentUid() string {
@@ -2093,7 +2208,7 @@ type BuryStrays struct {
 
 func (x *BuryStrays) Reset() {
 	*x = BuryStrays{}
-	mi := &file_oaas_pm_v1_command_proto_msgTypes[28]
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2105,7 +2220,7 @@ func (x *BuryStrays) String() string {
 func (*BuryStrays) ProtoMessage() {}
 
 func (x *BuryStrays) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_command_proto_msgTypes[28]
+	mi := &file_oaas_pm_v1_command_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2118,7 +2233,7 @@ func (x *BuryStrays) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BuryStrays.ProtoReflect.Descriptor instead.
 func (*BuryStrays) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_command_proto_rawDescGZIP(), []int{28}
+	return file_oaas_pm_v1_command_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *BuryStrays) GetEnv() string {
@@ -2140,7 +2255,7 @@ var File_oaas_pm_v1_command_proto protoreflect.FileDescriptor
 const file_oaas_pm_v1_command_proto_rawDesc = "" +
 	"\n" +
 	"\x18oaas/pm/v1/command.proto\x12\n" +
-	"oaas.pm.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a&oaas/deployment/deployment_types.proto\x1a\x17oaas/pm/v1/record.proto\x1a\x1aoaas/runtime/runtime.proto\"\x8c\r\n" +
+	"oaas.pm.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a&oaas/deployment/deployment_types.proto\x1a\x17oaas/pm/v1/record.proto\x1a\x1aoaas/runtime/runtime.proto\"\xc1\r\n" +
 	"\aCommand\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x1d\n" +
 	"\n" +
@@ -2174,7 +2289,8 @@ const file_oaas_pm_v1_command_proto_rawDesc = "" +
 	"\vraise_epoch\x18$ \x01(\v2\x16.oaas.pm.v1.RaiseEpochH\x00R\n" +
 	"raiseEpoch\x12,\n" +
 	"\x06remark\x18% \x01(\v2\x12.oaas.pm.v1.RemarkH\x00R\x06remark\x12<\n" +
-	"\fstep_rollout\x18& \x01(\v2\x17.oaas.pm.v1.StepRolloutH\x00R\vstepRollout\x12<\n" +
+	"\fstep_rollout\x18& \x01(\v2\x17.oaas.pm.v1.StepRolloutH\x00R\vstepRollout\x123\n" +
+	"\tstep_move\x18- \x01(\v2\x14.oaas.pm.v1.StepMoveH\x00R\bstepMove\x12<\n" +
 	"\forphan_units\x187 \x01(\v2\x17.oaas.pm.v1.OrphanUnitsH\x00R\vorphanUnits\x129\n" +
 	"\vbury_strays\x188 \x01(\v2\x16.oaas.pm.v1.BuryStraysH\x00R\n" +
 	"buryStraysB\x04\n" +
@@ -2205,14 +2321,15 @@ const file_oaas_pm_v1_command_proto_rawDesc = "" +
 	"PutPackage\x12\x1a\n" +
 	"\bdocument\x18\x01 \x01(\fR\bdocument\"#\n" +
 	"\rDeletePackage\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\"\xe1\x01\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"\x87\x02\n" +
 	"\x10CommitDeployment\x12\x10\n" +
 	"\x03uid\x18\x01 \x01(\tR\x03uid\x12\x1a\n" +
 	"\bdocument\x18\x02 \x01(\fR\bdocument\x12\x12\n" +
 	"\x04plan\x18\x03 \x01(\fR\x04plan\x12-\n" +
 	"\x05units\x18\x04 \x03(\v2\x17.oaas.pm.v1.PlannedUnitR\x05units\x12-\n" +
 	"\arevised\x18\x05 \x01(\v2\x13.oaas.pm.v1.RevisedR\arevised\x12-\n" +
-	"\arollout\x18\x06 \x01(\v2\x13.oaas.pm.v1.RolloutR\arollout\"^\n" +
+	"\arollout\x18\x06 \x01(\v2\x13.oaas.pm.v1.RolloutR\arollout\x12$\n" +
+	"\x04move\x18< \x01(\v2\x10.oaas.pm.v1.MoveR\x04move\"^\n" +
 	"\aRevised\x12\x18\n" +
 	"\asummary\x18\x01 \x01(\tR\asummary\x12\x1f\n" +
 	"\vrollback_of\x18\x02 \x01(\x04R\n" +
@@ -2220,7 +2337,14 @@ const file_oaas_pm_v1_command_proto_rawDesc = "" +
 	"\aoutcome\x18\x03 \x01(\tR\aoutcome\"k\n" +
 	"\vStepRollout\x12-\n" +
 	"\arollout\x18\x01 \x01(\v2\x13.oaas.pm.v1.RolloutR\arollout\x12-\n" +
-	"\x05units\x18\x02 \x03(\v2\x17.oaas.pm.v1.PlannedUnitR\x05units\"\x8d\x01\n" +
+	"\x05units\x18\x02 \x03(\v2\x17.oaas.pm.v1.PlannedUnitR\x05units\"\xc1\x01\n" +
+	"\bStepMove\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x10\n" +
+	"\x03uid\x18\x02 \x01(\tR\x03uid\x12$\n" +
+	"\x04move\x18\x03 \x01(\v2\x10.oaas.pm.v1.MoveR\x04move\x12\x1a\n" +
+	"\bwithdraw\x18\x04 \x01(\tR\bwithdraw\x12 \n" +
+	"\vreplacement\x18\x05 \x01(\tR\vreplacement\x12-\n" +
+	"\x05units\x18\x06 \x03(\v2\x17.oaas.pm.v1.PlannedUnitR\x05units\"\x8d\x01\n" +
 	"\vPlannedUnit\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x10\n" +
 	"\x03env\x18\x02 \x01(\tR\x03env\x129\n" +
@@ -2302,7 +2426,7 @@ func file_oaas_pm_v1_command_proto_rawDescGZIP() []byte {
 }
 
 var file_oaas_pm_v1_command_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_oaas_pm_v1_command_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
+var file_oaas_pm_v1_command_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
 var file_oaas_pm_v1_command_proto_goTypes = []any{
 	(Guard_Table)(0),                   // 0: oaas.pm.v1.Guard.Table
 	(*Command)(nil),                    // 1: oaas.pm.v1.Command
@@ -2314,88 +2438,94 @@ var file_oaas_pm_v1_command_proto_goTypes = []any{
 	(*CommitDeployment)(nil),           // 7: oaas.pm.v1.CommitDeployment
 	(*Revised)(nil),                    // 8: oaas.pm.v1.Revised
 	(*StepRollout)(nil),                // 9: oaas.pm.v1.StepRollout
-	(*PlannedUnit)(nil),                // 10: oaas.pm.v1.PlannedUnit
-	(*DeleteDeployment)(nil),           // 11: oaas.pm.v1.DeleteDeployment
-	(*UpdateUnits)(nil),                // 12: oaas.pm.v1.UpdateUnits
-	(*UnitUpdate)(nil),                 // 13: oaas.pm.v1.UnitUpdate
-	(*Gone)(nil),                       // 14: oaas.pm.v1.Gone
-	(*Lost)(nil),                       // 15: oaas.pm.v1.Lost
-	(*PutCluster)(nil),                 // 16: oaas.pm.v1.PutCluster
-	(*RemoveCluster)(nil),              // 17: oaas.pm.v1.RemoveCluster
-	(*PutMember)(nil),                  // 18: oaas.pm.v1.PutMember
-	(*RemoveMember)(nil),               // 19: oaas.pm.v1.RemoveMember
-	(*PutAutopilot)(nil),               // 20: oaas.pm.v1.PutAutopilot
-	(*UpdateAlarms)(nil),               // 21: oaas.pm.v1.UpdateAlarms
-	(*RaiseFeatureLevel)(nil),          // 22: oaas.pm.v1.RaiseFeatureLevel
-	(*StageRestore)(nil),               // 23: oaas.pm.v1.StageRestore
-	(*CommitRestore)(nil),              // 24: oaas.pm.v1.CommitRestore
-	(*AbortRestore)(nil),               // 25: oaas.pm.v1.AbortRestore
-	(*RaiseEpoch)(nil),                 // 26: oaas.pm.v1.RaiseEpoch
-	(*Remark)(nil),                     // 27: oaas.pm.v1.Remark
-	(*OrphanUnits)(nil),                // 28: oaas.pm.v1.OrphanUnits
-	(*BuryStrays)(nil),                 // 29: oaas.pm.v1.BuryStrays
-	(*timestamppb.Timestamp)(nil),      // 30: google.protobuf.Timestamp
-	(*AuditNote)(nil),                  // 31: oaas.pm.v1.AuditNote
-	(*Rollout)(nil),                    // 32: oaas.pm.v1.Rollout
-	(*oaaspb.DeploymentUnit)(nil),      // 33: oaas.deployment.DeploymentUnit
-	(*Ack)(nil),                        // 34: oaas.pm.v1.Ack
-	(*oaaspb.ClassRuntimeSummary)(nil), // 35: oaas.runtime.ClassRuntimeSummary
-	(*Waiting)(nil),                    // 36: oaas.pm.v1.Waiting
-	(*Cluster)(nil),                    // 37: oaas.pm.v1.Cluster
-	(*Member)(nil),                     // 38: oaas.pm.v1.Member
-	(*Autopilot)(nil),                  // 39: oaas.pm.v1.Autopilot
-	(*Alarm)(nil),                      // 40: oaas.pm.v1.Alarm
-	(*AlarmKey)(nil),                   // 41: oaas.pm.v1.AlarmKey
+	(*StepMove)(nil),                   // 10: oaas.pm.v1.StepMove
+	(*PlannedUnit)(nil),                // 11: oaas.pm.v1.PlannedUnit
+	(*DeleteDeployment)(nil),           // 12: oaas.pm.v1.DeleteDeployment
+	(*UpdateUnits)(nil),                // 13: oaas.pm.v1.UpdateUnits
+	(*UnitUpdate)(nil),                 // 14: oaas.pm.v1.UnitUpdate
+	(*Gone)(nil),                       // 15: oaas.pm.v1.Gone
+	(*Lost)(nil),                       // 16: oaas.pm.v1.Lost
+	(*PutCluster)(nil),                 // 17: oaas.pm.v1.PutCluster
+	(*RemoveCluster)(nil),              // 18: oaas.pm.v1.RemoveCluster
+	(*PutMember)(nil),                  // 19: oaas.pm.v1.PutMember
+	(*RemoveMember)(nil),               // 20: oaas.pm.v1.RemoveMember
+	(*PutAutopilot)(nil),               // 21: oaas.pm.v1.PutAutopilot
+	(*UpdateAlarms)(nil),               // 22: oaas.pm.v1.UpdateAlarms
+	(*RaiseFeatureLevel)(nil),          // 23: oaas.pm.v1.RaiseFeatureLevel
+	(*StageRestore)(nil),               // 24: oaas.pm.v1.StageRestore
+	(*CommitRestore)(nil),              // 25: oaas.pm.v1.CommitRestore
+	(*AbortRestore)(nil),               // 26: oaas.pm.v1.AbortRestore
+	(*RaiseEpoch)(nil),                 // 27: oaas.pm.v1.RaiseEpoch
+	(*Remark)(nil),                     // 28: oaas.pm.v1.Remark
+	(*OrphanUnits)(nil),                // 29: oaas.pm.v1.OrphanUnits
+	(*BuryStrays)(nil),                 // 30: oaas.pm.v1.BuryStrays
+	(*timestamppb.Timestamp)(nil),      // 31: google.protobuf.Timestamp
+	(*AuditNote)(nil),                  // 32: oaas.pm.v1.AuditNote
+	(*Rollout)(nil),                    // 33: oaas.pm.v1.Rollout
+	(*Move)(nil),                       // 34: oaas.pm.v1.Move
+	(*oaaspb.DeploymentUnit)(nil),      // 35: oaas.deployment.DeploymentUnit
+	(*Ack)(nil),                        // 36: oaas.pm.v1.Ack
+	(*oaaspb.ClassRuntimeSummary)(nil), // 37: oaas.runtime.ClassRuntimeSummary
+	(*Waiting)(nil),                    // 38: oaas.pm.v1.Waiting
+	(*Cluster)(nil),                    // 39: oaas.pm.v1.Cluster
+	(*Member)(nil),                     // 40: oaas.pm.v1.Member
+	(*Autopilot)(nil),                  // 41: oaas.pm.v1.Autopilot
+	(*Alarm)(nil),                      // 42: oaas.pm.v1.Alarm
+	(*AlarmKey)(nil),                   // 43: oaas.pm.v1.AlarmKey
 }
 var file_oaas_pm_v1_command_proto_depIdxs = []int32{
-	30, // 0: oaas.pm.v1.Command.leader_time:type_name -> google.protobuf.Timestamp
+	31, // 0: oaas.pm.v1.Command.leader_time:type_name -> google.protobuf.Timestamp
 	2,  // 1: oaas.pm.v1.Command.guards:type_name -> oaas.pm.v1.Guard
 	3,  // 2: oaas.pm.v1.Command.idempotency:type_name -> oaas.pm.v1.Idempotency
-	31, // 3: oaas.pm.v1.Command.note:type_name -> oaas.pm.v1.AuditNote
+	32, // 3: oaas.pm.v1.Command.note:type_name -> oaas.pm.v1.AuditNote
 	4,  // 4: oaas.pm.v1.Command.found:type_name -> oaas.pm.v1.Found
 	5,  // 5: oaas.pm.v1.Command.put_package:type_name -> oaas.pm.v1.PutPackage
 	6,  // 6: oaas.pm.v1.Command.delete_package:type_name -> oaas.pm.v1.DeletePackage
 	7,  // 7: oaas.pm.v1.Command.commit_deployment:type_name -> oaas.pm.v1.CommitDeployment
-	11, // 8: oaas.pm.v1.Command.delete_deployment:type_name -> oaas.pm.v1.DeleteDeployment
-	12, // 9: oaas.pm.v1.Command.update_units:type_name -> oaas.pm.v1.UpdateUnits
-	16, // 10: oaas.pm.v1.Command.put_cluster:type_name -> oaas.pm.v1.PutCluster
-	17, // 11: oaas.pm.v1.Command.remove_cluster:type_name -> oaas.pm.v1.RemoveCluster
-	18, // 12: oaas.pm.v1.Command.put_member:type_name -> oaas.pm.v1.PutMember
-	19, // 13: oaas.pm.v1.Command.remove_member:type_name -> oaas.pm.v1.RemoveMember
-	20, // 14: oaas.pm.v1.Command.put_autopilot:type_name -> oaas.pm.v1.PutAutopilot
-	21, // 15: oaas.pm.v1.Command.update_alarms:type_name -> oaas.pm.v1.UpdateAlarms
-	22, // 16: oaas.pm.v1.Command.raise_feature_level:type_name -> oaas.pm.v1.RaiseFeatureLevel
-	23, // 17: oaas.pm.v1.Command.stage_restore:type_name -> oaas.pm.v1.StageRestore
-	24, // 18: oaas.pm.v1.Command.commit_restore:type_name -> oaas.pm.v1.CommitRestore
-	25, // 19: oaas.pm.v1.Command.abort_restore:type_name -> oaas.pm.v1.AbortRestore
-	26, // 20: oaas.pm.v1.Command.raise_epoch:type_name -> oaas.pm.v1.RaiseEpoch
-	27, // 21: oaas.pm.v1.Command.remark:type_name -> oaas.pm.v1.Remark
+	12, // 8: oaas.pm.v1.Command.delete_deployment:type_name -> oaas.pm.v1.DeleteDeployment
+	13, // 9: oaas.pm.v1.Command.update_units:type_name -> oaas.pm.v1.UpdateUnits
+	17, // 10: oaas.pm.v1.Command.put_cluster:type_name -> oaas.pm.v1.PutCluster
+	18, // 11: oaas.pm.v1.Command.remove_cluster:type_name -> oaas.pm.v1.RemoveCluster
+	19, // 12: oaas.pm.v1.Command.put_member:type_name -> oaas.pm.v1.PutMember
+	20, // 13: oaas.pm.v1.Command.remove_member:type_name -> oaas.pm.v1.RemoveMember
+	21, // 14: oaas.pm.v1.Command.put_autopilot:type_name -> oaas.pm.v1.PutAutopilot
+	22, // 15: oaas.pm.v1.Command.update_alarms:type_name -> oaas.pm.v1.UpdateAlarms
+	23, // 16: oaas.pm.v1.Command.raise_feature_level:type_name -> oaas.pm.v1.RaiseFeatureLevel
+	24, // 17: oaas.pm.v1.Command.stage_restore:type_name -> oaas.pm.v1.StageRestore
+	25, // 18: oaas.pm.v1.Command.commit_restore:type_name -> oaas.pm.v1.CommitRestore
+	26, // 19: oaas.pm.v1.Command.abort_restore:type_name -> oaas.pm.v1.AbortRestore
+	27, // 20: oaas.pm.v1.Command.raise_epoch:type_name -> oaas.pm.v1.RaiseEpoch
+	28, // 21: oaas.pm.v1.Command.remark:type_name -> oaas.pm.v1.Remark
 	9,  // 22: oaas.pm.v1.Command.step_rollout:type_name -> oaas.pm.v1.StepRollout
-	28, // 23: oaas.pm.v1.Command.orphan_units:type_name -> oaas.pm.v1.OrphanUnits
-	29, // 24: oaas.pm.v1.Command.bury_strays:type_name -> oaas.pm.v1.BuryStrays
-	0,  // 25: oaas.pm.v1.Guard.table:type_name -> oaas.pm.v1.Guard.Table
-	10, // 26: oaas.pm.v1.CommitDeployment.units:type_name -> oaas.pm.v1.PlannedUnit
-	8,  // 27: oaas.pm.v1.CommitDeployment.revised:type_name -> oaas.pm.v1.Revised
-	32, // 28: oaas.pm.v1.CommitDeployment.rollout:type_name -> oaas.pm.v1.Rollout
-	32, // 29: oaas.pm.v1.StepRollout.rollout:type_name -> oaas.pm.v1.Rollout
-	10, // 30: oaas.pm.v1.StepRollout.units:type_name -> oaas.pm.v1.PlannedUnit
-	33, // 31: oaas.pm.v1.PlannedUnit.desired:type_name -> oaas.deployment.DeploymentUnit
-	13, // 32: oaas.pm.v1.UpdateUnits.updates:type_name -> oaas.pm.v1.UnitUpdate
-	34, // 33: oaas.pm.v1.UnitUpdate.acked:type_name -> oaas.pm.v1.Ack
-	35, // 34: oaas.pm.v1.UnitUpdate.runtime:type_name -> oaas.runtime.ClassRuntimeSummary
-	36, // 35: oaas.pm.v1.UnitUpdate.waiting:type_name -> oaas.pm.v1.Waiting
-	14, // 36: oaas.pm.v1.UnitUpdate.gone:type_name -> oaas.pm.v1.Gone
-	15, // 37: oaas.pm.v1.UnitUpdate.lost:type_name -> oaas.pm.v1.Lost
-	37, // 38: oaas.pm.v1.PutCluster.cluster:type_name -> oaas.pm.v1.Cluster
-	38, // 39: oaas.pm.v1.PutMember.member:type_name -> oaas.pm.v1.Member
-	39, // 40: oaas.pm.v1.PutAutopilot.autopilot:type_name -> oaas.pm.v1.Autopilot
-	40, // 41: oaas.pm.v1.UpdateAlarms.raise:type_name -> oaas.pm.v1.Alarm
-	41, // 42: oaas.pm.v1.UpdateAlarms.clear:type_name -> oaas.pm.v1.AlarmKey
-	43, // [43:43] is the sub-list for method output_type
-	43, // [43:43] is the sub-list for method input_type
-	43, // [43:43] is the sub-list for extension type_name
-	43, // [43:43] is the sub-list for extension extendee
-	0,  // [0:43] is the sub-list for field type_name
+	10, // 23: oaas.pm.v1.Command.step_move:type_name -> oaas.pm.v1.StepMove
+	29, // 24: oaas.pm.v1.Command.orphan_units:type_name -> oaas.pm.v1.OrphanUnits
+	30, // 25: oaas.pm.v1.Command.bury_strays:type_name -> oaas.pm.v1.BuryStrays
+	0,  // 26: oaas.pm.v1.Guard.table:type_name -> oaas.pm.v1.Guard.Table
+	11, // 27: oaas.pm.v1.CommitDeployment.units:type_name -> oaas.pm.v1.PlannedUnit
+	8,  // 28: oaas.pm.v1.CommitDeployment.revised:type_name -> oaas.pm.v1.Revised
+	33, // 29: oaas.pm.v1.CommitDeployment.rollout:type_name -> oaas.pm.v1.Rollout
+	34, // 30: oaas.pm.v1.CommitDeployment.move:type_name -> oaas.pm.v1.Move
+	33, // 31: oaas.pm.v1.StepRollout.rollout:type_name -> oaas.pm.v1.Rollout
+	11, // 32: oaas.pm.v1.StepRollout.units:type_name -> oaas.pm.v1.PlannedUnit
+	34, // 33: oaas.pm.v1.StepMove.move:type_name -> oaas.pm.v1.Move
+	11, // 34: oaas.pm.v1.StepMove.units:type_name -> oaas.pm.v1.PlannedUnit
+	35, // 35: oaas.pm.v1.PlannedUnit.desired:type_name -> oaas.deployment.DeploymentUnit
+	14, // 36: oaas.pm.v1.UpdateUnits.updates:type_name -> oaas.pm.v1.UnitUpdate
+	36, // 37: oaas.pm.v1.UnitUpdate.acked:type_name -> oaas.pm.v1.Ack
+	37, // 38: oaas.pm.v1.UnitUpdate.runtime:type_name -> oaas.runtime.ClassRuntimeSummary
+	38, // 39: oaas.pm.v1.UnitUpdate.waiting:type_name -> oaas.pm.v1.Waiting
+	15, // 40: oaas.pm.v1.UnitUpdate.gone:type_name -> oaas.pm.v1.Gone
+	16, // 41: oaas.pm.v1.UnitUpdate.lost:type_name -> oaas.pm.v1.Lost
+	39, // 42: oaas.pm.v1.PutCluster.cluster:type_name -> oaas.pm.v1.Cluster
+	40, // 43: oaas.pm.v1.PutMember.member:type_name -> oaas.pm.v1.Member
+	41, // 44: oaas.pm.v1.PutAutopilot.autopilot:type_name -> oaas.pm.v1.Autopilot
+	42, // 45: oaas.pm.v1.UpdateAlarms.raise:type_name -> oaas.pm.v1.Alarm
+	43, // 46: oaas.pm.v1.UpdateAlarms.clear:type_name -> oaas.pm.v1.AlarmKey
+	47, // [47:47] is the sub-list for method output_type
+	47, // [47:47] is the sub-list for method input_type
+	47, // [47:47] is the sub-list for extension type_name
+	47, // [47:47] is the sub-list for extension extendee
+	0,  // [0:47] is the sub-list for field type_name
 }
 
 func init() { file_oaas_pm_v1_command_proto_init() }
@@ -2424,10 +2554,11 @@ func file_oaas_pm_v1_command_proto_init() {
 		(*Command_RaiseEpoch)(nil),
 		(*Command_Remark)(nil),
 		(*Command_StepRollout)(nil),
+		(*Command_StepMove)(nil),
 		(*Command_OrphanUnits)(nil),
 		(*Command_BuryStrays)(nil),
 	}
-	file_oaas_pm_v1_command_proto_msgTypes[12].OneofWrappers = []any{
+	file_oaas_pm_v1_command_proto_msgTypes[13].OneofWrappers = []any{
 		(*UnitUpdate_Acked)(nil),
 		(*UnitUpdate_Runtime)(nil),
 		(*UnitUpdate_Waiting)(nil),
@@ -2440,7 +2571,7 @@ func file_oaas_pm_v1_command_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_oaas_pm_v1_command_proto_rawDesc), len(file_oaas_pm_v1_command_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   29,
+			NumMessages:   30,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -967,6 +967,140 @@ func (x *RemarkRequest) GetNote() *AuditNote {
 	return nil
 }
 
+type ProbeClusterRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id of the control plane, and of the server that is meant: an address may meanwhile belong
+	// to another node.
+	ClusterId string `protobuf:"bytes,1,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
+	ServerId  string `protobuf:"bytes,2,opt,name=server_id,json=serverId,proto3" json:"server_id,omitempty"`
+	// The cluster as it is registered. A node that knows it under another address refuses.
+	Name          string `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	Address       string `protobuf:"bytes,4,opt,name=address,proto3" json:"address,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProbeClusterRequest) Reset() {
+	*x = ProbeClusterRequest{}
+	mi := &file_oaas_pm_v1_peer_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProbeClusterRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProbeClusterRequest) ProtoMessage() {}
+
+func (x *ProbeClusterRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_oaas_pm_v1_peer_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProbeClusterRequest.ProtoReflect.Descriptor instead.
+func (*ProbeClusterRequest) Descriptor() ([]byte, []int) {
+	return file_oaas_pm_v1_peer_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *ProbeClusterRequest) GetClusterId() string {
+	if x != nil {
+		return x.ClusterId
+	}
+	return ""
+}
+
+func (x *ProbeClusterRequest) GetServerId() string {
+	if x != nil {
+		return x.ServerId
+	}
+	return ""
+}
+
+func (x *ProbeClusterRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ProbeClusterRequest) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+type ProbeClusterResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The manager answered, and is the one that is registered.
+	Reachable bool `protobuf:"varint,1,opt,name=reachable,proto3" json:"reachable,omitempty"`
+	// It says that its API server answers.
+	Ready bool `protobuf:"varint,2,opt,name=ready,proto3" json:"ready,omitempty"`
+	// Why not.
+	Error         string `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProbeClusterResponse) Reset() {
+	*x = ProbeClusterResponse{}
+	mi := &file_oaas_pm_v1_peer_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProbeClusterResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProbeClusterResponse) ProtoMessage() {}
+
+func (x *ProbeClusterResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_oaas_pm_v1_peer_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProbeClusterResponse.ProtoReflect.Descriptor instead.
+func (*ProbeClusterResponse) Descriptor() ([]byte, []int) {
+	return file_oaas_pm_v1_peer_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *ProbeClusterResponse) GetReachable() bool {
+	if x != nil {
+		return x.Reachable
+	}
+	return false
+}
+
+func (x *ProbeClusterResponse) GetReady() bool {
+	if x != nil {
+		return x.Ready
+	}
+	return false
+}
+
+func (x *ProbeClusterResponse) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
 type RemarkResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Index of the note's command.
@@ -977,7 +1111,7 @@ type RemarkResponse struct {
 
 func (x *RemarkResponse) Reset() {
 	*x = RemarkResponse{}
-	mi := &file_oaas_pm_v1_peer_proto_msgTypes[13]
+	mi := &file_oaas_pm_v1_peer_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -989,7 +1123,7 @@ func (x *RemarkResponse) String() string {
 func (*RemarkResponse) ProtoMessage() {}
 
 func (x *RemarkResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_peer_proto_msgTypes[13]
+	mi := &file_oaas_pm_v1_peer_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1002,7 +1136,7 @@ func (x *RemarkResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemarkResponse.ProtoReflect.Descriptor instead.
 func (*RemarkResponse) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_peer_proto_rawDescGZIP(), []int{13}
+	return file_oaas_pm_v1_peer_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *RemarkResponse) GetIndex() uint64 {
@@ -1021,7 +1155,7 @@ type JoinResponse struct {
 
 func (x *JoinResponse) Reset() {
 	*x = JoinResponse{}
-	mi := &file_oaas_pm_v1_peer_proto_msgTypes[14]
+	mi := &file_oaas_pm_v1_peer_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1033,7 +1167,7 @@ func (x *JoinResponse) String() string {
 func (*JoinResponse) ProtoMessage() {}
 
 func (x *JoinResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_peer_proto_msgTypes[14]
+	mi := &file_oaas_pm_v1_peer_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1046,7 +1180,7 @@ func (x *JoinResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinResponse.ProtoReflect.Descriptor instead.
 func (*JoinResponse) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_peer_proto_rawDescGZIP(), []int{14}
+	return file_oaas_pm_v1_peer_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *JoinResponse) GetClusterId() string {
@@ -1066,7 +1200,7 @@ type Header struct {
 
 func (x *Header) Reset() {
 	*x = Header{}
-	mi := &file_oaas_pm_v1_peer_proto_msgTypes[15]
+	mi := &file_oaas_pm_v1_peer_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1078,7 +1212,7 @@ func (x *Header) String() string {
 func (*Header) ProtoMessage() {}
 
 func (x *Header) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_peer_proto_msgTypes[15]
+	mi := &file_oaas_pm_v1_peer_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1091,7 +1225,7 @@ func (x *Header) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Header.ProtoReflect.Descriptor instead.
 func (*Header) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_peer_proto_rawDescGZIP(), []int{15}
+	return file_oaas_pm_v1_peer_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Header) GetName() string {
@@ -1125,7 +1259,7 @@ type ForwardRequest struct {
 
 func (x *ForwardRequest) Reset() {
 	*x = ForwardRequest{}
-	mi := &file_oaas_pm_v1_peer_proto_msgTypes[16]
+	mi := &file_oaas_pm_v1_peer_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1137,7 +1271,7 @@ func (x *ForwardRequest) String() string {
 func (*ForwardRequest) ProtoMessage() {}
 
 func (x *ForwardRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_peer_proto_msgTypes[16]
+	mi := &file_oaas_pm_v1_peer_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1150,7 +1284,7 @@ func (x *ForwardRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForwardRequest.ProtoReflect.Descriptor instead.
 func (*ForwardRequest) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_peer_proto_rawDescGZIP(), []int{16}
+	return file_oaas_pm_v1_peer_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ForwardRequest) GetMethod() string {
@@ -1213,7 +1347,7 @@ type ForwardResponse struct {
 
 func (x *ForwardResponse) Reset() {
 	*x = ForwardResponse{}
-	mi := &file_oaas_pm_v1_peer_proto_msgTypes[17]
+	mi := &file_oaas_pm_v1_peer_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1225,7 +1359,7 @@ func (x *ForwardResponse) String() string {
 func (*ForwardResponse) ProtoMessage() {}
 
 func (x *ForwardResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_peer_proto_msgTypes[17]
+	mi := &file_oaas_pm_v1_peer_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1238,7 +1372,7 @@ func (x *ForwardResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForwardResponse.ProtoReflect.Descriptor instead.
 func (*ForwardResponse) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_peer_proto_rawDescGZIP(), []int{17}
+	return file_oaas_pm_v1_peer_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ForwardResponse) GetStatus() uint32 {
@@ -1276,7 +1410,7 @@ type RelayMessage struct {
 
 func (x *RelayMessage) Reset() {
 	*x = RelayMessage{}
-	mi := &file_oaas_pm_v1_peer_proto_msgTypes[18]
+	mi := &file_oaas_pm_v1_peer_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1288,7 +1422,7 @@ func (x *RelayMessage) String() string {
 func (*RelayMessage) ProtoMessage() {}
 
 func (x *RelayMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_peer_proto_msgTypes[18]
+	mi := &file_oaas_pm_v1_peer_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1301,7 +1435,7 @@ func (x *RelayMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RelayMessage.ProtoReflect.Descriptor instead.
 func (*RelayMessage) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_peer_proto_rawDescGZIP(), []int{18}
+	return file_oaas_pm_v1_peer_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *RelayMessage) GetMessage() isRelayMessage_Message {
@@ -1449,7 +1583,17 @@ const file_oaas_pm_v1_peer_proto_rawDesc = "" +
 	"\n" +
 	"request_id\x18\x02 \x01(\tR\trequestId\x12\x1c\n" +
 	"\tprincipal\x18\x03 \x01(\tR\tprincipal\x12)\n" +
-	"\x04note\x18\x04 \x01(\v2\x15.oaas.pm.v1.AuditNoteR\x04note\"&\n" +
+	"\x04note\x18\x04 \x01(\v2\x15.oaas.pm.v1.AuditNoteR\x04note\"\x7f\n" +
+	"\x13ProbeClusterRequest\x12\x1d\n" +
+	"\n" +
+	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x1b\n" +
+	"\tserver_id\x18\x02 \x01(\tR\bserverId\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\x12\x18\n" +
+	"\aaddress\x18\x04 \x01(\tR\aaddress\"`\n" +
+	"\x14ProbeClusterResponse\x12\x1c\n" +
+	"\treachable\x18\x01 \x01(\bR\treachable\x12\x14\n" +
+	"\x05ready\x18\x02 \x01(\bR\x05ready\x12\x14\n" +
+	"\x05error\x18\x03 \x01(\tR\x05error\"&\n" +
 	"\x0eRemarkResponse\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\"-\n" +
 	"\fJoinResponse\x12\x1d\n" +
@@ -1486,7 +1630,9 @@ const file_oaas_pm_v1_peer_proto_rawDesc = "" +
 	"\x06Remark\x12\x19.oaas.pm.v1.RemarkRequest\x1a\x1a.oaas.pm.v1.RemarkResponse2\x95\x01\n" +
 	"\x0eForwardService\x12B\n" +
 	"\aForward\x12\x1a.oaas.pm.v1.ForwardRequest\x1a\x1b.oaas.pm.v1.ForwardResponse\x12?\n" +
-	"\x05Relay\x12\x18.oaas.pm.v1.RelayMessage\x1a\x18.oaas.pm.v1.RelayMessage(\x010\x01B'Z%oaas.io/control-plane/proto/pmpb;pmpbb\x06proto3"
+	"\x05Relay\x12\x18.oaas.pm.v1.RelayMessage\x1a\x18.oaas.pm.v1.RelayMessage(\x010\x012a\n" +
+	"\fProbeService\x12Q\n" +
+	"\fProbeCluster\x12\x1f.oaas.pm.v1.ProbeClusterRequest\x1a .oaas.pm.v1.ProbeClusterResponseB'Z%oaas.io/control-plane/proto/pmpb;pmpbb\x06proto3"
 
 var (
 	file_oaas_pm_v1_peer_proto_rawDescOnce sync.Once
@@ -1500,7 +1646,7 @@ func file_oaas_pm_v1_peer_proto_rawDescGZIP() []byte {
 	return file_oaas_pm_v1_peer_proto_rawDescData
 }
 
-var file_oaas_pm_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
+var file_oaas_pm_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_oaas_pm_v1_peer_proto_goTypes = []any{
 	(*IdentifyRequest)(nil),       // 0: oaas.pm.v1.IdentifyRequest
 	(*IdentifyResponse)(nil),      // 1: oaas.pm.v1.IdentifyResponse
@@ -1515,27 +1661,29 @@ var file_oaas_pm_v1_peer_proto_goTypes = []any{
 	(*ChainResponse)(nil),         // 10: oaas.pm.v1.ChainResponse
 	(*ChainPoint)(nil),            // 11: oaas.pm.v1.ChainPoint
 	(*RemarkRequest)(nil),         // 12: oaas.pm.v1.RemarkRequest
-	(*RemarkResponse)(nil),        // 13: oaas.pm.v1.RemarkResponse
-	(*JoinResponse)(nil),          // 14: oaas.pm.v1.JoinResponse
-	(*Header)(nil),                // 15: oaas.pm.v1.Header
-	(*ForwardRequest)(nil),        // 16: oaas.pm.v1.ForwardRequest
-	(*ForwardResponse)(nil),       // 17: oaas.pm.v1.ForwardResponse
-	(*RelayMessage)(nil),          // 18: oaas.pm.v1.RelayMessage
-	(*durationpb.Duration)(nil),   // 19: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 20: google.protobuf.Timestamp
-	(*AuditNote)(nil),             // 21: oaas.pm.v1.AuditNote
+	(*ProbeClusterRequest)(nil),   // 13: oaas.pm.v1.ProbeClusterRequest
+	(*ProbeClusterResponse)(nil),  // 14: oaas.pm.v1.ProbeClusterResponse
+	(*RemarkResponse)(nil),        // 15: oaas.pm.v1.RemarkResponse
+	(*JoinResponse)(nil),          // 16: oaas.pm.v1.JoinResponse
+	(*Header)(nil),                // 17: oaas.pm.v1.Header
+	(*ForwardRequest)(nil),        // 18: oaas.pm.v1.ForwardRequest
+	(*ForwardResponse)(nil),       // 19: oaas.pm.v1.ForwardResponse
+	(*RelayMessage)(nil),          // 20: oaas.pm.v1.RelayMessage
+	(*durationpb.Duration)(nil),   // 21: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 22: google.protobuf.Timestamp
+	(*AuditNote)(nil),             // 23: oaas.pm.v1.AuditNote
 }
 var file_oaas_pm_v1_peer_proto_depIdxs = []int32{
-	19, // 0: oaas.pm.v1.IdentifyResponse.last_contact:type_name -> google.protobuf.Duration
-	20, // 1: oaas.pm.v1.IdentifyResponse.time:type_name -> google.protobuf.Timestamp
-	19, // 2: oaas.pm.v1.IdentifyResponse.disk_write_p99:type_name -> google.protobuf.Duration
-	20, // 3: oaas.pm.v1.IdentifyResponse.started_at:type_name -> google.protobuf.Timestamp
+	21, // 0: oaas.pm.v1.IdentifyResponse.last_contact:type_name -> google.protobuf.Duration
+	22, // 1: oaas.pm.v1.IdentifyResponse.time:type_name -> google.protobuf.Timestamp
+	21, // 2: oaas.pm.v1.IdentifyResponse.disk_write_p99:type_name -> google.protobuf.Duration
+	22, // 3: oaas.pm.v1.IdentifyResponse.started_at:type_name -> google.protobuf.Timestamp
 	11, // 4: oaas.pm.v1.ChainResponse.points:type_name -> oaas.pm.v1.ChainPoint
-	21, // 5: oaas.pm.v1.RemarkRequest.note:type_name -> oaas.pm.v1.AuditNote
-	15, // 6: oaas.pm.v1.ForwardRequest.headers:type_name -> oaas.pm.v1.Header
-	15, // 7: oaas.pm.v1.ForwardResponse.headers:type_name -> oaas.pm.v1.Header
-	16, // 8: oaas.pm.v1.RelayMessage.request:type_name -> oaas.pm.v1.ForwardRequest
-	17, // 9: oaas.pm.v1.RelayMessage.response:type_name -> oaas.pm.v1.ForwardResponse
+	23, // 5: oaas.pm.v1.RemarkRequest.note:type_name -> oaas.pm.v1.AuditNote
+	17, // 6: oaas.pm.v1.ForwardRequest.headers:type_name -> oaas.pm.v1.Header
+	17, // 7: oaas.pm.v1.ForwardResponse.headers:type_name -> oaas.pm.v1.Header
+	18, // 8: oaas.pm.v1.RelayMessage.request:type_name -> oaas.pm.v1.ForwardRequest
+	19, // 9: oaas.pm.v1.RelayMessage.response:type_name -> oaas.pm.v1.ForwardResponse
 	0,  // 10: oaas.pm.v1.PeerService.Identify:input_type -> oaas.pm.v1.IdentifyRequest
 	2,  // 11: oaas.pm.v1.PeerService.CurrentTerm:input_type -> oaas.pm.v1.CurrentTermRequest
 	4,  // 12: oaas.pm.v1.PeerService.ReadIndex:input_type -> oaas.pm.v1.ReadIndexRequest
@@ -1543,19 +1691,21 @@ var file_oaas_pm_v1_peer_proto_depIdxs = []int32{
 	7,  // 14: oaas.pm.v1.PeerService.Gone:input_type -> oaas.pm.v1.GoneRequest
 	9,  // 15: oaas.pm.v1.PeerService.Chain:input_type -> oaas.pm.v1.ChainRequest
 	12, // 16: oaas.pm.v1.PeerService.Remark:input_type -> oaas.pm.v1.RemarkRequest
-	16, // 17: oaas.pm.v1.ForwardService.Forward:input_type -> oaas.pm.v1.ForwardRequest
-	18, // 18: oaas.pm.v1.ForwardService.Relay:input_type -> oaas.pm.v1.RelayMessage
-	1,  // 19: oaas.pm.v1.PeerService.Identify:output_type -> oaas.pm.v1.IdentifyResponse
-	3,  // 20: oaas.pm.v1.PeerService.CurrentTerm:output_type -> oaas.pm.v1.CurrentTermResponse
-	5,  // 21: oaas.pm.v1.PeerService.ReadIndex:output_type -> oaas.pm.v1.ReadIndexResponse
-	14, // 22: oaas.pm.v1.PeerService.Join:output_type -> oaas.pm.v1.JoinResponse
-	8,  // 23: oaas.pm.v1.PeerService.Gone:output_type -> oaas.pm.v1.GoneResponse
-	10, // 24: oaas.pm.v1.PeerService.Chain:output_type -> oaas.pm.v1.ChainResponse
-	13, // 25: oaas.pm.v1.PeerService.Remark:output_type -> oaas.pm.v1.RemarkResponse
-	17, // 26: oaas.pm.v1.ForwardService.Forward:output_type -> oaas.pm.v1.ForwardResponse
-	18, // 27: oaas.pm.v1.ForwardService.Relay:output_type -> oaas.pm.v1.RelayMessage
-	19, // [19:28] is the sub-list for method output_type
-	10, // [10:19] is the sub-list for method input_type
+	18, // 17: oaas.pm.v1.ForwardService.Forward:input_type -> oaas.pm.v1.ForwardRequest
+	20, // 18: oaas.pm.v1.ForwardService.Relay:input_type -> oaas.pm.v1.RelayMessage
+	13, // 19: oaas.pm.v1.ProbeService.ProbeCluster:input_type -> oaas.pm.v1.ProbeClusterRequest
+	1,  // 20: oaas.pm.v1.PeerService.Identify:output_type -> oaas.pm.v1.IdentifyResponse
+	3,  // 21: oaas.pm.v1.PeerService.CurrentTerm:output_type -> oaas.pm.v1.CurrentTermResponse
+	5,  // 22: oaas.pm.v1.PeerService.ReadIndex:output_type -> oaas.pm.v1.ReadIndexResponse
+	16, // 23: oaas.pm.v1.PeerService.Join:output_type -> oaas.pm.v1.JoinResponse
+	8,  // 24: oaas.pm.v1.PeerService.Gone:output_type -> oaas.pm.v1.GoneResponse
+	10, // 25: oaas.pm.v1.PeerService.Chain:output_type -> oaas.pm.v1.ChainResponse
+	15, // 26: oaas.pm.v1.PeerService.Remark:output_type -> oaas.pm.v1.RemarkResponse
+	19, // 27: oaas.pm.v1.ForwardService.Forward:output_type -> oaas.pm.v1.ForwardResponse
+	20, // 28: oaas.pm.v1.ForwardService.Relay:output_type -> oaas.pm.v1.RelayMessage
+	14, // 29: oaas.pm.v1.ProbeService.ProbeCluster:output_type -> oaas.pm.v1.ProbeClusterResponse
+	20, // [20:30] is the sub-list for method output_type
+	10, // [10:20] is the sub-list for method input_type
 	10, // [10:10] is the sub-list for extension type_name
 	10, // [10:10] is the sub-list for extension extendee
 	0,  // [0:10] is the sub-list for field type_name
@@ -1567,7 +1717,7 @@ func file_oaas_pm_v1_peer_proto_init() {
 		return
 	}
 	file_oaas_pm_v1_record_proto_init()
-	file_oaas_pm_v1_peer_proto_msgTypes[18].OneofWrappers = []any{
+	file_oaas_pm_v1_peer_proto_msgTypes[20].OneofWrappers = []any{
 		(*RelayMessage_Request)(nil),
 		(*RelayMessage_Response)(nil),
 		(*RelayMessage_Body)(nil),
@@ -1578,9 +1728,9 @@ func file_oaas_pm_v1_peer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_oaas_pm_v1_peer_proto_rawDesc), len(file_oaas_pm_v1_peer_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   19,
+			NumMessages:   21,
 			NumExtensions: 0,
-			NumServices:   2,
+			NumServices:   3,
 		},
 		GoTypes:           file_oaas_pm_v1_peer_proto_goTypes,
 		DependencyIndexes: file_oaas_pm_v1_peer_proto_depIdxs,

@@ -504,3 +504,111 @@ var ForwardService_ServiceDesc = grpc.ServiceDesc{
 	},
 	Metadata: "oaas/pm/v1/peer.proto",
 }
+
+const (
+	ProbeService_ProbeCluster_FullMethodName = "/oaas.pm.v1.ProbeService/ProbeCluster"
+)
+
+// ProbeServiceClient is the client API for ProbeService service.
+//
+// For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+//
+// Feature level 7.
+type ProbeServiceClient interface {
+	// ProbeCluster lets the node try to reach the manager of a registered cluster.
+	ProbeCluster(ctx context.Context, in *ProbeClusterRequest, opts ...grpc.CallOption) (*ProbeClusterResponse, error)
+}
+
+type probeServiceClient struct {
+	cc grpc.ClientConnInterface
+}
+
+func NewProbeServiceClient(cc grpc.ClientConnInterface) ProbeServiceClient {
+	return &probeServiceClient{cc}
+}
+
+func (c *probeServiceClient) ProbeCluster(ctx context.Context, in *ProbeClusterRequest, opts ...grpc.CallOption) (*ProbeClusterResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ProbeClusterResponse)
+	err := c.cc.Invoke(ctx, ProbeService_ProbeCluster_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// ProbeServiceServer is the server API for ProbeService service.
+// All implementations must embed UnimplementedProbeServiceServer
+// for forward compatibility.
+//
+// Feature level 7.
+type ProbeServiceServer interface {
+	// ProbeCluster lets the node try to reach the manager of a registered cluster.
+	ProbeCluster(context.Context, *ProbeClusterRequest) (*ProbeClusterResponse, error)
+	mustEmbedUnimplementedProbeServiceServer()
+}
+
+// UnimplementedProbeServiceServer must be embedded to have
+// forward compatible implementations.
+//
+// NOTE: this should be embedded by value instead of pointer to avoid a nil
+// pointer dereference when methods are called.
+type UnimplementedProbeServiceServer struct{}
+
+func (UnimplementedProbeServiceServer) ProbeCluster(context.Context, *ProbeClusterRequest) (*ProbeClusterResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ProbeCluster not implemented")
+}
+func (UnimplementedProbeServiceServer) mustEmbedUnimplementedProbeServiceServer() {}
+func (UnimplementedProbeServiceServer) testEmbeddedByValue()                      {}
+
+// UnsafeProbeServiceServer may be embedded to opt out of forward compatibility for this service.
+// Use of this interface is not recommended, as added methods to ProbeServiceServer will
+// result in compilation errors.
+type UnsafeProbeServiceServer interface {
+	mustEmbedUnimplementedProbeServiceServer()
+}
+
+func RegisterProbeServiceServer(s grpc.ServiceRegistrar, srv ProbeServiceServer) {
+	// If the following call panics, it indicates UnimplementedProbeServiceServer was
+	// embedded by pointer and is nil.  This will cause panics if an
+	// unimplemented method is ever invoked, so we test this at initialization
+	// time to prevent it from happening at runtime later due to I/O.
+	if t, ok := srv.(interface{ testEmbeddedByValue() }); ok {
+		t.testEmbeddedByValue()
+	}
+	s.RegisterService(&ProbeService_ServiceDesc, srv)
+}
+
+func _ProbeService_ProbeCluster_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ProbeClusterRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ProbeServiceServer).ProbeCluster(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ProbeService_ProbeCluster_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ProbeServiceServer).ProbeCluster(ctx, req.(*ProbeClusterRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+// ProbeService_ServiceDesc is the grpc.ServiceDesc for ProbeService service.
+// It's only intended for direct use with grpc.RegisterService,
+// and not to be introspected or modified (even as a copy)
+var ProbeService_ServiceDesc = grpc.ServiceDesc{
+	ServiceName: "oaas.pm.v1.ProbeService",
+	HandlerType: (*ProbeServiceServer)(nil),
+	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "ProbeCluster",
+			Handler:    _ProbeService_ProbeCluster_Handler,
+		},
+	},
+	Streams:  []grpc.StreamDesc{},
+	Metadata: "oaas/pm/v1/peer.proto",
+}

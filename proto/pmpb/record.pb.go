@@ -28,6 +28,69 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type MoveReason int32
+
+const (
+	MoveReason_MOVE_REASON_UNSPECIFIED MoveReason = 0
+	// Its user has named others, or wishes something that others have.
+	MoveReason_MOVE_REASON_UPDATE MoveReason = 1
+	// It was planned anew.
+	MoveReason_MOVE_REASON_REPLAN MoveReason = 2
+	// Operators drain the environment.
+	MoveReason_MOVE_REASON_DRAIN MoveReason = 3
+	// The environment is lost.
+	MoveReason_MOVE_REASON_FAILOVER MoveReason = 4
+	// An environment that was lost has come back.
+	MoveReason_MOVE_REASON_RETURN MoveReason = 5
+)
+
+// Enum value maps for MoveReason.
+var (
+	MoveReason_name = map[int32]string{
+		0: "MOVE_REASON_UNSPECIFIED",
+		1: "MOVE_REASON_UPDATE",
+		2: "MOVE_REASON_REPLAN",
+		3: "MOVE_REASON_DRAIN",
+		4: "MOVE_REASON_FAILOVER",
+		5: "MOVE_REASON_RETURN",
+	}
+	MoveReason_value = map[string]int32{
+		"MOVE_REASON_UNSPECIFIED": 0,
+		"MOVE_REASON_UPDATE":      1,
+		"MOVE_REASON_REPLAN":      2,
+		"MOVE_REASON_DRAIN":       3,
+		"MOVE_REASON_FAILOVER":    4,
+		"MOVE_REASON_RETURN":      5,
+	}
+)
+
+func (x MoveReason) Enum() *MoveReason {
+	p := new(MoveReason)
+	*p = x
+	return p
+}
+
+func (x MoveReason) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (MoveReason) Descriptor() protoreflect.EnumDescriptor {
+	return file_oaas_pm_v1_record_proto_enumTypes[0].Descriptor()
+}
+
+func (MoveReason) Type() protoreflect.EnumType {
+	return &file_oaas_pm_v1_record_proto_enumTypes[0]
+}
+
+func (x MoveReason) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use MoveReason.Descriptor instead.
+func (MoveReason) EnumDescriptor() ([]byte, []int) {
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{0}
+}
+
 type RolloutPhase int32
 
 const (
@@ -74,11 +137,11 @@ func (x RolloutPhase) String() string {
 }
 
 func (RolloutPhase) Descriptor() protoreflect.EnumDescriptor {
-	return file_oaas_pm_v1_record_proto_enumTypes[0].Descriptor()
+	return file_oaas_pm_v1_record_proto_enumTypes[1].Descriptor()
 }
 
 func (RolloutPhase) Type() protoreflect.EnumType {
-	return &file_oaas_pm_v1_record_proto_enumTypes[0]
+	return &file_oaas_pm_v1_record_proto_enumTypes[1]
 }
 
 func (x RolloutPhase) Number() protoreflect.EnumNumber {
@@ -87,7 +150,7 @@ func (x RolloutPhase) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use RolloutPhase.Descriptor instead.
 func (RolloutPhase) EnumDescriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{0}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{1}
 }
 
 type ClusterSource int32
@@ -127,11 +190,11 @@ func (x ClusterSource) String() string {
 }
 
 func (ClusterSource) Descriptor() protoreflect.EnumDescriptor {
-	return file_oaas_pm_v1_record_proto_enumTypes[1].Descriptor()
+	return file_oaas_pm_v1_record_proto_enumTypes[2].Descriptor()
 }
 
 func (ClusterSource) Type() protoreflect.EnumType {
-	return &file_oaas_pm_v1_record_proto_enumTypes[1]
+	return &file_oaas_pm_v1_record_proto_enumTypes[2]
 }
 
 func (x ClusterSource) Number() protoreflect.EnumNumber {
@@ -140,7 +203,7 @@ func (x ClusterSource) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ClusterSource.Descriptor instead.
 func (ClusterSource) EnumDescriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{1}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{2}
 }
 
 type ClusterHealth int32
@@ -192,11 +255,11 @@ func (x ClusterHealth) String() string {
 }
 
 func (ClusterHealth) Descriptor() protoreflect.EnumDescriptor {
-	return file_oaas_pm_v1_record_proto_enumTypes[2].Descriptor()
+	return file_oaas_pm_v1_record_proto_enumTypes[3].Descriptor()
 }
 
 func (ClusterHealth) Type() protoreflect.EnumType {
-	return &file_oaas_pm_v1_record_proto_enumTypes[2]
+	return &file_oaas_pm_v1_record_proto_enumTypes[3]
 }
 
 func (x ClusterHealth) Number() protoreflect.EnumNumber {
@@ -205,7 +268,7 @@ func (x ClusterHealth) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ClusterHealth.Descriptor instead.
 func (ClusterHealth) EnumDescriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{2}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{3}
 }
 
 type Taint_Effect int32
@@ -241,11 +304,11 @@ func (x Taint_Effect) String() string {
 }
 
 func (Taint_Effect) Descriptor() protoreflect.EnumDescriptor {
-	return file_oaas_pm_v1_record_proto_enumTypes[3].Descriptor()
+	return file_oaas_pm_v1_record_proto_enumTypes[4].Descriptor()
 }
 
 func (Taint_Effect) Type() protoreflect.EnumType {
-	return &file_oaas_pm_v1_record_proto_enumTypes[3]
+	return &file_oaas_pm_v1_record_proto_enumTypes[4]
 }
 
 func (x Taint_Effect) Number() protoreflect.EnumNumber {
@@ -254,7 +317,7 @@ func (x Taint_Effect) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Taint_Effect.Descriptor instead.
 func (Taint_Effect) EnumDescriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{16, 0}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{21, 0}
 }
 
 type AlarmKey_Kind int32
@@ -292,11 +355,11 @@ func (x AlarmKey_Kind) String() string {
 }
 
 func (AlarmKey_Kind) Descriptor() protoreflect.EnumDescriptor {
-	return file_oaas_pm_v1_record_proto_enumTypes[4].Descriptor()
+	return file_oaas_pm_v1_record_proto_enumTypes[5].Descriptor()
 }
 
 func (AlarmKey_Kind) Type() protoreflect.EnumType {
-	return &file_oaas_pm_v1_record_proto_enumTypes[4]
+	return &file_oaas_pm_v1_record_proto_enumTypes[5]
 }
 
 func (x AlarmKey_Kind) Number() protoreflect.EnumNumber {
@@ -305,7 +368,7 @@ func (x AlarmKey_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use AlarmKey_Kind.Descriptor instead.
 func (AlarmKey_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{24, 0}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{29, 0}
 }
 
 // SnapshotRecord is one row of a snapshot.
@@ -832,7 +895,10 @@ type Deployment struct {
 	ModifyIndex uint64 `protobuf:"varint,6,opt,name=modify_index,json=modifyIndex,proto3" json:"modify_index,omitempty"`
 	// Where its present revision comes from; absent where that was before feature
 	// level 6.
-	Revision      *RevisionNote `protobuf:"bytes,7,opt,name=revision,proto3" json:"revision,omitempty"`
+	Revision *RevisionNote `protobuf:"bytes,7,opt,name=revision,proto3" json:"revision,omitempty"`
+	// How it leaves environments, and what is remembered of that; absent when there is
+	// nothing. Feature level 7.
+	Move          *Move `protobuf:"bytes,60,opt,name=move,proto3" json:"move,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -916,6 +982,323 @@ func (x *Deployment) GetRevision() *RevisionNote {
 	return nil
 }
 
+func (x *Deployment) GetMove() *Move {
+	if x != nil {
+		return x.Move
+	}
+	return nil
+}
+
+// Move is how a deployment leaves environments: their units stay as they are until others
+// take their place. It is all that a leader needs to go on with it.
+type Move struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Environments that have a unit which is not in the plan any more.
+	Leaving []*Leaving `protobuf:"bytes,1,rep,name=leaving,proto3" json:"leaving,omitempty"`
+	// Environments of the plan that have come with it.
+	Joining []string `protobuf:"bytes,2,rep,name=joining,proto3" json:"joining,omitempty"`
+	// Absent while nothing leaves.
+	Started *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=started,proto3" json:"started,omitempty"`
+	// Why it does not go on, or does not begin; absent when it does.
+	Held *Held `protobuf:"bytes,4,opt,name=held,proto3" json:"held,omitempty"`
+	// Of a deployment with a quorum, the environments that hold votes meanwhile, leaving ones
+	// included. Empty: those of the plan.
+	Voters []string `protobuf:"bytes,5,rep,name=voters,proto3" json:"voters,omitempty"`
+	// When it was moved because an environment was lost, the oldest first.
+	Failovers []*timestamppb.Timestamp `protobuf:"bytes,6,rep,name=failovers,proto3" json:"failovers,omitempty"`
+	// The environments that it was moved away from for that, and has not come back to.
+	Lost          []*LostEnv `protobuf:"bytes,7,rep,name=lost,proto3" json:"lost,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Move) Reset() {
+	*x = Move{}
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Move) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Move) ProtoMessage() {}
+
+func (x *Move) ProtoReflect() protoreflect.Message {
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Move.ProtoReflect.Descriptor instead.
+func (*Move) Descriptor() ([]byte, []int) {
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Move) GetLeaving() []*Leaving {
+	if x != nil {
+		return x.Leaving
+	}
+	return nil
+}
+
+func (x *Move) GetJoining() []string {
+	if x != nil {
+		return x.Joining
+	}
+	return nil
+}
+
+func (x *Move) GetStarted() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Started
+	}
+	return nil
+}
+
+func (x *Move) GetHeld() *Held {
+	if x != nil {
+		return x.Held
+	}
+	return nil
+}
+
+func (x *Move) GetVoters() []string {
+	if x != nil {
+		return x.Voters
+	}
+	return nil
+}
+
+func (x *Move) GetFailovers() []*timestamppb.Timestamp {
+	if x != nil {
+		return x.Failovers
+	}
+	return nil
+}
+
+func (x *Move) GetLost() []*LostEnv {
+	if x != nil {
+		return x.Lost
+	}
+	return nil
+}
+
+type Leaving struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Env    string                 `protobuf:"bytes,1,opt,name=env,proto3" json:"env,omitempty"`
+	Reason MoveReason             `protobuf:"varint,2,opt,name=reason,proto3,enum=oaas.pm.v1.MoveReason" json:"reason,omitempty"`
+	// Environment of the plan that takes its place. Empty: any.
+	Replacement   string                 `protobuf:"bytes,3,opt,name=replacement,proto3" json:"replacement,omitempty"`
+	Since         *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=since,proto3" json:"since,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Leaving) Reset() {
+	*x = Leaving{}
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Leaving) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Leaving) ProtoMessage() {}
+
+func (x *Leaving) ProtoReflect() protoreflect.Message {
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Leaving.ProtoReflect.Descriptor instead.
+func (*Leaving) Descriptor() ([]byte, []int) {
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *Leaving) GetEnv() string {
+	if x != nil {
+		return x.Env
+	}
+	return ""
+}
+
+func (x *Leaving) GetReason() MoveReason {
+	if x != nil {
+		return x.Reason
+	}
+	return MoveReason_MOVE_REASON_UNSPECIFIED
+}
+
+func (x *Leaving) GetReplacement() string {
+	if x != nil {
+		return x.Replacement
+	}
+	return ""
+}
+
+func (x *Leaving) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+type Held struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Machine-readable cause.
+	Code    string                 `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
+	Message string                 `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
+	Since   *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=since,proto3" json:"since,omitempty"`
+	// The environment that it does not leave, and why it would.
+	Env           string     `protobuf:"bytes,4,opt,name=env,proto3" json:"env,omitempty"`
+	Reason        MoveReason `protobuf:"varint,5,opt,name=reason,proto3,enum=oaas.pm.v1.MoveReason" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Held) Reset() {
+	*x = Held{}
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Held) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Held) ProtoMessage() {}
+
+func (x *Held) ProtoReflect() protoreflect.Message {
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Held.ProtoReflect.Descriptor instead.
+func (*Held) Descriptor() ([]byte, []int) {
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Held) GetCode() string {
+	if x != nil {
+		return x.Code
+	}
+	return ""
+}
+
+func (x *Held) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *Held) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *Held) GetEnv() string {
+	if x != nil {
+		return x.Env
+	}
+	return ""
+}
+
+func (x *Held) GetReason() MoveReason {
+	if x != nil {
+		return x.Reason
+	}
+	return MoveReason_MOVE_REASON_UNSPECIFIED
+}
+
+type LostEnv struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Env   string                 `protobuf:"bytes,1,opt,name=env,proto3" json:"env,omitempty"`
+	Left  *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=left,proto3" json:"left,omitempty"`
+	// Environment that took its place; empty: none in particular.
+	Replacement   string `protobuf:"bytes,3,opt,name=replacement,proto3" json:"replacement,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LostEnv) Reset() {
+	*x = LostEnv{}
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LostEnv) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LostEnv) ProtoMessage() {}
+
+func (x *LostEnv) ProtoReflect() protoreflect.Message {
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LostEnv.ProtoReflect.Descriptor instead.
+func (*LostEnv) Descriptor() ([]byte, []int) {
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *LostEnv) GetEnv() string {
+	if x != nil {
+		return x.Env
+	}
+	return ""
+}
+
+func (x *LostEnv) GetLeft() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Left
+	}
+	return nil
+}
+
+func (x *LostEnv) GetReplacement() string {
+	if x != nil {
+		return x.Replacement
+	}
+	return ""
+}
+
 // RevisionNote says where a revision of a deployment comes from. A revision is what
 // the environments are to run of it: functions, requirements, settings. How much of it
 // and where does not make another one.
@@ -938,7 +1321,7 @@ type RevisionNote struct {
 
 func (x *RevisionNote) Reset() {
 	*x = RevisionNote{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[4]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -950,7 +1333,7 @@ func (x *RevisionNote) String() string {
 func (*RevisionNote) ProtoMessage() {}
 
 func (x *RevisionNote) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[4]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -963,7 +1346,7 @@ func (x *RevisionNote) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevisionNote.ProtoReflect.Descriptor instead.
 func (*RevisionNote) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{4}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *RevisionNote) GetNumber() uint64 {
@@ -1033,7 +1416,7 @@ type Revision struct {
 
 func (x *Revision) Reset() {
 	*x = Revision{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[5]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1045,7 +1428,7 @@ func (x *Revision) String() string {
 func (*Revision) ProtoMessage() {}
 
 func (x *Revision) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[5]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1058,7 +1441,7 @@ func (x *Revision) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Revision.ProtoReflect.Descriptor instead.
 func (*Revision) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{5}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Revision) GetDeploymentKey() string {
@@ -1146,7 +1529,7 @@ type Rollout struct {
 
 func (x *Rollout) Reset() {
 	*x = Rollout{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[6]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1158,7 +1541,7 @@ func (x *Rollout) String() string {
 func (*Rollout) ProtoMessage() {}
 
 func (x *Rollout) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[6]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1171,7 +1554,7 @@ func (x *Rollout) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rollout.ProtoReflect.Descriptor instead.
 func (*Rollout) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{6}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Rollout) GetDeploymentKey() string {
@@ -1356,7 +1739,7 @@ type RolloutEnv struct {
 
 func (x *RolloutEnv) Reset() {
 	*x = RolloutEnv{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[7]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1368,7 +1751,7 @@ func (x *RolloutEnv) String() string {
 func (*RolloutEnv) ProtoMessage() {}
 
 func (x *RolloutEnv) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[7]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1381,7 +1764,7 @@ func (x *RolloutEnv) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RolloutEnv.ProtoReflect.Descriptor instead.
 func (*RolloutEnv) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{7}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *RolloutEnv) GetEnv() string {
@@ -1435,7 +1818,7 @@ type TimelineEvent struct {
 
 func (x *TimelineEvent) Reset() {
 	*x = TimelineEvent{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[8]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1447,7 +1830,7 @@ func (x *TimelineEvent) String() string {
 func (*TimelineEvent) ProtoMessage() {}
 
 func (x *TimelineEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[8]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1460,7 +1843,7 @@ func (x *TimelineEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TimelineEvent.ProtoReflect.Descriptor instead.
 func (*TimelineEvent) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{8}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *TimelineEvent) GetIndex() uint64 {
@@ -1554,7 +1937,7 @@ type Plan struct {
 
 func (x *Plan) Reset() {
 	*x = Plan{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[9]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1566,7 +1949,7 @@ func (x *Plan) String() string {
 func (*Plan) ProtoMessage() {}
 
 func (x *Plan) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[9]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1579,7 +1962,7 @@ func (x *Plan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Plan.ProtoReflect.Descriptor instead.
 func (*Plan) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{9}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Plan) GetDeploymentKey() string {
@@ -1657,7 +2040,7 @@ type Unit struct {
 
 func (x *Unit) Reset() {
 	*x = Unit{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[10]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1669,7 +2052,7 @@ func (x *Unit) String() string {
 func (*Unit) ProtoMessage() {}
 
 func (x *Unit) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[10]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1682,7 +2065,7 @@ func (x *Unit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Unit.ProtoReflect.Descriptor instead.
 func (*Unit) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{10}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Unit) GetId() string {
@@ -1816,7 +2199,7 @@ type Ack struct {
 
 func (x *Ack) Reset() {
 	*x = Ack{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[11]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1828,7 +2211,7 @@ func (x *Ack) String() string {
 func (*Ack) ProtoMessage() {}
 
 func (x *Ack) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[11]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1841,7 +2224,7 @@ func (x *Ack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ack.ProtoReflect.Descriptor instead.
 func (*Ack) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{11}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Ack) GetEpoch() uint64 {
@@ -1887,7 +2270,7 @@ type Waiting struct {
 
 func (x *Waiting) Reset() {
 	*x = Waiting{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[12]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1899,7 +2282,7 @@ func (x *Waiting) String() string {
 func (*Waiting) ProtoMessage() {}
 
 func (x *Waiting) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[12]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1912,7 +2295,7 @@ func (x *Waiting) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Waiting.ProtoReflect.Descriptor instead.
 func (*Waiting) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{12}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Waiting) GetCode() string {
@@ -1985,8 +2368,16 @@ type Cluster struct {
 	NodeZones []string `protobuf:"bytes,26,rep,name=node_zones,json=nodeZones,proto3" json:"node_zones,omitempty"`
 	// Empty when the cluster has no Knative.
 	KnativeVersion string `protobuf:"bytes,27,opt,name=knative_version,json=knativeVersion,proto3" json:"knative_version,omitempty"`
+	// When the leader lost the cluster: kept from the first loss on until the cluster counts as
+	// back, whoever leads meanwhile. Absent while it is not away.
+	DisconnectedSince *timestamppb.Timestamp `protobuf:"bytes,30,opt,name=disconnected_since,json=disconnectedSince,proto3" json:"disconnected_since,omitempty"`
+	// What the other nodes found that were asked to reach it while it is away, one each.
+	Observations []*Observation `protobuf:"bytes,31,rep,name=observations,proto3" json:"observations,omitempty"`
+	// What its manager last said of its API server, to the leader or, while that does not reach
+	// it, to another node. Absent before it was asked.
+	ApiServerReady *bool `protobuf:"varint,32,opt,name=api_server_ready,json=apiServerReady,proto3,oneof" json:"api_server_ready,omitempty"`
 	// Runtimes that the cluster has and that nothing in the state wants, sorted by unit id,
-	// at most 256. Feature level 7.
+	// at most 256.
 	Strays        []*Stray `protobuf:"bytes,50,rep,name=strays,proto3" json:"strays,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1994,7 +2385,7 @@ type Cluster struct {
 
 func (x *Cluster) Reset() {
 	*x = Cluster{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[13]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2006,7 +2397,7 @@ func (x *Cluster) String() string {
 func (*Cluster) ProtoMessage() {}
 
 func (x *Cluster) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[13]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2019,7 +2410,7 @@ func (x *Cluster) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cluster.ProtoReflect.Descriptor instead.
 func (*Cluster) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{13}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Cluster) GetName() string {
@@ -2211,11 +2602,120 @@ func (x *Cluster) GetKnativeVersion() string {
 	return ""
 }
 
+func (x *Cluster) GetDisconnectedSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.DisconnectedSince
+	}
+	return nil
+}
+
+func (x *Cluster) GetObservations() []*Observation {
+	if x != nil {
+		return x.Observations
+	}
+	return nil
+}
+
+func (x *Cluster) GetApiServerReady() bool {
+	if x != nil && x.ApiServerReady != nil {
+		return *x.ApiServerReady
+	}
+	return false
+}
+
 func (x *Cluster) GetStrays() []*Stray {
 	if x != nil {
 		return x.Strays
 	}
 	return nil
+}
+
+// Observation is what a node found that tried to reach a cluster for the leader.
+type Observation struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	ServerId string                 `protobuf:"bytes,1,opt,name=server_id,json=serverId,proto3" json:"server_id,omitempty"`
+	Node     string                 `protobuf:"bytes,2,opt,name=node,proto3" json:"node,omitempty"`
+	Time     *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=time,proto3" json:"time,omitempty"`
+	// The cluster's manager answered, and is the one that is registered.
+	Reachable bool `protobuf:"varint,4,opt,name=reachable,proto3" json:"reachable,omitempty"`
+	// The manager says that its API server answers.
+	Ready bool `protobuf:"varint,5,opt,name=ready,proto3" json:"ready,omitempty"`
+	// Why not.
+	Message       string `protobuf:"bytes,6,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Observation) Reset() {
+	*x = Observation{}
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Observation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Observation) ProtoMessage() {}
+
+func (x *Observation) ProtoReflect() protoreflect.Message {
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Observation.ProtoReflect.Descriptor instead.
+func (*Observation) Descriptor() ([]byte, []int) {
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *Observation) GetServerId() string {
+	if x != nil {
+		return x.ServerId
+	}
+	return ""
+}
+
+func (x *Observation) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *Observation) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *Observation) GetReachable() bool {
+	if x != nil {
+		return x.Reachable
+	}
+	return false
+}
+
+func (x *Observation) GetReady() bool {
+	if x != nil {
+		return x.Ready
+	}
+	return false
+}
+
+func (x *Observation) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
 }
 
 // Stray is a runtime that this control plane has once sent and does not want.
@@ -2235,7 +2735,7 @@ type Stray struct {
 
 func (x *Stray) Reset() {
 	*x = Stray{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[14]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2247,7 +2747,7 @@ func (x *Stray) String() string {
 func (*Stray) ProtoMessage() {}
 
 func (x *Stray) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[14]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2260,7 +2760,7 @@ func (x *Stray) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stray.ProtoReflect.Descriptor instead.
 func (*Stray) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{14}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Stray) GetUnitId() string {
@@ -2320,14 +2820,20 @@ type ClusterPolicy struct {
 	// Most units of any one package. 0: no limit.
 	MaxUnitsPerPackage uint64 `protobuf:"varint,11,opt,name=max_units_per_package,json=maxUnitsPerPackage,proto3" json:"max_units_per_package,omitempty"`
 	// Round trip in milliseconds to other clusters or to regions, by name.
-	LatencyMs     map[string]float64 `protobuf:"bytes,12,rep,name=latency_ms,json=latencyMs,proto3" json:"latency_ms,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"fixed64,2,opt,name=value"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	LatencyMs map[string]float64 `protobuf:"bytes,12,rep,name=latency_ms,json=latencyMs,proto3" json:"latency_ms,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"fixed64,2,opt,name=value"`
+	// What runs in a draining cluster is moved elsewhere. It is given nothing new.
+	Draining    bool   `protobuf:"varint,20,opt,name=draining,proto3" json:"draining,omitempty"`
+	DrainReason string `protobuf:"bytes,21,opt,name=drain_reason,json=drainReason,proto3" json:"drain_reason,omitempty"`
+	// When that began, and how many deployments ran there. The control plane keeps these.
+	DrainSince       *timestamppb.Timestamp `protobuf:"bytes,22,opt,name=drain_since,json=drainSince,proto3" json:"drain_since,omitempty"`
+	DrainDeployments uint32                 `protobuf:"varint,23,opt,name=drain_deployments,json=drainDeployments,proto3" json:"drain_deployments,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *ClusterPolicy) Reset() {
 	*x = ClusterPolicy{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[15]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2339,7 +2845,7 @@ func (x *ClusterPolicy) String() string {
 func (*ClusterPolicy) ProtoMessage() {}
 
 func (x *ClusterPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[15]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2352,7 +2858,7 @@ func (x *ClusterPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterPolicy.ProtoReflect.Descriptor instead.
 func (*ClusterPolicy) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{15}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ClusterPolicy) GetLabels() map[string]string {
@@ -2439,6 +2945,34 @@ func (x *ClusterPolicy) GetLatencyMs() map[string]float64 {
 	return nil
 }
 
+func (x *ClusterPolicy) GetDraining() bool {
+	if x != nil {
+		return x.Draining
+	}
+	return false
+}
+
+func (x *ClusterPolicy) GetDrainReason() string {
+	if x != nil {
+		return x.DrainReason
+	}
+	return ""
+}
+
+func (x *ClusterPolicy) GetDrainSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.DrainSince
+	}
+	return nil
+}
+
+func (x *ClusterPolicy) GetDrainDeployments() uint32 {
+	if x != nil {
+		return x.DrainDeployments
+	}
+	return 0
+}
+
 // Taint keeps units that do not tolerate it away from a cluster.
 type Taint struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2451,7 +2985,7 @@ type Taint struct {
 
 func (x *Taint) Reset() {
 	*x = Taint{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[16]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2463,7 +2997,7 @@ func (x *Taint) String() string {
 func (*Taint) ProtoMessage() {}
 
 func (x *Taint) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[16]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2476,7 +3010,7 @@ func (x *Taint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Taint.ProtoReflect.Descriptor instead.
 func (*Taint) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{16}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Taint) GetKey() string {
@@ -2514,7 +3048,7 @@ type Outage struct {
 
 func (x *Outage) Reset() {
 	*x = Outage{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[17]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2526,7 +3060,7 @@ func (x *Outage) String() string {
 func (*Outage) ProtoMessage() {}
 
 func (x *Outage) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[17]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2539,7 +3073,7 @@ func (x *Outage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Outage.ProtoReflect.Descriptor instead.
 func (*Outage) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{17}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Outage) GetStart() *timestamppb.Timestamp {
@@ -2576,7 +3110,7 @@ type OutageTotals struct {
 
 func (x *OutageTotals) Reset() {
 	*x = OutageTotals{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[18]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2588,7 +3122,7 @@ func (x *OutageTotals) String() string {
 func (*OutageTotals) ProtoMessage() {}
 
 func (x *OutageTotals) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[18]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2601,7 +3135,7 @@ func (x *OutageTotals) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OutageTotals.ProtoReflect.Descriptor instead.
 func (*OutageTotals) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{18}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *OutageTotals) GetCount() uint64 {
@@ -2638,7 +3172,7 @@ type NodeResources struct {
 
 func (x *NodeResources) Reset() {
 	*x = NodeResources{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[19]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2650,7 +3184,7 @@ func (x *NodeResources) String() string {
 func (*NodeResources) ProtoMessage() {}
 
 func (x *NodeResources) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[19]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2663,7 +3197,7 @@ func (x *NodeResources) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeResources.ProtoReflect.Descriptor instead.
 func (*NodeResources) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{19}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *NodeResources) GetAllocatableMillicores() uint64 {
@@ -2715,7 +3249,7 @@ type Member struct {
 
 func (x *Member) Reset() {
 	*x = Member{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[20]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2727,7 +3261,7 @@ func (x *Member) String() string {
 func (*Member) ProtoMessage() {}
 
 func (x *Member) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[20]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2740,7 +3274,7 @@ func (x *Member) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Member.ProtoReflect.Descriptor instead.
 func (*Member) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{20}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Member) GetServerId() string {
@@ -2826,7 +3360,7 @@ type Deletion struct {
 
 func (x *Deletion) Reset() {
 	*x = Deletion{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[21]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2838,7 +3372,7 @@ func (x *Deletion) String() string {
 func (*Deletion) ProtoMessage() {}
 
 func (x *Deletion) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[21]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2851,7 +3385,7 @@ func (x *Deletion) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Deletion.ProtoReflect.Descriptor instead.
 func (*Deletion) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{21}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Deletion) GetDeploymentUid() string {
@@ -2943,7 +3477,7 @@ type Reply struct {
 
 func (x *Reply) Reset() {
 	*x = Reply{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[22]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2955,7 +3489,7 @@ func (x *Reply) String() string {
 func (*Reply) ProtoMessage() {}
 
 func (x *Reply) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[22]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2968,7 +3502,7 @@ func (x *Reply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reply.ProtoReflect.Descriptor instead.
 func (*Reply) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{22}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Reply) GetKey() string {
@@ -3048,7 +3582,7 @@ type Autopilot struct {
 
 func (x *Autopilot) Reset() {
 	*x = Autopilot{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[23]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3060,7 +3594,7 @@ func (x *Autopilot) String() string {
 func (*Autopilot) ProtoMessage() {}
 
 func (x *Autopilot) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[23]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3073,7 +3607,7 @@ func (x *Autopilot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Autopilot.ProtoReflect.Descriptor instead.
 func (*Autopilot) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{23}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Autopilot) GetCleanupDeadServers() bool {
@@ -3156,7 +3690,7 @@ type AlarmKey struct {
 
 func (x *AlarmKey) Reset() {
 	*x = AlarmKey{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[24]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3168,7 +3702,7 @@ func (x *AlarmKey) String() string {
 func (*AlarmKey) ProtoMessage() {}
 
 func (x *AlarmKey) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[24]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3181,7 +3715,7 @@ func (x *AlarmKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlarmKey.ProtoReflect.Descriptor instead.
 func (*AlarmKey) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{24}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *AlarmKey) GetKind() AlarmKey_Kind {
@@ -3211,7 +3745,7 @@ type Alarm struct {
 
 func (x *Alarm) Reset() {
 	*x = Alarm{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[25]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3223,7 +3757,7 @@ func (x *Alarm) String() string {
 func (*Alarm) ProtoMessage() {}
 
 func (x *Alarm) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[25]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3236,7 +3770,7 @@ func (x *Alarm) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Alarm.ProtoReflect.Descriptor instead.
 func (*Alarm) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{25}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Alarm) GetKey() *AlarmKey {
@@ -3280,7 +3814,7 @@ type StagedPiece struct {
 
 func (x *StagedPiece) Reset() {
 	*x = StagedPiece{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[26]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3292,7 +3826,7 @@ func (x *StagedPiece) String() string {
 func (*StagedPiece) ProtoMessage() {}
 
 func (x *StagedPiece) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[26]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3305,7 +3839,7 @@ func (x *StagedPiece) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StagedPiece.ProtoReflect.Descriptor instead.
 func (*StagedPiece) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{26}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *StagedPiece) GetRestoreId() string {
@@ -3358,7 +3892,7 @@ type AuditNote struct {
 
 func (x *AuditNote) Reset() {
 	*x = AuditNote{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[27]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3370,7 +3904,7 @@ func (x *AuditNote) String() string {
 func (*AuditNote) ProtoMessage() {}
 
 func (x *AuditNote) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[27]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3383,7 +3917,7 @@ func (x *AuditNote) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditNote.ProtoReflect.Descriptor instead.
 func (*AuditNote) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{27}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *AuditNote) GetAction() string {
@@ -3442,7 +3976,7 @@ type AuditEntry struct {
 
 func (x *AuditEntry) Reset() {
 	*x = AuditEntry{}
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[28]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3454,7 +3988,7 @@ func (x *AuditEntry) String() string {
 func (*AuditEntry) ProtoMessage() {}
 
 func (x *AuditEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_oaas_pm_v1_record_proto_msgTypes[28]
+	mi := &file_oaas_pm_v1_record_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3467,7 +4001,7 @@ func (x *AuditEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditEntry.ProtoReflect.Descriptor instead.
 func (*AuditEntry) Descriptor() ([]byte, []int) {
-	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{28}
+	return file_oaas_pm_v1_record_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *AuditEntry) GetIndex() uint64 {
@@ -3551,7 +4085,7 @@ const file_oaas_pm_v1_record_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
 	"\bdocument\x18\x02 \x01(\fR\bdocument\x12!\n" +
 	"\fcreate_index\x18\x03 \x01(\x04R\vcreateIndex\x12!\n" +
-	"\fmodify_index\x18\x04 \x01(\x04R\vmodifyIndex\"\xe8\x01\n" +
+	"\fmodify_index\x18\x04 \x01(\x04R\vmodifyIndex\"\x8e\x02\n" +
 	"\n" +
 	"Deployment\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x10\n" +
@@ -3562,7 +4096,31 @@ const file_oaas_pm_v1_record_proto_rawDesc = "" +
 	"\bdocument\x18\x04 \x01(\fR\bdocument\x12!\n" +
 	"\fcreate_index\x18\x05 \x01(\x04R\vcreateIndex\x12!\n" +
 	"\fmodify_index\x18\x06 \x01(\x04R\vmodifyIndex\x124\n" +
-	"\brevision\x18\a \x01(\v2\x18.oaas.pm.v1.RevisionNoteR\brevision\"\xe4\x01\n" +
+	"\brevision\x18\a \x01(\v2\x18.oaas.pm.v1.RevisionNoteR\brevision\x12$\n" +
+	"\x04move\x18< \x01(\v2\x10.oaas.pm.v1.MoveR\x04move\"\xa6\x02\n" +
+	"\x04Move\x12-\n" +
+	"\aleaving\x18\x01 \x03(\v2\x13.oaas.pm.v1.LeavingR\aleaving\x12\x18\n" +
+	"\ajoining\x18\x02 \x03(\tR\ajoining\x124\n" +
+	"\astarted\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\astarted\x12$\n" +
+	"\x04held\x18\x04 \x01(\v2\x10.oaas.pm.v1.HeldR\x04held\x12\x16\n" +
+	"\x06voters\x18\x05 \x03(\tR\x06voters\x128\n" +
+	"\tfailovers\x18\x06 \x03(\v2\x1a.google.protobuf.TimestampR\tfailovers\x12'\n" +
+	"\x04lost\x18\a \x03(\v2\x13.oaas.pm.v1.LostEnvR\x04lost\"\x9f\x01\n" +
+	"\aLeaving\x12\x10\n" +
+	"\x03env\x18\x01 \x01(\tR\x03env\x12.\n" +
+	"\x06reason\x18\x02 \x01(\x0e2\x16.oaas.pm.v1.MoveReasonR\x06reason\x12 \n" +
+	"\vreplacement\x18\x03 \x01(\tR\vreplacement\x120\n" +
+	"\x05since\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\"\xa8\x01\n" +
+	"\x04Held\x12\x12\n" +
+	"\x04code\x18\x01 \x01(\tR\x04code\x12\x18\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage\x120\n" +
+	"\x05since\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x10\n" +
+	"\x03env\x18\x04 \x01(\tR\x03env\x12.\n" +
+	"\x06reason\x18\x05 \x01(\x0e2\x16.oaas.pm.v1.MoveReasonR\x06reason\"m\n" +
+	"\aLostEnv\x12\x10\n" +
+	"\x03env\x18\x01 \x01(\tR\x03env\x12.\n" +
+	"\x04left\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04left\x12 \n" +
+	"\vreplacement\x18\x03 \x01(\tR\vreplacement\"\xe4\x01\n" +
 	"\fRevisionNote\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x04R\x06number\x12.\n" +
 	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x1c\n" +
@@ -3666,7 +4224,7 @@ const file_oaas_pm_v1_record_proto_rawDesc = "" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x120\n" +
 	"\x05since\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x1c\n" +
-	"\tpermanent\x18\x04 \x01(\bR\tpermanent\"\xc2\t\n" +
+	"\tpermanent\x18\x04 \x01(\bR\tpermanent\"\x8e\v\n" +
 	"\aCluster\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
 	"\x03uid\x18\x02 \x01(\tR\x03uid\x12\x18\n" +
@@ -3699,19 +4257,30 @@ const file_oaas_pm_v1_record_proto_rawDesc = "" +
 	"\tresources\x18\x19 \x01(\v2\x19.oaas.pm.v1.NodeResourcesR\tresources\x12\x1d\n" +
 	"\n" +
 	"node_zones\x18\x1a \x03(\tR\tnodeZones\x12'\n" +
-	"\x0fknative_version\x18\x1b \x01(\tR\x0eknativeVersion\x12)\n" +
+	"\x0fknative_version\x18\x1b \x01(\tR\x0eknativeVersion\x12I\n" +
+	"\x12disconnected_since\x18\x1e \x01(\v2\x1a.google.protobuf.TimestampR\x11disconnectedSince\x12;\n" +
+	"\fobservations\x18\x1f \x03(\v2\x17.oaas.pm.v1.ObservationR\fobservations\x12-\n" +
+	"\x10api_server_ready\x18  \x01(\bH\x01R\x0eapiServerReady\x88\x01\x01\x12)\n" +
 	"\x06strays\x182 \x03(\v2\x11.oaas.pm.v1.StrayR\x06strays\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\x0f\n" +
-	"\r_availability\"\xc5\x01\n" +
+	"\r_availabilityB\x13\n" +
+	"\x11_api_server_ready\"\xbc\x01\n" +
+	"\vObservation\x12\x1b\n" +
+	"\tserver_id\x18\x01 \x01(\tR\bserverId\x12\x12\n" +
+	"\x04node\x18\x02 \x01(\tR\x04node\x12.\n" +
+	"\x04time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x1c\n" +
+	"\treachable\x18\x04 \x01(\bR\treachable\x12\x14\n" +
+	"\x05ready\x18\x05 \x01(\bR\x05ready\x12\x18\n" +
+	"\amessage\x18\x06 \x01(\tR\amessage\"\xc5\x01\n" +
 	"\x05Stray\x12\x17\n" +
 	"\aunit_id\x18\x01 \x01(\tR\x06unitId\x12%\n" +
 	"\x0edeployment_uid\x18\x02 \x01(\tR\rdeploymentUid\x12%\n" +
 	"\x0edeployment_key\x18\x03 \x01(\tR\rdeploymentKey\x129\n" +
 	"\n" +
 	"first_seen\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\tfirstSeen\x12\x1a\n" +
-	"\borphaned\x18\x05 \x01(\bR\borphaned\"\x8e\x05\n" +
+	"\borphaned\x18\x05 \x01(\bR\borphaned\"\xb7\x06\n" +
 	"\rClusterPolicy\x12=\n" +
 	"\x06labels\x18\x01 \x03(\v2%.oaas.pm.v1.ClusterPolicy.LabelsEntryR\x06labels\x12\x1b\n" +
 	"\x06region\x18\x02 \x01(\tH\x00R\x06region\x88\x01\x01\x12\x17\n" +
@@ -3726,7 +4295,12 @@ const file_oaas_pm_v1_record_proto_rawDesc = "" +
 	" \x01(\x04R\bmaxUnits\x121\n" +
 	"\x15max_units_per_package\x18\v \x01(\x04R\x12maxUnitsPerPackage\x12G\n" +
 	"\n" +
-	"latency_ms\x18\f \x03(\v2(.oaas.pm.v1.ClusterPolicy.LatencyMsEntryR\tlatencyMs\x1a9\n" +
+	"latency_ms\x18\f \x03(\v2(.oaas.pm.v1.ClusterPolicy.LatencyMsEntryR\tlatencyMs\x12\x1a\n" +
+	"\bdraining\x18\x14 \x01(\bR\bdraining\x12!\n" +
+	"\fdrain_reason\x18\x15 \x01(\tR\vdrainReason\x12;\n" +
+	"\vdrain_since\x18\x16 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"drainSince\x12+\n" +
+	"\x11drain_deployments\x18\x17 \x01(\rR\x10drainDeployments\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a<\n" +
@@ -3840,7 +4414,15 @@ const file_oaas_pm_v1_record_proto_rawDesc = "" +
 	"\n" +
 	"request_id\x18\x03 \x01(\tR\trequestId\x12\x1c\n" +
 	"\tprincipal\x18\x04 \x01(\tR\tprincipal\x12)\n" +
-	"\x04note\x18\x05 \x01(\v2\x15.oaas.pm.v1.AuditNoteR\x04note*\xdb\x01\n" +
+	"\x04note\x18\x05 \x01(\v2\x15.oaas.pm.v1.AuditNoteR\x04note*\xa2\x01\n" +
+	"\n" +
+	"MoveReason\x12\x1b\n" +
+	"\x17MOVE_REASON_UNSPECIFIED\x10\x00\x12\x16\n" +
+	"\x12MOVE_REASON_UPDATE\x10\x01\x12\x16\n" +
+	"\x12MOVE_REASON_REPLAN\x10\x02\x12\x15\n" +
+	"\x11MOVE_REASON_DRAIN\x10\x03\x12\x18\n" +
+	"\x14MOVE_REASON_FAILOVER\x10\x04\x12\x16\n" +
+	"\x12MOVE_REASON_RETURN\x10\x05*\xdb\x01\n" +
 	"\fRolloutPhase\x12\x1d\n" +
 	"\x19ROLLOUT_PHASE_UNSPECIFIED\x10\x00\x12\x1d\n" +
 	"\x19ROLLOUT_PHASE_PROGRESSING\x10\x01\x12\x18\n" +
@@ -3875,125 +4457,146 @@ func file_oaas_pm_v1_record_proto_rawDescGZIP() []byte {
 	return file_oaas_pm_v1_record_proto_rawDescData
 }
 
-var file_oaas_pm_v1_record_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_oaas_pm_v1_record_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
+var file_oaas_pm_v1_record_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
+var file_oaas_pm_v1_record_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
 var file_oaas_pm_v1_record_proto_goTypes = []any{
-	(RolloutPhase)(0),                  // 0: oaas.pm.v1.RolloutPhase
-	(ClusterSource)(0),                 // 1: oaas.pm.v1.ClusterSource
-	(ClusterHealth)(0),                 // 2: oaas.pm.v1.ClusterHealth
-	(Taint_Effect)(0),                  // 3: oaas.pm.v1.Taint.Effect
-	(AlarmKey_Kind)(0),                 // 4: oaas.pm.v1.AlarmKey.Kind
-	(*SnapshotRecord)(nil),             // 5: oaas.pm.v1.SnapshotRecord
-	(*Meta)(nil),                       // 6: oaas.pm.v1.Meta
-	(*Package)(nil),                    // 7: oaas.pm.v1.Package
-	(*Deployment)(nil),                 // 8: oaas.pm.v1.Deployment
-	(*RevisionNote)(nil),               // 9: oaas.pm.v1.RevisionNote
-	(*Revision)(nil),                   // 10: oaas.pm.v1.Revision
-	(*Rollout)(nil),                    // 11: oaas.pm.v1.Rollout
-	(*RolloutEnv)(nil),                 // 12: oaas.pm.v1.RolloutEnv
-	(*TimelineEvent)(nil),              // 13: oaas.pm.v1.TimelineEvent
-	(*Plan)(nil),                       // 14: oaas.pm.v1.Plan
-	(*Unit)(nil),                       // 15: oaas.pm.v1.Unit
-	(*Ack)(nil),                        // 16: oaas.pm.v1.Ack
-	(*Waiting)(nil),                    // 17: oaas.pm.v1.Waiting
-	(*Cluster)(nil),                    // 18: oaas.pm.v1.Cluster
-	(*Stray)(nil),                      // 19: oaas.pm.v1.Stray
-	(*ClusterPolicy)(nil),              // 20: oaas.pm.v1.ClusterPolicy
-	(*Taint)(nil),                      // 21: oaas.pm.v1.Taint
-	(*Outage)(nil),                     // 22: oaas.pm.v1.Outage
-	(*OutageTotals)(nil),               // 23: oaas.pm.v1.OutageTotals
-	(*NodeResources)(nil),              // 24: oaas.pm.v1.NodeResources
-	(*Member)(nil),                     // 25: oaas.pm.v1.Member
-	(*Deletion)(nil),                   // 26: oaas.pm.v1.Deletion
-	(*Reply)(nil),                      // 27: oaas.pm.v1.Reply
-	(*Autopilot)(nil),                  // 28: oaas.pm.v1.Autopilot
-	(*AlarmKey)(nil),                   // 29: oaas.pm.v1.AlarmKey
-	(*Alarm)(nil),                      // 30: oaas.pm.v1.Alarm
-	(*StagedPiece)(nil),                // 31: oaas.pm.v1.StagedPiece
-	(*AuditNote)(nil),                  // 32: oaas.pm.v1.AuditNote
-	(*AuditEntry)(nil),                 // 33: oaas.pm.v1.AuditEntry
-	nil,                                // 34: oaas.pm.v1.Cluster.LabelsEntry
-	nil,                                // 35: oaas.pm.v1.ClusterPolicy.LabelsEntry
-	nil,                                // 36: oaas.pm.v1.ClusterPolicy.LatencyMsEntry
-	(*timestamppb.Timestamp)(nil),      // 37: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),        // 38: google.protobuf.Duration
-	(*oaaspb.ClassRuntimeSummary)(nil), // 39: oaas.runtime.ClassRuntimeSummary
+	(MoveReason)(0),                    // 0: oaas.pm.v1.MoveReason
+	(RolloutPhase)(0),                  // 1: oaas.pm.v1.RolloutPhase
+	(ClusterSource)(0),                 // 2: oaas.pm.v1.ClusterSource
+	(ClusterHealth)(0),                 // 3: oaas.pm.v1.ClusterHealth
+	(Taint_Effect)(0),                  // 4: oaas.pm.v1.Taint.Effect
+	(AlarmKey_Kind)(0),                 // 5: oaas.pm.v1.AlarmKey.Kind
+	(*SnapshotRecord)(nil),             // 6: oaas.pm.v1.SnapshotRecord
+	(*Meta)(nil),                       // 7: oaas.pm.v1.Meta
+	(*Package)(nil),                    // 8: oaas.pm.v1.Package
+	(*Deployment)(nil),                 // 9: oaas.pm.v1.Deployment
+	(*Move)(nil),                       // 10: oaas.pm.v1.Move
+	(*Leaving)(nil),                    // 11: oaas.pm.v1.Leaving
+	(*Held)(nil),                       // 12: oaas.pm.v1.Held
+	(*LostEnv)(nil),                    // 13: oaas.pm.v1.LostEnv
+	(*RevisionNote)(nil),               // 14: oaas.pm.v1.RevisionNote
+	(*Revision)(nil),                   // 15: oaas.pm.v1.Revision
+	(*Rollout)(nil),                    // 16: oaas.pm.v1.Rollout
+	(*RolloutEnv)(nil),                 // 17: oaas.pm.v1.RolloutEnv
+	(*TimelineEvent)(nil),              // 18: oaas.pm.v1.TimelineEvent
+	(*Plan)(nil),                       // 19: oaas.pm.v1.Plan
+	(*Unit)(nil),                       // 20: oaas.pm.v1.Unit
+	(*Ack)(nil),                        // 21: oaas.pm.v1.Ack
+	(*Waiting)(nil),                    // 22: oaas.pm.v1.Waiting
+	(*Cluster)(nil),                    // 23: oaas.pm.v1.Cluster
+	(*Observation)(nil),                // 24: oaas.pm.v1.Observation
+	(*Stray)(nil),                      // 25: oaas.pm.v1.Stray
+	(*ClusterPolicy)(nil),              // 26: oaas.pm.v1.ClusterPolicy
+	(*Taint)(nil),                      // 27: oaas.pm.v1.Taint
+	(*Outage)(nil),                     // 28: oaas.pm.v1.Outage
+	(*OutageTotals)(nil),               // 29: oaas.pm.v1.OutageTotals
+	(*NodeResources)(nil),              // 30: oaas.pm.v1.NodeResources
+	(*Member)(nil),                     // 31: oaas.pm.v1.Member
+	(*Deletion)(nil),                   // 32: oaas.pm.v1.Deletion
+	(*Reply)(nil),                      // 33: oaas.pm.v1.Reply
+	(*Autopilot)(nil),                  // 34: oaas.pm.v1.Autopilot
+	(*AlarmKey)(nil),                   // 35: oaas.pm.v1.AlarmKey
+	(*Alarm)(nil),                      // 36: oaas.pm.v1.Alarm
+	(*StagedPiece)(nil),                // 37: oaas.pm.v1.StagedPiece
+	(*AuditNote)(nil),                  // 38: oaas.pm.v1.AuditNote
+	(*AuditEntry)(nil),                 // 39: oaas.pm.v1.AuditEntry
+	nil,                                // 40: oaas.pm.v1.Cluster.LabelsEntry
+	nil,                                // 41: oaas.pm.v1.ClusterPolicy.LabelsEntry
+	nil,                                // 42: oaas.pm.v1.ClusterPolicy.LatencyMsEntry
+	(*timestamppb.Timestamp)(nil),      // 43: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),        // 44: google.protobuf.Duration
+	(*oaaspb.ClassRuntimeSummary)(nil), // 45: oaas.runtime.ClassRuntimeSummary
 }
 var file_oaas_pm_v1_record_proto_depIdxs = []int32{
-	6,  // 0: oaas.pm.v1.SnapshotRecord.meta:type_name -> oaas.pm.v1.Meta
-	7,  // 1: oaas.pm.v1.SnapshotRecord.package:type_name -> oaas.pm.v1.Package
-	8,  // 2: oaas.pm.v1.SnapshotRecord.deployment:type_name -> oaas.pm.v1.Deployment
-	14, // 3: oaas.pm.v1.SnapshotRecord.plan:type_name -> oaas.pm.v1.Plan
-	15, // 4: oaas.pm.v1.SnapshotRecord.unit:type_name -> oaas.pm.v1.Unit
-	18, // 5: oaas.pm.v1.SnapshotRecord.cluster:type_name -> oaas.pm.v1.Cluster
-	25, // 6: oaas.pm.v1.SnapshotRecord.member:type_name -> oaas.pm.v1.Member
-	26, // 7: oaas.pm.v1.SnapshotRecord.deletion:type_name -> oaas.pm.v1.Deletion
-	27, // 8: oaas.pm.v1.SnapshotRecord.reply:type_name -> oaas.pm.v1.Reply
-	28, // 9: oaas.pm.v1.SnapshotRecord.autopilot:type_name -> oaas.pm.v1.Autopilot
-	30, // 10: oaas.pm.v1.SnapshotRecord.alarm:type_name -> oaas.pm.v1.Alarm
-	31, // 11: oaas.pm.v1.SnapshotRecord.staged_piece:type_name -> oaas.pm.v1.StagedPiece
-	33, // 12: oaas.pm.v1.SnapshotRecord.audit_entry:type_name -> oaas.pm.v1.AuditEntry
-	14, // 13: oaas.pm.v1.SnapshotRecord.past_plan:type_name -> oaas.pm.v1.Plan
-	10, // 14: oaas.pm.v1.SnapshotRecord.revision:type_name -> oaas.pm.v1.Revision
-	11, // 15: oaas.pm.v1.SnapshotRecord.rollout:type_name -> oaas.pm.v1.Rollout
-	13, // 16: oaas.pm.v1.SnapshotRecord.timeline_event:type_name -> oaas.pm.v1.TimelineEvent
-	37, // 17: oaas.pm.v1.Meta.time:type_name -> google.protobuf.Timestamp
-	9,  // 18: oaas.pm.v1.Deployment.revision:type_name -> oaas.pm.v1.RevisionNote
-	37, // 19: oaas.pm.v1.RevisionNote.time:type_name -> google.protobuf.Timestamp
-	9,  // 20: oaas.pm.v1.Revision.note:type_name -> oaas.pm.v1.RevisionNote
-	0,  // 21: oaas.pm.v1.Rollout.phase:type_name -> oaas.pm.v1.RolloutPhase
-	37, // 22: oaas.pm.v1.Rollout.wave_started:type_name -> google.protobuf.Timestamp
-	37, // 23: oaas.pm.v1.Rollout.deadline:type_name -> google.protobuf.Timestamp
-	37, // 24: oaas.pm.v1.Rollout.paused:type_name -> google.protobuf.Timestamp
-	37, // 25: oaas.pm.v1.Rollout.started:type_name -> google.protobuf.Timestamp
-	37, // 26: oaas.pm.v1.Rollout.ended:type_name -> google.protobuf.Timestamp
-	12, // 27: oaas.pm.v1.Rollout.envs:type_name -> oaas.pm.v1.RolloutEnv
-	38, // 28: oaas.pm.v1.Rollout.min_healthy_time:type_name -> google.protobuf.Duration
-	38, // 29: oaas.pm.v1.Rollout.progress_deadline:type_name -> google.protobuf.Duration
-	37, // 30: oaas.pm.v1.RolloutEnv.updated:type_name -> google.protobuf.Timestamp
-	37, // 31: oaas.pm.v1.TimelineEvent.time:type_name -> google.protobuf.Timestamp
-	37, // 32: oaas.pm.v1.Unit.created_at:type_name -> google.protobuf.Timestamp
-	16, // 33: oaas.pm.v1.Unit.ack:type_name -> oaas.pm.v1.Ack
-	39, // 34: oaas.pm.v1.Unit.runtime:type_name -> oaas.runtime.ClassRuntimeSummary
-	17, // 35: oaas.pm.v1.Unit.waiting:type_name -> oaas.pm.v1.Waiting
-	37, // 36: oaas.pm.v1.Unit.condition_since:type_name -> google.protobuf.Timestamp
-	37, // 37: oaas.pm.v1.Ack.time:type_name -> google.protobuf.Timestamp
-	37, // 38: oaas.pm.v1.Waiting.since:type_name -> google.protobuf.Timestamp
-	1,  // 39: oaas.pm.v1.Cluster.source:type_name -> oaas.pm.v1.ClusterSource
-	34, // 40: oaas.pm.v1.Cluster.labels:type_name -> oaas.pm.v1.Cluster.LabelsEntry
-	2,  // 41: oaas.pm.v1.Cluster.health:type_name -> oaas.pm.v1.ClusterHealth
-	37, // 42: oaas.pm.v1.Cluster.health_since:type_name -> google.protobuf.Timestamp
-	37, // 43: oaas.pm.v1.Cluster.last_seen:type_name -> google.protobuf.Timestamp
-	20, // 44: oaas.pm.v1.Cluster.policy:type_name -> oaas.pm.v1.ClusterPolicy
-	22, // 45: oaas.pm.v1.Cluster.outages:type_name -> oaas.pm.v1.Outage
-	23, // 46: oaas.pm.v1.Cluster.totals:type_name -> oaas.pm.v1.OutageTotals
-	37, // 47: oaas.pm.v1.Cluster.observed_since:type_name -> google.protobuf.Timestamp
-	24, // 48: oaas.pm.v1.Cluster.resources:type_name -> oaas.pm.v1.NodeResources
-	19, // 49: oaas.pm.v1.Cluster.strays:type_name -> oaas.pm.v1.Stray
-	37, // 50: oaas.pm.v1.Stray.first_seen:type_name -> google.protobuf.Timestamp
-	35, // 51: oaas.pm.v1.ClusterPolicy.labels:type_name -> oaas.pm.v1.ClusterPolicy.LabelsEntry
-	21, // 52: oaas.pm.v1.ClusterPolicy.taints:type_name -> oaas.pm.v1.Taint
-	36, // 53: oaas.pm.v1.ClusterPolicy.latency_ms:type_name -> oaas.pm.v1.ClusterPolicy.LatencyMsEntry
-	3,  // 54: oaas.pm.v1.Taint.effect:type_name -> oaas.pm.v1.Taint.Effect
-	37, // 55: oaas.pm.v1.Outage.start:type_name -> google.protobuf.Timestamp
-	37, // 56: oaas.pm.v1.Outage.end:type_name -> google.protobuf.Timestamp
-	37, // 57: oaas.pm.v1.OutageTotals.since:type_name -> google.protobuf.Timestamp
-	37, // 58: oaas.pm.v1.Deletion.deleted_at:type_name -> google.protobuf.Timestamp
-	37, // 59: oaas.pm.v1.Reply.time:type_name -> google.protobuf.Timestamp
-	38, // 60: oaas.pm.v1.Autopilot.dead_server_grace:type_name -> google.protobuf.Duration
-	38, // 61: oaas.pm.v1.Autopilot.last_contact_threshold:type_name -> google.protobuf.Duration
-	38, // 62: oaas.pm.v1.Autopilot.server_stabilization:type_name -> google.protobuf.Duration
-	4,  // 63: oaas.pm.v1.AlarmKey.kind:type_name -> oaas.pm.v1.AlarmKey.Kind
-	29, // 64: oaas.pm.v1.Alarm.key:type_name -> oaas.pm.v1.AlarmKey
-	37, // 65: oaas.pm.v1.Alarm.since:type_name -> google.protobuf.Timestamp
-	37, // 66: oaas.pm.v1.StagedPiece.time:type_name -> google.protobuf.Timestamp
-	37, // 67: oaas.pm.v1.AuditEntry.time:type_name -> google.protobuf.Timestamp
-	32, // 68: oaas.pm.v1.AuditEntry.note:type_name -> oaas.pm.v1.AuditNote
-	69, // [69:69] is the sub-list for method output_type
-	69, // [69:69] is the sub-list for method input_type
-	69, // [69:69] is the sub-list for extension type_name
-	69, // [69:69] is the sub-list for extension extendee
-	0,  // [0:69] is the sub-list for field type_name
+	7,  // 0: oaas.pm.v1.SnapshotRecord.meta:type_name -> oaas.pm.v1.Meta
+	8,  // 1: oaas.pm.v1.SnapshotRecord.package:type_name -> oaas.pm.v1.Package
+	9,  // 2: oaas.pm.v1.SnapshotRecord.deployment:type_name -> oaas.pm.v1.Deployment
+	19, // 3: oaas.pm.v1.SnapshotRecord.plan:type_name -> oaas.pm.v1.Plan
+	20, // 4: oaas.pm.v1.SnapshotRecord.unit:type_name -> oaas.pm.v1.Unit
+	23, // 5: oaas.pm.v1.SnapshotRecord.cluster:type_name -> oaas.pm.v1.Cluster
+	31, // 6: oaas.pm.v1.SnapshotRecord.member:type_name -> oaas.pm.v1.Member
+	32, // 7: oaas.pm.v1.SnapshotRecord.deletion:type_name -> oaas.pm.v1.Deletion
+	33, // 8: oaas.pm.v1.SnapshotRecord.reply:type_name -> oaas.pm.v1.Reply
+	34, // 9: oaas.pm.v1.SnapshotRecord.autopilot:type_name -> oaas.pm.v1.Autopilot
+	36, // 10: oaas.pm.v1.SnapshotRecord.alarm:type_name -> oaas.pm.v1.Alarm
+	37, // 11: oaas.pm.v1.SnapshotRecord.staged_piece:type_name -> oaas.pm.v1.StagedPiece
+	39, // 12: oaas.pm.v1.SnapshotRecord.audit_entry:type_name -> oaas.pm.v1.AuditEntry
+	19, // 13: oaas.pm.v1.SnapshotRecord.past_plan:type_name -> oaas.pm.v1.Plan
+	15, // 14: oaas.pm.v1.SnapshotRecord.revision:type_name -> oaas.pm.v1.Revision
+	16, // 15: oaas.pm.v1.SnapshotRecord.rollout:type_name -> oaas.pm.v1.Rollout
+	18, // 16: oaas.pm.v1.SnapshotRecord.timeline_event:type_name -> oaas.pm.v1.TimelineEvent
+	43, // 17: oaas.pm.v1.Meta.time:type_name -> google.protobuf.Timestamp
+	14, // 18: oaas.pm.v1.Deployment.revision:type_name -> oaas.pm.v1.RevisionNote
+	10, // 19: oaas.pm.v1.Deployment.move:type_name -> oaas.pm.v1.Move
+	11, // 20: oaas.pm.v1.Move.leaving:type_name -> oaas.pm.v1.Leaving
+	43, // 21: oaas.pm.v1.Move.started:type_name -> google.protobuf.Timestamp
+	12, // 22: oaas.pm.v1.Move.held:type_name -> oaas.pm.v1.Held
+	43, // 23: oaas.pm.v1.Move.failovers:type_name -> google.protobuf.Timestamp
+	13, // 24: oaas.pm.v1.Move.lost:type_name -> oaas.pm.v1.LostEnv
+	0,  // 25: oaas.pm.v1.Leaving.reason:type_name -> oaas.pm.v1.MoveReason
+	43, // 26: oaas.pm.v1.Leaving.since:type_name -> google.protobuf.Timestamp
+	43, // 27: oaas.pm.v1.Held.since:type_name -> google.protobuf.Timestamp
+	0,  // 28: oaas.pm.v1.Held.reason:type_name -> oaas.pm.v1.MoveReason
+	43, // 29: oaas.pm.v1.LostEnv.left:type_name -> google.protobuf.Timestamp
+	43, // 30: oaas.pm.v1.RevisionNote.time:type_name -> google.protobuf.Timestamp
+	14, // 31: oaas.pm.v1.Revision.note:type_name -> oaas.pm.v1.RevisionNote
+	1,  // 32: oaas.pm.v1.Rollout.phase:type_name -> oaas.pm.v1.RolloutPhase
+	43, // 33: oaas.pm.v1.Rollout.wave_started:type_name -> google.protobuf.Timestamp
+	43, // 34: oaas.pm.v1.Rollout.deadline:type_name -> google.protobuf.Timestamp
+	43, // 35: oaas.pm.v1.Rollout.paused:type_name -> google.protobuf.Timestamp
+	43, // 36: oaas.pm.v1.Rollout.started:type_name -> google.protobuf.Timestamp
+	43, // 37: oaas.pm.v1.Rollout.ended:type_name -> google.protobuf.Timestamp
+	17, // 38: oaas.pm.v1.Rollout.envs:type_name -> oaas.pm.v1.RolloutEnv
+	44, // 39: oaas.pm.v1.Rollout.min_healthy_time:type_name -> google.protobuf.Duration
+	44, // 40: oaas.pm.v1.Rollout.progress_deadline:type_name -> google.protobuf.Duration
+	43, // 41: oaas.pm.v1.RolloutEnv.updated:type_name -> google.protobuf.Timestamp
+	43, // 42: oaas.pm.v1.TimelineEvent.time:type_name -> google.protobuf.Timestamp
+	43, // 43: oaas.pm.v1.Unit.created_at:type_name -> google.protobuf.Timestamp
+	21, // 44: oaas.pm.v1.Unit.ack:type_name -> oaas.pm.v1.Ack
+	45, // 45: oaas.pm.v1.Unit.runtime:type_name -> oaas.runtime.ClassRuntimeSummary
+	22, // 46: oaas.pm.v1.Unit.waiting:type_name -> oaas.pm.v1.Waiting
+	43, // 47: oaas.pm.v1.Unit.condition_since:type_name -> google.protobuf.Timestamp
+	43, // 48: oaas.pm.v1.Ack.time:type_name -> google.protobuf.Timestamp
+	43, // 49: oaas.pm.v1.Waiting.since:type_name -> google.protobuf.Timestamp
+	2,  // 50: oaas.pm.v1.Cluster.source:type_name -> oaas.pm.v1.ClusterSource
+	40, // 51: oaas.pm.v1.Cluster.labels:type_name -> oaas.pm.v1.Cluster.LabelsEntry
+	3,  // 52: oaas.pm.v1.Cluster.health:type_name -> oaas.pm.v1.ClusterHealth
+	43, // 53: oaas.pm.v1.Cluster.health_since:type_name -> google.protobuf.Timestamp
+	43, // 54: oaas.pm.v1.Cluster.last_seen:type_name -> google.protobuf.Timestamp
+	26, // 55: oaas.pm.v1.Cluster.policy:type_name -> oaas.pm.v1.ClusterPolicy
+	28, // 56: oaas.pm.v1.Cluster.outages:type_name -> oaas.pm.v1.Outage
+	29, // 57: oaas.pm.v1.Cluster.totals:type_name -> oaas.pm.v1.OutageTotals
+	43, // 58: oaas.pm.v1.Cluster.observed_since:type_name -> google.protobuf.Timestamp
+	30, // 59: oaas.pm.v1.Cluster.resources:type_name -> oaas.pm.v1.NodeResources
+	43, // 60: oaas.pm.v1.Cluster.disconnected_since:type_name -> google.protobuf.Timestamp
+	24, // 61: oaas.pm.v1.Cluster.observations:type_name -> oaas.pm.v1.Observation
+	25, // 62: oaas.pm.v1.Cluster.strays:type_name -> oaas.pm.v1.Stray
+	43, // 63: oaas.pm.v1.Observation.time:type_name -> google.protobuf.Timestamp
+	43, // 64: oaas.pm.v1.Stray.first_seen:type_name -> google.protobuf.Timestamp
+	41, // 65: oaas.pm.v1.ClusterPolicy.labels:type_name -> oaas.pm.v1.ClusterPolicy.LabelsEntry
+	27, // 66: oaas.pm.v1.ClusterPolicy.taints:type_name -> oaas.pm.v1.Taint
+	42, // 67: oaas.pm.v1.ClusterPolicy.latency_ms:type_name -> oaas.pm.v1.ClusterPolicy.LatencyMsEntry
+	43, // 68: oaas.pm.v1.ClusterPolicy.drain_since:type_name -> google.protobuf.Timestamp
+	4,  // 69: oaas.pm.v1.Taint.effect:type_name -> oaas.pm.v1.Taint.Effect
+	43, // 70: oaas.pm.v1.Outage.start:type_name -> google.protobuf.Timestamp
+	43, // 71: oaas.pm.v1.Outage.end:type_name -> google.protobuf.Timestamp
+	43, // 72: oaas.pm.v1.OutageTotals.since:type_name -> google.protobuf.Timestamp
+	43, // 73: oaas.pm.v1.Deletion.deleted_at:type_name -> google.protobuf.Timestamp
+	43, // 74: oaas.pm.v1.Reply.time:type_name -> google.protobuf.Timestamp
+	44, // 75: oaas.pm.v1.Autopilot.dead_server_grace:type_name -> google.protobuf.Duration
+	44, // 76: oaas.pm.v1.Autopilot.last_contact_threshold:type_name -> google.protobuf.Duration
+	44, // 77: oaas.pm.v1.Autopilot.server_stabilization:type_name -> google.protobuf.Duration
+	5,  // 78: oaas.pm.v1.AlarmKey.kind:type_name -> oaas.pm.v1.AlarmKey.Kind
+	35, // 79: oaas.pm.v1.Alarm.key:type_name -> oaas.pm.v1.AlarmKey
+	43, // 80: oaas.pm.v1.Alarm.since:type_name -> google.protobuf.Timestamp
+	43, // 81: oaas.pm.v1.StagedPiece.time:type_name -> google.protobuf.Timestamp
+	43, // 82: oaas.pm.v1.AuditEntry.time:type_name -> google.protobuf.Timestamp
+	38, // 83: oaas.pm.v1.AuditEntry.note:type_name -> oaas.pm.v1.AuditNote
+	84, // [84:84] is the sub-list for method output_type
+	84, // [84:84] is the sub-list for method input_type
+	84, // [84:84] is the sub-list for extension type_name
+	84, // [84:84] is the sub-list for extension extendee
+	0,  // [0:84] is the sub-list for field type_name
 }
 
 func init() { file_oaas_pm_v1_record_proto_init() }
@@ -4020,16 +4623,16 @@ func file_oaas_pm_v1_record_proto_init() {
 		(*SnapshotRecord_Rollout)(nil),
 		(*SnapshotRecord_TimelineEvent)(nil),
 	}
-	file_oaas_pm_v1_record_proto_msgTypes[13].OneofWrappers = []any{}
-	file_oaas_pm_v1_record_proto_msgTypes[15].OneofWrappers = []any{}
-	file_oaas_pm_v1_record_proto_msgTypes[19].OneofWrappers = []any{}
+	file_oaas_pm_v1_record_proto_msgTypes[17].OneofWrappers = []any{}
+	file_oaas_pm_v1_record_proto_msgTypes[20].OneofWrappers = []any{}
+	file_oaas_pm_v1_record_proto_msgTypes[24].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_oaas_pm_v1_record_proto_rawDesc), len(file_oaas_pm_v1_record_proto_rawDesc)),
-			NumEnums:      5,
-			NumMessages:   32,
+			NumEnums:      6,
+			NumMessages:   37,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -130,7 +130,7 @@ func (s *session) stock() {
 	s.srv.load(s.t, shop)
 	s.srv.envs = `[{"name":"oaas-1","health":{"cluster_name":"oaas-1","status":"Healthy","crm_version":"1.0.0","last_seen":"2026-03-05T19:59:55Z","node_count":3,"ready_nodes":3,"availability":0.999},"policy":{"cordoned":true,"cordon_reason":"new disks"},"availability":{"used":0.9995,"source":"declared","declared":0.9995,"reported":0.999,"measured":{"lower":0.9991,"mean":0.9997,"outages":0,"days":6.9,"mttr_seconds":1800,"planned_outages":0,"since":"2026-02-27T00:00:00Z"}},` +
 		`"source":"gossip","address":"10.0.0.1:8088","region":"eu","zone":"eu-1a","labels":{"tier":"gold"},"capabilities":["knative"],"kubernetes_version":"v1.37.2","knative_version":"1.20.0","node_zones":["eu-1a","eu-1b"],"resources":{"allocatable_cpu_millis":24000,"allocatable_memory_bytes":103079215104,"free_cpu_millis":21500}},` +
-		`{"name":"oaas-2","health":{"cluster_name":"oaas-2","status":"Unhealthy","crm_version":null,"last_seen":"1970-01-01T00:00:00Z","node_count":null,"ready_nodes":null,"availability":null,"message":"connection refused","since":"2026-03-05T19:57:00Z"},"source":"agent","address":"agent://uid-2","agents":[{"node":"pm-1","server_id":"id-1","instance":"018f-a","version":"1.0.0","remote_address":"203.0.113.7:40112","since":"2026-03-05T19:58:00Z"},{"node":"pm-0","server_id":"id-0","instance":"018f-a","remote_address":"203.0.113.7:40114","since":"2026-03-05T19:58:30Z"}]}]`
+		`{"name":"oaas-2","health":{"cluster_name":"oaas-2","status":"Unhealthy","crm_version":null,"last_seen":"1970-01-01T00:00:00Z","node_count":null,"ready_nodes":null,"availability":null,"message":"connection refused","since":"2026-03-05T19:57:00Z","state":"Unreachable","disconnected_since":"2026-03-05T19:56:30Z","observers":[{"node":"pm-1","server_id":"id-1","time":"2026-03-05T19:59:55Z","reachable":true,"ready":false,"message":"deadline exceeded"},{"node":"pm-2","server_id":"id-2","time":"2026-03-05T19:59:50Z","reachable":false,"ready":false,"message":"connection refused"}]},"source":"agent","address":"agent://uid-2","agents":[{"node":"pm-1","server_id":"id-1","instance":"018f-a","version":"1.0.0","remote_address":"203.0.113.7:40112","since":"2026-03-05T19:58:00Z"},{"node":"pm-0","server_id":"id-0","instance":"018f-a","remote_address":"203.0.113.7:40114","since":"2026-03-05T19:58:30Z"}]}]`
 	s.srv.members = `[{"server_id":"pm-0","raft_address":"pm-0:7401","grpc_address":"pm-0:7402","http_address":"pm-0:8080","version":"1.2.3","leader":false,"voter":true},` +
 		`{"server_id":"pm-1","raft_address":"pm-1:7401","grpc_address":"pm-1:7402","http_address":"pm-1:8080","version":"1.2.3","leader":true,"voter":true}]`
 	s.srv.units["shop.Cart"] = []string{units(
@@ -330,6 +330,51 @@ func TestDeleteWaitTimesOut(t *testing.T) {
 		t.Errorf("exit %d, want %d", code, ExitUnavailable)
 	}
 	golden(t, "delete_timeout", out)
+}
+
+func TestForceDelete(t *testing.T) {
+	s := newSession(t)
+	s.stock()
+	waiting := `{"deployment_uid":"uid-1","key":"shop.Old","envs":["oaas-1","oaas-2"],"confirmed_envs":[],"orphaned_envs":["oaas-2"],"pending_envs":[{"env":"oaas-1","reason":"TIMEOUT","code":"TIMEOUT"}],"progress":"0 of 2 confirmed, 1 orphaned, 1 waiting"}`
+	twice := `{"deployment_uid":"uid-2","key":"shop.Cart","envs":["oaas-1"],"confirmed_envs":[],"pending_envs":[]},{"deployment_uid":"uid-3","key":"shop.Cart","envs":["oaas-1"],"confirmed_envs":[],"pending_envs":[]}`
+	s.srv.deletions = []string{"[" + waiting + "," + twice + "]"}
+	var all strings.Builder
+	for _, args := range []string{
+		"delete deployment shop.Cart --force", "delete deployment shop.Cart --orphan", "delete deployment shop.Cart --env oaas-2",
+		"delete env oaas-2 --force --orphan", "delete deletion shop.Old", "delete deletion shop.Cart --force --orphan", "delete deletion nope --force --orphan",
+		"delete deployment shop.Cart --force --orphan --env oaas-2 --env oaas-3", "delete deletion shop.Old --force --orphan", "delete deletion uid-3 --force --orphan",
+	} {
+		out, _ := s.run(strings.Fields(args)...)
+		all.WriteString(out)
+	}
+	s.srv.deletions = []string{"[" + waiting + "]", "[]"}
+	out, _ := s.run("delete", "deployment", "shop.Old", "--force", "--orphan", "--wait", "--timeout", "5s")
+	all.WriteString(out)
+	golden(t, "delete_force", all.String())
+	want := []string{
+		"DELETE /api/v1/deployments/shop.Cart?env=oaas-2&env=oaas-3&force=true&orphan=true",
+		"DELETE /api/v1/deletions/uid-1?force=true&orphan=true", "DELETE /api/v1/deletions/uid-3?force=true&orphan=true",
+		"DELETE /api/v1/deployments/shop.Old?force=true&orphan=true",
+	}
+	if !slices.Equal(s.srv.writes, want) {
+		t.Errorf("writes %v, want %v", s.srv.writes, want)
+	}
+}
+
+func TestDescribeWhatIsLeft(t *testing.T) {
+	s := newSession(t)
+	s.stock()
+	s.srv.deletions = []string{`[{"deployment_uid":"uid-1","key":"shop.Old","package_name":"shop","class_key":"Old","envs":["a","b","c","d"],"confirmed_envs":["a"],"orphaned_envs":["b"],` +
+		`"pending_envs":[{"env":"c","reason":"The cluster has not confirmed yet","since":"2026-03-05T19:50:00Z"},{"env":"d","reason":"no answer","since":"2026-03-05T19:50:00Z","code":"CLUSTER_UNREACHABLE","unreachable_since":"2026-03-05T19:00:00Z"}],` +
+		`"deleted_at":"2026-03-05T19:50:00Z","progress":"1 of 4 confirmed, 1 orphaned, 1 waiting, 1 unreachable since 2026-03-05T19:00:00Z"}]`}
+	s.srv.envs = `[{"name":"oaas-1","health":{"cluster_name":"oaas-1","status":"Healthy","crm_version":null,"last_seen":"2026-03-05T19:59:55Z","node_count":null,"ready_nodes":null,"availability":null},` +
+		`"strays":[{"unit_id":"cart-x81f02ab","deployment_uid":"uid-0","deployment_key":"shop.Cart","first_seen":"2026-03-05T19:40:00Z","orphaned":true}]}]`
+	var all strings.Builder
+	for _, args := range []string{"get deletions -o wide", "describe deletion shop.Old", "describe deletion uid-1", "describe deletion nope", "describe env oaas-1"} {
+		out, _ := s.run(strings.Fields(args)...)
+		all.WriteString(out)
+	}
+	golden(t, "describe_left", all.String())
 }
 
 // becomesAvailable is what successive looks at a rollout see.

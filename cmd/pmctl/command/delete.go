@@ -17,22 +17,47 @@ type deleteOptions struct {
 	wait          bool
 	timeout       time.Duration
 	ignoreMissing bool
+	// force and orphan together give up environments, those of envs if there are any.
+	force, orphan bool
+	envs          []string
+}
+
+// check refuses half of what takes two words.
+func (o *deleteOptions) check() error {
+	switch {
+	case o.force != o.orphan:
+		return usagef("--force and --orphan go together: environments are not waited for, and what they have is left behind")
+	case len(o.envs) > 0 && !o.force:
+		return usagef("--env names environments that are not waited for, which takes --force --orphan")
+	}
+	return nil
 }
 
 func (a *app) deleteCommand() *cobra.Command {
 	var o deleteOptions
 	cmd := &cobra.Command{
-		Use:   "delete (package|deployment|env NAME... | -f FILE|DIR|-)",
+		Use:   "delete (package|deployment|env|deletion NAME... | -f FILE|DIR|-)",
 		Short: "Delete deployments and packages, forget environments",
 		Long: `Delete deployments and packages, or everything that files define.
 
 A deleted deployment is gone from the API at once. Each cluster then removes its
 share and confirms; --wait waits for all of them, 'pmctl get deletions' shows who
-has not confirmed. An environment can be forgotten once nothing is deployed to it.`,
+has not confirmed. An environment can be forgotten once nothing is deployed to it.
+
+A cluster that will not come back never confirms. --force --orphan deletes a
+deployment without waiting for clusters that are unreachable, or for those of
+--env; for a deletion that waits already, name the deletion, by key or uid. What
+the clusters have is left behind, listed, and noted in the audit log. Should one
+come back, it is removed there after all.`,
 		Example: `  pmctl delete deployment shop.Cart --wait
-  pmctl delete -f shop.yaml`,
-		ValidArgsFunction: a.completeOf([]string{"deployment", "package", "env"}),
+  pmctl delete -f shop.yaml
+  pmctl delete deployment shop.Cart --force --orphan
+  pmctl delete deletion shop.Cart --force --orphan --env edge-7`,
+		ValidArgsFunction: a.completeOf([]string{"deployment", "package", "env", "deletion"}),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := o.check(); err != nil {
+				return err
+			}
 			todo, err := a.toDelete(o.files, args)
 			if err != nil {
 				return err
@@ -47,6 +72,12 @@ has not confirmed. An environment can be forgotten once nothing is deployed to i
 	fileFlag(cmd, &o.files)
 	cmd.Flags().BoolVar(&o.wait, "wait", false, "wait until every cluster has confirmed")
 	cmd.Flags().BoolVar(&o.ignoreMissing, "ignore-not-found", false, "succeed when an object does not exist")
+	cmd.Flags().BoolVar(&o.force, "force", false, "with --orphan: do not wait for clusters that are unreachable")
+	cmd.Flags().BoolVar(&o.orphan, "orphan", false, "with --force: leave behind what these clusters have")
+	cmd.Flags().StringSliceVar(&o.envs, "env", nil, "with --force --orphan: only these environments")
+	complete(cmd, "env", func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+		return a.names(cmd.Context(), "envs", "", o.envs), cobra.ShellCompDirectiveNoFileComp
+	})
 	timeoutFlag(cmd, &o.timeout)
 	return cmd
 }
@@ -83,8 +114,8 @@ func targets(args []string) ([]target, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !slices.Contains([]string{"deployment", "package", "env"}, kind.singular) {
-		return nil, usagef("%s cannot be deleted, only deployments, packages and envs", kind.plural)
+	if !slices.Contains([]string{"deployment", "package", "env", "deletion"}, kind.singular) {
+		return nil, usagef("%s cannot be deleted, only deployments, packages and envs; deletions can be given up", kind.plural)
 	}
 	if len(names) == 0 {
 		return nil, usagef("name the %s to delete", kind.plural)
@@ -97,11 +128,19 @@ func targets(args []string) ([]target, error) {
 }
 
 func (a *app) deleteAll(ctx context.Context, c *client.Client, todo []target, o deleteOptions) error {
+	for _, t := range todo {
+		switch {
+		case t.kind == "deletion" && !o.force:
+			return usagef("deletion %s ends when all clusters have confirmed; --force --orphan gives up those that are unreachable", t.name)
+		case o.force && t.kind != "deployment" && t.kind != "deletion":
+			return usagef("--force --orphan is for deployments and deletions, not for %s %s", t.kind, t.name)
+		}
+	}
 	var deployments []string
 	for _, t := range todo {
-		err := a.deleteOne(ctx, c, t)
+		err := a.deleteOne(ctx, c, t, o)
 		switch {
-		case err == nil && t.kind == "deployment":
+		case err == nil && (t.kind == "deployment" || t.kind == "deletion"):
 			deployments = append(deployments, t.name)
 		case client.IsNotFound(err) && o.ignoreMissing:
 			a.printf("%s/%s not found\n", t.kind, t.name)
@@ -115,14 +154,17 @@ func (a *app) deleteAll(ctx context.Context, c *client.Client, todo []target, o 
 	ctx, cancel := withTimeout(ctx, o.timeout)
 	defer cancel()
 	for _, key := range deployments {
-		if err := a.awaitDeletion(ctx, c, key, o.timeout); err != nil {
+		if err := a.awaitDeletion(ctx, c, key, o); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (a *app) deleteOne(ctx context.Context, c *client.Client, t target) error {
+func (a *app) deleteOne(ctx context.Context, c *client.Client, t target, o deleteOptions) error {
+	if o.force {
+		return a.abandon(ctx, c, t, o.envs)
+	}
 	note := ""
 	var err error
 	switch t.kind {
@@ -143,6 +185,61 @@ func (a *app) deleteOne(ctx context.Context, c *client.Client, t target) error {
 	return nil
 }
 
+// abandon gives up environments and says what is left in them.
+func (a *app) abandon(ctx context.Context, c *client.Client, t target, envs []string) error {
+	var left *client.Abandoned
+	var err error
+	if t.kind == "deletion" {
+		var d *client.Deletion
+		if d, err = findDeletion(ctx, c, t.name); err == nil {
+			left, err = c.AbandonDeletion(ctx, d.DeploymentUID, envs)
+		}
+	} else {
+		left, err = c.ForceDelete(ctx, t.name, envs)
+	}
+	if err != nil {
+		return err
+	}
+	a.printf("%s/%s given up in %s, %d to confirm\n", t.kind, t.name, clusters(countEnvs(left.Orphaned)), len(left.PendingEnvs))
+	for _, o := range left.Orphaned {
+		a.errorf("warning: %s is left behind in %s\n", o.UnitID, o.Env)
+	}
+	return nil
+}
+
+func countEnvs(units []client.Orphaned) int {
+	envs := map[string]bool{}
+	for _, u := range units {
+		envs[u.Env] = true
+	}
+	return len(envs)
+}
+
+// findDeletion finds the deletion with a uid, or the only one of a key.
+func findDeletion(ctx context.Context, c *client.Client, name string) (*client.Deletion, error) {
+	all, err := c.Deletions(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var found []*client.Deletion
+	for i := range all {
+		if all[i].DeploymentUID == name {
+			return &all[i], nil
+		}
+		if all[i].Key == name {
+			found = append(found, &all[i])
+		}
+	}
+	switch len(found) {
+	case 0:
+		return nil, deletionResource().missing(name)
+	case 1:
+		return found[0], nil
+	default:
+		return nil, usagef("%d deployments of the key %s are being deleted; name one by its uid, 'pmctl get deletions -o wide' shows them", len(found), name)
+	}
+}
+
 func clusters(n int) string {
 	if n == 1 {
 		return "1 cluster"
@@ -150,10 +247,10 @@ func clusters(n int) string {
 	return fmt.Sprintf("%d clusters", n)
 }
 
-// awaitDeletion follows the deletions of a key until every cluster has
-// confirmed. The key may be in use again meanwhile: a deletion is known by the
-// uid of what was deleted.
-func (a *app) awaitDeletion(ctx context.Context, c *client.Client, key string, limit time.Duration) error {
+// awaitDeletion follows the deletions of a key, or the one of a uid, until every
+// cluster has confirmed. The key may be in use again meanwhile: a deletion is known
+// by the uid of what was deleted.
+func (a *app) awaitDeletion(ctx context.Context, c *client.Client, key string, o deleteOptions) error {
 	var last client.Deletion
 	said := ""
 	for {
@@ -164,6 +261,10 @@ func (a *app) awaitDeletion(ctx context.Context, c *client.Client, key string, l
 		if err == nil {
 			open := openDeletion(all, key, last.DeploymentUID)
 			if open == nil {
+				if o.force || len(last.OrphanedEnvs) > 0 {
+					a.printf("deployment/%s removed: all clusters confirmed that were waited for\n", key)
+					return nil
+				}
 				a.printf("deployment/%s removed: all clusters confirmed\n", key)
 				return nil
 			}
@@ -175,7 +276,7 @@ func (a *app) awaitDeletion(ctx context.Context, c *client.Client, key string, l
 		}
 		if err := a.pause(ctx); err != nil {
 			if errors.Is(err, context.DeadlineExceeded) {
-				return &timeoutError{fmt.Sprintf("timed out after %s: %s", limit, orText(said, "the server does not answer"))}
+				return &timeoutError{fmt.Sprintf("timed out after %s: %s", o.timeout, orText(said, "the server does not answer"))}
 			}
 			return err
 		}
@@ -189,7 +290,7 @@ func openDeletion(all []client.Deletion, key, uid string) *client.Deletion {
 	for i := range all {
 		d := &all[i]
 		switch {
-		case d.Key != key, uid != "" && d.DeploymentUID != uid:
+		case d.Key != key && d.DeploymentUID != key, uid != "" && d.DeploymentUID != uid:
 		case found == nil, d.DeletedAt != nil && found.DeletedAt != nil && d.DeletedAt.After(*found.DeletedAt):
 			found = d
 		}
@@ -199,6 +300,9 @@ func openDeletion(all []client.Deletion, key, uid string) *client.Deletion {
 
 func deletionProgress(d client.Deletion) string {
 	text := fmt.Sprintf("deployment/%s: %d of %s confirmed", d.Key, len(d.ConfirmedEnvs), clusters(len(d.Envs)))
+	if d.Progress != "" {
+		text = "deployment/" + d.Key + ": " + d.Progress
+	}
 	if len(d.PendingEnvs) > 0 {
 		text += ", waiting for " + pendingReasons(d)
 	}

@@ -18,12 +18,13 @@ import (
 
 func (a *app) describeCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "describe package|deployment|env NAME",
+		Use:   "describe package|deployment|env|deletion NAME",
 		Short: "Show everything about one object, and why it waits",
 		Example: `  pmctl describe deployment shop.Cart
-  pmctl describe env oaas-1`,
+  pmctl describe env oaas-1
+  pmctl describe deletion shop.Cart`,
 		Args:              arguments("TYPE", "[NAME]"),
-		ValidArgsFunction: a.completeOf([]string{"deployment", "package", "env"}),
+		ValidArgsFunction: a.completeOf([]string{"deployment", "package", "env", "deletion"}),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			kind, names, err := typeAndNames(args)
 			if err != nil {
@@ -44,8 +45,10 @@ func (a *app) describeCommand() *cobra.Command {
 				text, err = a.describeDeployment(cmd.Context(), c, names[0])
 			case "env":
 				text, err = a.describeEnv(cmd.Context(), c, names[0])
+			case "deletion":
+				text, err = a.describeDeletion(cmd.Context(), c, names[0])
 			default:
-				return usagef("%s cannot be described, only packages, deployments and envs; try get -o yaml", kind.plural)
+				return usagef("%s cannot be described, only packages, deployments, envs and deletions; try get -o yaml", kind.plural)
 			}
 			if err != nil {
 				return err
@@ -172,8 +175,15 @@ func (a *app) describeDeployment(ctx context.Context, c *client.Client, key stri
 	if p.rollout != nil {
 		d.field("Rollout", strings.TrimPrefix(p.rolloutText(), "Rollout to "))
 	}
+	moving, err := a.describeMove(ctx, c, key, &d)
+	if err != nil {
+		return nil, err
+	}
 	all := append(slices.Clone(p.units), p.removed...)
 	d.section("Units", a.unitTable(all))
+	if len(moving.rows) > 0 {
+		d.section("Leaving", moving)
+	}
 	if t := functionTable(all); len(t.rows) > 0 {
 		d.section("Functions", t)
 	}
@@ -246,9 +256,12 @@ func (a *app) describeEnv(ctx context.Context, c *client.Client, name string) (*
 	}
 	var d description
 	d.field("Name", e.Name)
-	d.field("Status", e.Health.Status)
+	d.field("Status", stateOf(e.Health))
 	if e.Health.Status != "Healthy" {
 		d.field("Since", a.stamp(e.Health.Since))
+		if away := e.Health.DisconnectedSince; away != nil {
+			d.field("Away since", a.stamp(away))
+		}
 		d.field("Message", e.Health.Message)
 	}
 	d.field("Last seen", a.stamp(e.Health.LastSeen))
@@ -272,6 +285,12 @@ func (a *app) describeEnv(ctx context.Context, c *client.Client, name string) (*
 	if p := e.Policy; p != nil && p.Cordoned {
 		d.field("Cordoned", cmp.Or(p.CordonReason, "yes"))
 	}
+	if e.Drain != nil {
+		d.field("Draining", strings.Join(nonEmpty(e.Drain.Reason, drainText(e.Drain)), ": "))
+		if len(e.Drain.Held) > 0 {
+			d.section("Held", a.heldTable(e.Drain.Held))
+		}
+	}
 	if len(e.Agents) > 0 {
 		t := table{header: []string{"NODE", "FROM", "VERSION", "AGE"}}
 		for _, c := range e.Agents {
@@ -279,7 +298,58 @@ func (a *app) describeEnv(ctx context.Context, c *client.Client, name string) (*
 		}
 		d.section("Agents", t)
 	}
+	if len(e.Health.Observers) > 0 {
+		t := table{header: []string{"NODE", "REACHES IT", "API SERVER", "ASKED", "DETAIL"}}
+		for _, o := range e.Health.Observers {
+			t.add(cmp.Or(o.Node, o.ServerID), yesNo(o.Reachable), yesNo(o.Ready), age(a.Now(), &o.Time), o.Message)
+		}
+		d.section("Other nodes", t)
+	}
+	if len(e.Strays) > 0 {
+		t := table{header: []string{"UNIT", "DEPLOYMENT", "AGE", "ORPHANED"}}
+		for _, s := range e.Strays {
+			t.add(s.UnitID, s.DeploymentKey, age(a.Now(), s.FirstSeen), strconv.FormatBool(s.Orphaned))
+		}
+		d.section("Strays (runtimes that nothing wants)", t)
+	}
 	d.section("Deployments", a.tableOf(deploymentResource(), deps))
+	return &d, nil
+}
+
+func yesNo(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
+}
+
+func (a *app) describeDeletion(ctx context.Context, c *client.Client, name string) (*description, error) {
+	del, err := findDeletion(ctx, c, name)
+	if err != nil {
+		return nil, err
+	}
+	var d description
+	d.field("Name", del.Key)
+	d.field("UID", del.DeploymentUID)
+	d.field("Package", del.PackageName)
+	d.field("Class", del.ClassKey)
+	d.field("Deleted", a.stamp(del.DeletedAt))
+	d.field("Progress", del.Progress)
+	t := table{header: []string{"CLUSTER", "STATE", "CODE", "SINCE", "REASON"}}
+	for _, env := range del.ConfirmedEnvs {
+		t.add(env, "confirmed", "", "", "")
+	}
+	for _, env := range del.OrphanedEnvs {
+		t.add(env, "orphaned", "", "", "")
+	}
+	for _, p := range del.PendingEnvs {
+		state, since := "waiting", p.Since
+		if p.UnreachableSince != nil {
+			state, since = "unreachable", p.UnreachableSince
+		}
+		t.add(p.Env, state, p.Code, a.stamp(since), p.Reason)
+	}
+	d.section("Clusters", t)
 	return &d, nil
 }
 

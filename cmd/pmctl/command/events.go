@@ -170,7 +170,7 @@ func eventText(e *client.Event) string {
 	case e.Topic == "rollouts" && as(&rollout):
 		return strings.Join(nonEmpty(fmt.Sprintf("%s, revision %d, wave %d of %d", rollout.Phase, rollout.Revision, rollout.Wave, rollout.Waves), rollout.Reason, rollout.Message), " ")
 	case e.Topic == "clusters" && as(&cluster):
-		return strings.TrimSpace(cluster.Health.Status + " " + cluster.Health.Message)
+		return strings.TrimSpace(stateOf(cluster.Health) + " " + cluster.Health.Message)
 	case e.Topic == "alarms" && as(&alarm):
 		return alarm.Kind + ": " + alarm.Message
 	case e.Topic == "audit" && as(&audit):

@@ -48,6 +48,7 @@ func newServer(t *testing.T) *server {
 	mux.HandleFunc("GET /api/v1/class-runtimes", reply(func() string { return s.runtimes }))
 	mux.HandleFunc("GET /api/v1/members", reply(func() string { return s.members }))
 	mux.HandleFunc("GET /api/v1/deletions", reply(func() string { return next(&s.deletions, "[]") }))
+	mux.HandleFunc("DELETE /api/v1/deletions/{uid}", func(w http.ResponseWriter, r *http.Request) { s.abandon(w, "shop.Old", r.PathValue("uid")) })
 	mux.HandleFunc("GET /api/v1/packages", s.listPackages)
 	mux.HandleFunc("POST /api/v1/packages", s.putPackage)
 	mux.HandleFunc("GET /api/v1/packages/{name}", s.getPackage)
@@ -69,7 +70,7 @@ func newServer(t *testing.T) *server {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if r.Method != http.MethodGet {
-			s.writes = append(s.writes, r.Method+" "+r.URL.Path)
+			s.writes = append(s.writes, strings.TrimSuffix(r.Method+" "+r.URL.Path+"?"+forced(r), "?"))
 		}
 		if s.fail != nil && s.fail(w, r) {
 			return
@@ -78,6 +79,21 @@ func newServer(t *testing.T) *server {
 	}))
 	t.Cleanup(s.Close)
 	return s
+}
+
+// forced is the query of a request that gives something up.
+func forced(r *http.Request) string {
+	if !r.URL.Query().Has("force") {
+		return ""
+	}
+	return r.URL.RawQuery
+}
+
+func (s *server) abandon(w http.ResponseWriter, key, uid string) {
+	answer(w, map[string]any{
+		"id": key, "message": "1 unit is left behind", "deleted_envs": []string{"oaas-1", "oaas-2"}, "deployment_uid": uid,
+		"orphaned": []map[string]string{{"env": "oaas-2", "unit_id": "cart-x81f02ab"}}, "pending_envs": []string{"oaas-1"},
+	})
 }
 
 // next takes the next of several answers and stays with the last.
@@ -209,6 +225,10 @@ func (s *server) getDeployment(w http.ResponseWriter, r *http.Request) {
 
 func (s *server) deleteDeployment(w http.ResponseWriter, r *http.Request) {
 	key := r.PathValue("key")
+	if forced(r) != "" {
+		s.abandon(w, key, "uid-1")
+		return
+	}
 	i := s.findDeployment(key)
 	if i < 0 {
 		problem(w, 404, "not-found", "Deployment not found: "+key, false)

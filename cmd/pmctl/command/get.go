@@ -38,6 +38,9 @@ func (a *app) getCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if kind.singular == envResource().singular {
+				a.warnOfPartition(cmd.Context(), c)
+			}
 			return p.print(a.Out, listing{kind: kind, items: items, single: len(names) == 1})
 		},
 	}

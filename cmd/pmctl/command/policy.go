@@ -21,7 +21,7 @@ const policyAttempts = 5
 type change func(*client.ClusterPolicy) error
 
 func (a *app) policyCommands() []*cobra.Command {
-	return []*cobra.Command{a.cordonCommand(), a.uncordonCommand(), a.taintCommand(), a.labelCommand(), a.envPolicyCommand()}
+	return []*cobra.Command{a.cordonCommand(), a.uncordonCommand(), a.drainCommand(), a.undrainCommand(), a.taintCommand(), a.labelCommand(), a.envPolicyCommand()}
 }
 
 func (a *app) cordonCommand() *cobra.Command {
@@ -305,6 +305,9 @@ func showPolicy(w io.Writer, p *client.ClusterPolicy) error {
 		}
 	}
 	t.add("Cordoned:", cordon)
+	if p.Draining {
+		t.add("Draining:", strings.Join(nonEmpty("yes", p.DrainReason), ", "))
+	}
 	for _, key := range slices.Sorted(maps.Keys(p.Labels)) {
 		t.add("Label:", key+"="+p.Labels[key])
 	}

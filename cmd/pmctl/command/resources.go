@@ -1,6 +1,7 @@
 package command
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -261,11 +262,16 @@ func envResource() *resource {
 		columns: []column{
 			col("NAME", func(_ *app, e client.Env) string { return e.Name }),
 			col("STATUS", func(_ *app, e client.Env) string {
+				status := stateOf(e.Health)
 				if e.Policy != nil && e.Policy.Cordoned {
-					return e.Health.Status + ",Cordoned"
+					status += ",Cordoned"
 				}
-				return e.Health.Status
+				if e.Policy != nil && e.Policy.Draining {
+					status += ",Draining"
+				}
+				return status
 			}),
+			col("SINCE", func(a *app, e client.Env) string { return age(a.Now(), sinceOf(e.Health)) }),
 			col("NODES", func(_ *app, e client.Env) string { return nodes(e.Health) }),
 			col("AVAILABILITY", func(_ *app, e client.Env) string { return percent(e.Health.Availability) }),
 			col("CRM", func(_ *app, e client.Env) string { return deref(e.Health.CRMVersion) }),
@@ -278,9 +284,23 @@ func envResource() *resource {
 			col("SOURCE", func(_ *app, e client.Env) string { return e.Source }),
 			col("ADDRESS", func(_ *app, e client.Env) string { return e.Address }),
 			col("THROUGH", func(_ *app, e client.Env) string { return through(e) }),
+			col("DRAIN", func(_ *app, e client.Env) string { return drainText(e.Drain) }),
 			col("MESSAGE", func(_ *app, e client.Env) string { return e.Health.Message }),
 		},
 	}
+}
+
+// stateOf is the exact state of an environment, or the coarser status of a server that does
+// not tell it.
+func stateOf(h client.EnvHealth) string { return cmp.Or(h.State, h.Status) }
+
+// sinceOf is since when an environment is not healthy: the beginning of its silence if it is
+// away.
+func sinceOf(h client.EnvHealth) *time.Time {
+	if h.DisconnectedSince != nil {
+		return h.DisconnectedSince
+	}
+	return h.Since
 }
 
 // through are the nodes that an environment's manager is connected to, the one in use
@@ -383,6 +403,7 @@ func deletionResource() *resource {
 		},
 		wide: []column{
 			col("UID", func(_ *app, d client.Deletion) string { return d.DeploymentUID }),
+			col("ORPHANED", func(_ *app, d client.Deletion) string { return strings.Join(d.OrphanedEnvs, ",") }),
 			col("REASON", func(_ *app, d client.Deletion) string { return pendingReasons(d) }),
 		},
 	}
@@ -399,7 +420,11 @@ func pendingNames(d client.Deletion) []string {
 func pendingReasons(d client.Deletion) string {
 	var out []string
 	for _, p := range d.PendingEnvs {
-		out = append(out, p.Env+": "+p.Reason)
+		text := p.Env + ": " + p.Reason
+		if p.UnreachableSince != nil {
+			text += " (unreachable since " + p.UnreachableSince.UTC().Format(time.RFC3339) + ")"
+		}
+		out = append(out, text)
 	}
 	return strings.Join(out, "; ")
 }

@@ -163,6 +163,8 @@ func (s *System) configure(options Options) error {
 			"--name=" + name, "--data-dir=" + pm.DataDir, "--advertise-host=127.0.0.1",
 			"--http-addr=" + pm.HTTPAddress, "--grpc-addr=" + pm.GRPCAddress, "--raft-addr=" + pm.RaftAddress, "--gossip-addr=" + pm.GossipAddress,
 			"--peers=" + strings.Join(peers, ","), "--gossip-join=" + strings.Join(gossip, ","),
+			// Nobody wants to wait for as long as on a network. A renewal is half of what a crm sends at least.
+			"--cluster-renewal=2500ms", "--cluster-suspect-after=3s", "--cluster-unreachable-after=5s", "--cluster-return-after=2s",
 		}, proof.pm...)
 		if edge {
 			args = append(append(args, "--agent-addr="+at(portAgents)), proof.agents...)
