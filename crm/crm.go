@@ -33,6 +33,8 @@ import (
 
 const (
 	leaseName = "oaas-crm"
+	// agentName is who tells events about deliveries.
+	agentName = "oaas-crm-agent"
 	// A standby sees a renewal up to retryPeriod times 2.2 late, and that the lease
 	// has run out as much later again: with these, it works 19 s after the leader was
 	// killed at the latest. The leader stops well before the lease runs out.
@@ -55,6 +57,7 @@ type manager struct {
 	log      hclog.Logger
 	scheme   *runtime.Scheme
 	probe    *apiProbe
+	rights   *rights
 	apis     *presence.Watcher
 	knative  knativeVersion
 	server   *server.Server
@@ -143,9 +146,10 @@ func newManager(opts Options) (*manager, error) {
 	if m.scheme, err = newScheme(); err != nil {
 		return nil, err
 	}
-	if m.probe, err = newAPIProbe(opts.RESTConfig, opts.Logger.Named("probe"), opts.Clock); err != nil {
+	if m.probe, err = newAPIProbe(opts.RESTConfig, opts.Namespace, opts.Logger.Named("probe"), opts.Clock); err != nil {
 		return nil, err
 	}
+	m.rights = newRights(opts.Clock, opts.Logger.Named("rights"))
 	if m.metrics, err = controller.NewMetrics(m.registry); err != nil {
 		return nil, err
 	}
@@ -162,7 +166,7 @@ func newManager(opts Options) (*manager, error) {
 	m.server, err = server.New(server.Options{
 		ClusterName: opts.Name, Namespace: opts.Namespace, Region: opts.Region, Zone: opts.Zone,
 		Labels: opts.Labels, Capabilities: m.capabilities, KnativeVersion: m.knative.get, Availability: opts.Availability, Version: opts.Version,
-		TLS: opts.TLS, API: m.probe, Logger: opts.Logger.Named("server"), Registerer: m.registry, Clock: opts.Clock,
+		TLS: opts.TLS, API: observer{m.probe, m.rights}, Denied: m.rights.denied, Logger: opts.Logger.Named("server"), Registerer: m.registry, Clock: opts.Clock,
 	})
 	if err != nil {
 		return nil, err
@@ -324,7 +328,7 @@ func (m *manager) controllerOptions() controller.Options {
 		Namespace: m.opts.Namespace, Environment: m.opts.Environment, DisableODGM: m.opts.DisableODGM,
 		Concurrency: m.opts.Concurrency, ProgressDeadline: m.opts.ProgressDeadline,
 		Presence: m.apis, DisableKnative: m.opts.DisableKnative,
-		Metrics: m.metrics, Clock: m.opts.Clock, Logger: m.log.Named("controller"),
+		Metrics: m.metrics, Denied: m.rights.forbidden, Clock: m.opts.Clock, Logger: m.log.Named("controller"),
 	}
 }
 
@@ -344,6 +348,7 @@ func (m *manager) attach(ctx context.Context, mgr ctrlmanager.Manager, nodes boo
 	}
 	detach, err := m.server.Attach(ctx, server.Backend{
 		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Informers: mgr.GetCache(), Nodes: nodes, Children: previewer, Census: counting,
+		Events: mgr.GetEventRecorder(agentName),
 	})
 	if err != nil {
 		return nil, err

@@ -64,6 +64,9 @@ type Options struct {
 	// DisableKnative keeps classes off Knative where the cluster has it. What ran with
 	// it before is still seen, and goes when its class does or moves.
 	DisableKnative bool
+	// Denied is told of every pass that ended because the API server forbade something;
+	// nil tells nobody. It must not block.
+	Denied func(err error)
 	// Metrics are kept by the caller, who may run several controllers in turn.
 	// Required.
 	Metrics *Metrics
@@ -100,6 +103,9 @@ func (o *Options) Validate() error {
 	o.Lifecycle = o.Lifecycle.WithDefaults()
 	if o.Clock == nil {
 		o.Clock = time.Now
+	}
+	if o.Denied == nil {
+		o.Denied = func(error) {}
 	}
 	if o.Templates == nil {
 		registry, err := template.NewRegistry(template.Builtin()...)

@@ -30,6 +30,9 @@ func (r *reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 	}
 	fail := func(err error) (reconcile.Result, error) {
 		r.opts.Metrics.failures.WithLabelValues(string(apierrors.ReasonForError(err))).Inc()
+		if apierrors.IsForbidden(err) {
+			r.opts.Denied(err)
+		}
 		return reconcile.Result{}, err
 	}
 	p, err := r.look(ctx, object)

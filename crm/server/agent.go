@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -51,7 +52,8 @@ func (s agentService) GetClusterInfo(ctx context.Context, _ *oaaspb.GetClusterIn
 		KubernetesVersion: probe.Version,
 		Capabilities:      s.opts.Capabilities(),
 		Availability:      s.opts.Availability,
-		ApiServerReady:    probe.Ready,
+		ApiServerReady:    probe.Usable() == nil,
+		Problem:           textOf(probe.Usable()),
 		KnativeVersion:    s.opts.KnativeVersion(),
 		ObservedAt:        timestamp(s.opts.Clock()),
 	}
@@ -92,7 +94,12 @@ func (s *Server) clusterUID(ctx context.Context) (string, error) {
 // readUID asks the API server and keeps the answer.
 func (s *Server) readUID(ctx context.Context, backend *attached) (string, error) {
 	namespace := &corev1.Namespace{}
-	if err := backend.Live.Get(ctx, types.NamespacedName{Name: "kube-system"}, namespace); err != nil {
+	err := backend.Live.Get(ctx, types.NamespacedName{Name: "kube-system"}, namespace)
+	if apierrors.IsForbidden(err) {
+		// A manager can do its work without this right, but for being found by gossip.
+		return "", status.Errorf(codes.PermissionDenied, "read namespace kube-system: %v", err)
+	}
+	if err != nil {
 		return "", fromKubernetes(ctx, "read namespace kube-system", err)
 	}
 	uid := string(namespace.UID)
@@ -170,7 +177,7 @@ func (s agentService) sendChanges(ctx context.Context, subscription *subscriber,
 	defer silence.Stop()
 	look := time.NewTicker(min(readinessInterval, s.opts.HeartbeatInterval))
 	defer look.Stop()
-	told := true
+	var told error
 	for {
 		select {
 		case <-ctx.Done():
@@ -178,15 +185,16 @@ func (s agentService) sendChanges(ctx context.Context, subscription *subscriber,
 		case <-s.closing:
 			return status.Error(codes.Unavailable, "the class runtime manager is shutting down")
 		case <-look.C:
-			if s.opts.API.Observe().Ready == told {
+			now := s.opts.API.Observe().Usable()
+			if (now == nil) == (told == nil) {
 				continue
 			}
-			told = !told
+			told = now
 			if err := stream.Send(heartbeat(told)); err != nil {
 				return err
 			}
 		case <-silence.C:
-			told = s.opts.API.Observe().Ready
+			told = s.opts.API.Observe().Usable()
 			if err := stream.Send(heartbeat(told)); err != nil {
 				return err
 			}
@@ -208,8 +216,18 @@ func (s agentService) sendChanges(ctx context.Context, subscription *subscriber,
 	}
 }
 
-func heartbeat(ready bool) *oaaspb.RuntimeEvent {
-	return &oaaspb.RuntimeEvent{Event: &oaaspb.RuntimeEvent_Heartbeat{Heartbeat: &oaaspb.Heartbeat{ApiServerReady: ready}}}
+func heartbeat(problem error) *oaaspb.RuntimeEvent {
+	return &oaaspb.RuntimeEvent{Event: &oaaspb.RuntimeEvent_Heartbeat{Heartbeat: &oaaspb.Heartbeat{
+		ApiServerReady: problem == nil, Problem: textOf(problem),
+	}}}
+}
+
+// textOf is empty without an error.
+func textOf(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
 }
 
 func (s *Server) event(c change) *oaaspb.RuntimeEvent {

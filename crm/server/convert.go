@@ -18,6 +18,12 @@ import (
 const (
 	// LabelDeploymentID holds the unit id in the form of an object name.
 	LabelDeploymentID = "oaas.io/deployment-id"
+	// LabelClass, LabelPackage and LabelDeployment are for people to select by: the class
+	// with its package as its children have it, the package, and the key of the
+	// deployment, each shortened to a label value.
+	LabelClass      = template.LabelClass
+	LabelPackage    = "oaas.io/package"
+	LabelDeployment = "oaas.io/deployment"
 	// AnnotationCorrelationID holds the x-correlation-id of the last change.
 	AnnotationCorrelationID = "oaas.io/correlation-id"
 	// AnnotationUnitID holds the unit id as it was sent, when it had to be changed
@@ -55,7 +61,7 @@ func toObject(unit *oaaspb.DeploymentUnit, namespace, correlation string) (*v1al
 	}
 	object := &v1alpha1.ClassRuntime{ObjectMeta: metav1.ObjectMeta{
 		Name: name, Namespace: namespace,
-		Labels:      map[string]string{LabelDeploymentID: name},
+		Labels:      labelsOf(unit, name),
 		Annotations: map[string]string{},
 	}}
 	object.Spec.PackageClassKey = packageClassKey(unit)
@@ -77,11 +83,23 @@ func toObject(unit *oaaspb.DeploymentUnit, namespace, correlation string) (*v1al
 	}
 	object.Spec.NfrRequirements = classNfr(unit.GetFunctions())
 	object.Spec.Telemetry = telemetryOf(unit.GetTelemetry())
-	annotate(object, unit, correlation)
-	return object, nil
+	return object, annotate(object, unit, correlation)
 }
 
-func annotate(object *v1alpha1.ClassRuntime, unit *oaaspb.DeploymentUnit, correlation string) {
+// labelsOf leaves out what the unit has no value for.
+func labelsOf(unit *oaaspb.DeploymentUnit, name string) map[string]string {
+	labels := map[string]string{LabelDeploymentID: name}
+	for label, text := range map[string]string{
+		LabelClass: packageClassKey(unit), LabelPackage: unit.GetPackageName(), LabelDeployment: unit.GetDelivery().GetDeploymentKey(),
+	} {
+		if text != "" {
+			labels[label] = template.LabelValue(text)
+		}
+	}
+	return labels
+}
+
+func annotate(object *v1alpha1.ClassRuntime, unit *oaaspb.DeploymentUnit, correlation string) error {
 	if correlation != "" {
 		object.Annotations[AnnotationCorrelationID] = correlation
 	}
@@ -91,6 +109,12 @@ func annotate(object *v1alpha1.ClassRuntime, unit *oaaspb.DeploymentUnit, correl
 	if object.Spec.Pods != nil {
 		object.Annotations[AnnotationPods] = podsOfUnit
 	}
+	if object.Spec.Delivery == nil {
+		return nil
+	}
+	hash, err := specHash(object)
+	object.Annotations[AnnotationSpecHash] = hash
+	return err
 }
 
 // objectName is the name under which a unit is stored.

@@ -65,8 +65,15 @@ func TestUnitBecomesObject(t *testing.T) {
 	}
 	want := &v1alpha1.ClassRuntime{
 		ObjectMeta: metav1.ObjectMeta{
-			Name: "record-1", Namespace: "oaas", Labels: map[string]string{"oaas.io/deployment-id": "record-1"},
-			Annotations: map[string]string{"oaas.io/correlation-id": "corr"},
+			Name: "record-1", Namespace: "oaas",
+			Labels: map[string]string{
+				"oaas.io/deployment-id": "record-1", "oaas.io/class": "example.Record",
+				"oaas.io/package": "example", "oaas.io/deployment": "key",
+			},
+			Annotations: map[string]string{
+				"oaas.io/correlation-id": "corr",
+				"oaas.io/spec-hash":      "v1:1/2:c890f5bb18c07366161dff8c77252d71c7d4de8db493f88cda3631c48f68b02b",
+			},
 		},
 		Spec: v1alpha1.ClassRuntimeSpec{
 			PackageClassKey: "example.Record", SelectedTemplate: "dev",

@@ -3,11 +3,14 @@ package server
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"maps"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
@@ -50,9 +53,28 @@ func (a *attached) deliver(ctx context.Context, desired *v1alpha1.ClassRuntime) 
 			return err
 		}
 		outcome = outcomeUpdated
-		return a.update(ctx, live, desired)
+		if err := a.update(ctx, live, desired); err != nil || !drifted(live) {
+			return err
+		}
+		outcome = outcomeRestored
+		a.tellRestored(live, desired)
+		return nil
 	})
 	return outcome, err
+}
+
+// tellRestored says that what somebody changed by hand was overwritten. The recorder
+// makes one event of repetitions.
+func (a *attached) tellRestored(live, desired *v1alpha1.ClassRuntime) {
+	if a.Events == nil {
+		return
+	}
+	what := strings.Join(changedFields(&live.Spec, &merged(live, desired).Spec), ", ")
+	if what == "" {
+		what = "annotation " + AnnotationSpecHash
+	}
+	a.Events.Eventf(live, nil, corev1.EventTypeWarning, string(v1alpha1.ReasonSpecRestored), "Deploy",
+		"%s was changed by hand and is set back to what the control plane sent; change the deployment instead", what)
 }
 
 func (a *attached) checkTombstone(ctx context.Context, desired *v1alpha1.ClassRuntime) error {
@@ -132,14 +154,14 @@ func mayReplace(live, desired *v1alpha1.ClassRuntime) (changed bool, err error) 
 	}
 	switch c := orderOf(have).compare(orderOf(want)); {
 	case c > 0:
-		return false, refusal(codes.FailedPrecondition, ReasonStaleFence,
-			"unit %q is at %s; this change is of %s", want.UnitID, orderOf(have), orderOf(want))
+		return false, stale(live, "change", orderOf(want))
 	case c == 0 && have.ContentHash != want.ContentHash:
 		return false, refusal(codes.FailedPrecondition, ReasonContentMismatch,
 			"unit %q was delivered at %s with another content", want.UnitID, orderOf(have))
 	case c == 0:
 		// A repetition. It brings back what was edited by hand under this change.
-		return !equality.Semantic.DeepEqual(live.Spec, merged(live, desired).Spec), nil
+		return !equality.Semantic.DeepEqual(live.Spec, merged(live, desired).Spec) ||
+			live.Annotations[AnnotationSpecHash] != desired.Annotations[AnnotationSpecHash], nil
 	}
 	return true, nil
 }
@@ -183,8 +205,11 @@ func merged(live, desired *v1alpha1.ClassRuntime) *v1alpha1.ClassRuntime {
 	if next.Annotations == nil {
 		next.Annotations = map[string]string{}
 	}
-	for _, owned := range []string{AnnotationCorrelationID, AnnotationUnitID, annotationCPUTarget, AnnotationPods} {
+	for _, owned := range []string{AnnotationCorrelationID, AnnotationUnitID, annotationCPUTarget, AnnotationPods, AnnotationSpecHash} {
 		delete(next.Annotations, owned)
+	}
+	for _, owned := range []string{LabelClass, LabelPackage, LabelDeployment} {
+		delete(next.Labels, owned)
 	}
 	maps.Copy(next.Labels, desired.Labels)
 	maps.Copy(next.Annotations, desired.Annotations)
@@ -264,8 +289,21 @@ func mayDelete(live *v1alpha1.ClassRuntime, request *oaaspb.DeleteDeploymentRequ
 	}
 	deletion := order{Epoch: stone.GetEpoch(), Fence: stone.GetFence()}
 	if orderOf(have).compare(deletion) > 0 {
-		return refusal(codes.FailedPrecondition, ReasonStaleFence,
-			"unit %q is at %s; this deletion is of %s", have.UnitID, orderOf(have), deletion)
+		return stale(live, "deletion", deletion)
 	}
 	return nil
+}
+
+// stale refuses what is older than the object. Nothing here can tell an order that a
+// person raised from one of a control plane that knows more, so the way out is for a
+// person: an object that is deleted is made anew with the order of whoever wants it.
+func stale(live *v1alpha1.ClassRuntime, what string, sent order) error {
+	doubt := ""
+	if last, ok := hashedOrder(live); ok && last != orderOf(live.Spec.Delivery) {
+		doubt = fmt.Sprintf(" Its annotation says that %s was stored last: probably spec.delivery was changed by hand.", last)
+	}
+	return refusal(codes.FailedPrecondition, ReasonStaleFence,
+		"ClassRuntime %s/%s (unit %q) is at %s; this %s is of %s, which is older.%s If no other control plane raised it, "+
+			"delete the object, and it is made anew as far as it is wanted: kubectl -n %s delete classruntime %s",
+		live.Namespace, live.Name, unitID(live), orderOf(live.Spec.Delivery), what, sent, doubt, live.Namespace, live.Name)
 }

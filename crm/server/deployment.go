@@ -195,10 +195,12 @@ func matchesStatus(text, want string) bool {
 	return text == want || strings.EqualFold(strings.TrimRight(word, ":,"), want)
 }
 
-// Outcomes of a delivery, for logs and metrics.
+// Outcomes of a delivery, for logs and metrics. Restored is an update of an object that
+// was changed by hand.
 const (
 	outcomeCreated   = "created"
 	outcomeUpdated   = "updated"
+	outcomeRestored  = "restored"
 	outcomeUnchanged = "unchanged"
 	outcomeRefused   = "refused"
 )

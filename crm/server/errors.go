@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/protoadapt"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -27,6 +28,8 @@ const (
 	ReasonOtherOwner      = "OTHER_OWNER"
 	ReasonDeleting        = "BEING_DELETED"
 	ReasonAPIServer       = "API_SERVER_UNAVAILABLE"
+	ReasonNamespace       = "NAMESPACE_UNAVAILABLE"
+	ReasonRight           = "RIGHT_MISSING"
 	ReasonRefused         = "REFUSED_BY_API_SERVER"
 )
 
@@ -82,9 +85,13 @@ func fromKubernetes(ctx context.Context, what string, err error) error {
 		return errUnavailable(err)
 	case tooLarge(err):
 		return status.Error(codes.InvalidArgument, text)
+	case namespaceMissing(err):
+		return refusal(codes.Unavailable, ReasonNamespace, "the manager's namespace does not exist in the cluster; create it: %s", text)
+	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
+		return refusal(codes.Unavailable, ReasonNamespace, "the manager's namespace is being deleted in the cluster; retry when it is there again: %s", text)
 	case apierrors.IsNotFound(err):
 		// Callers tell the absence of an object themselves. What is left is a
-		// namespace or a definition that does not exist: no statement about a unit.
+		// definition that does not exist: no statement about a unit.
 		return refusal(codes.Unavailable, ReasonAPIServer, "%s", text)
 	case apierrors.IsAlreadyExists(err):
 		return status.Error(codes.AlreadyExists, text)
@@ -92,9 +99,10 @@ func fromKubernetes(ctx context.Context, what string, err error) error {
 		return status.Error(codes.Aborted, text)
 	case apierrors.IsInvalid(err), apierrors.IsBadRequest(err):
 		return invalid(err)
-	case apierrors.HasStatusCause(err, "NamespaceTerminating"):
-		return status.Error(codes.FailedPrecondition, text)
-	case apierrors.IsForbidden(err), apierrors.IsUnauthorized(err):
+	case RightMissing(err):
+		// Says nothing of the unit either, which is taken as soon as the right is given.
+		return refusal(codes.Unavailable, ReasonRight, "the manager lacks a right in the cluster: %s", text)
+	case apierrors.IsForbidden(err):
 		return status.Error(codes.PermissionDenied, text)
 	case meta.IsNoMatchError(err):
 		// The CRD is missing: someone may install it, so it is worth a retry.
@@ -105,6 +113,31 @@ func fromKubernetes(ctx context.Context, what string, err error) error {
 		return errUnavailable(err)
 	}
 	return status.Error(codes.Internal, text)
+}
+
+// RightMissing reports whether the API server does not let this identity do something at
+// all. Quotas, admission plugins and a namespace that is being deleted forbid things, too;
+// only the authorizer says that somebody cannot do them.
+func RightMissing(err error) bool {
+	text := err.Error()
+	return apierrors.IsUnauthorized(err) ||
+		apierrors.IsForbidden(err) && strings.Contains(text, " cannot ") && strings.Contains(text, " resource ")
+}
+
+// reasonOf is the machine-readable reason of an error, empty without one.
+func reasonOf(err error) string {
+	for _, detail := range status.Convert(err).Details() {
+		if info, ok := detail.(*errdetails.ErrorInfo); ok {
+			return info.GetReason()
+		}
+	}
+	return ""
+}
+
+// namespaceMissing reports whether what was not found is the namespace.
+func namespaceMissing(err error) bool {
+	var api apierrors.APIStatus
+	return apierrors.IsNotFound(err) && errors.As(err, &api) && api.Status().Details != nil && api.Status().Details.Kind == "namespaces"
 }
 
 // absent reports whether the API server itself said that it has no such object.

@@ -46,7 +46,7 @@ func newServerMetrics(registerer prometheus.Registerer) (*serverMetrics, error) 
 			Name: "oaas_crm_watch_streams", Help: "Open streams of runtime changes.",
 		}),
 		deploys: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "oaas_crm_deliveries_total", Help: "Deliveries of units by outcome: created, updated, unchanged, refused.",
+			Name: "oaas_crm_deliveries_total", Help: "Deliveries of units by outcome: created, updated, restored (it had been changed by hand), unchanged, refused.",
 		}, []string{"outcome"}),
 		handshakes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "oaas_crm_tls_handshakes_total", Help: "Connections to a port with TLS by outcome: ok, refused, plain (came without TLS).",
@@ -117,6 +117,9 @@ func (s *Server) finish(ctx context.Context, method, correlation string, err err
 	case codes.OK, codes.Canceled, codes.NotFound:
 		return
 	default:
+	}
+	if reasonOf(err) == ReasonRight {
+		s.opts.Denied(err)
 	}
 	s.log.Warn("call failed", "method", method, "code", code.String(), "error", status.Convert(err).Message(),
 		"correlation_id", correlation, "peer", peerAddress(ctx), "client", clientName(ctx))

@@ -145,6 +145,12 @@ func attachedServer(t *testing.T) *harness {
 
 func (h *harness) attach(config *rest.Config) {
 	h.t.Helper()
+	h.attachTo(config, true)
+}
+
+// attachTo is attach for an identity that may have no right to read nodes.
+func (h *harness) attachTo(config *rest.Config, nodes bool) {
+	h.t.Helper()
 	t := h.t
 	s := scheme(t)
 	config.QPS, config.Burst = 500, 1000
@@ -163,10 +169,12 @@ func (h *harness) attach(config *rest.Config) {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- informers.Start(ctx) }()
-	if _, err := informers.GetInformer(ctx, &corev1.Node{}); err != nil {
-		t.Fatal(err)
+	if nodes {
+		if _, err := informers.GetInformer(ctx, &corev1.Node{}); err != nil {
+			t.Fatal(err)
+		}
 	}
-	detach, err := h.server.Attach(ctx, Backend{Client: cached, Live: live, Informers: informers, Nodes: true})
+	detach, err := h.server.Attach(ctx, Backend{Client: cached, Live: live, Informers: informers, Nodes: nodes})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,6 +17,7 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/reflection"
+	k8sevents "k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"oaas.io/control-plane/proto/oaaspb"
@@ -42,6 +43,17 @@ type APIState struct {
 	LastContact time.Time
 	// Err says why it is not ready.
 	Err error
+	// Problem says why nothing can be stored although the API server answers, such as
+	// that the namespace does not exist.
+	Problem error
+}
+
+// Usable reports why the manager cannot do its work with the API server, or nil.
+func (s APIState) Usable() error {
+	if !s.Ready {
+		return fmt.Errorf("the Kubernetes API server cannot be reached: %w", cmpErr(s.Err))
+	}
+	return s.Problem
 }
 
 // APIObserver tells whether the Kubernetes API server can be reached.
@@ -68,6 +80,9 @@ type Options struct {
 	Availability *float64
 	// Version of this program.
 	Version string
+	// Denied is told of every call that failed because the manager lacks a right; nil tells
+	// nobody. It must not block.
+	Denied func(err error)
 	// API observes the API server. Required.
 	API APIObserver
 	// TLS makes the port speak TLS only; nil makes it speak without. It is asked anew for
@@ -119,6 +134,9 @@ func (o *Options) Validate() error {
 	if o.Clock == nil {
 		o.Clock = time.Now
 	}
+	if o.Denied == nil {
+		o.Denied = func(error) {}
+	}
 	if o.Capabilities == nil {
 		o.Capabilities = func() []string { return nil }
 	}
@@ -151,6 +169,8 @@ type Backend struct {
 	Children ChildPreviewer
 	// Census knows the room in the cluster; nil when nobody may count.
 	Census Census
+	// Events tells people what was done to their objects; nil tells nothing.
+	Events k8sevents.EventRecorder
 }
 
 // Server answers a package manager. It needs no Kubernetes to start: until a
@@ -235,15 +255,12 @@ func (s *Server) backend() (*attached, error) {
 	return nil, errUnavailable(s.opts.API.Observe().Err)
 }
 
-// ready is the readiness of the process: caches synced, API server reachable.
+// ready is the readiness of the process: caches synced, API server reachable and usable.
 func (s *Server) ready() error {
 	if _, err := s.backend(); err != nil {
 		return errors.New("caches are not synced")
 	}
-	if state := s.opts.API.Observe(); !state.Ready {
-		return fmt.Errorf("the Kubernetes API server cannot be reached: %w", cmpErr(state.Err))
-	}
-	return nil
+	return s.opts.API.Observe().Usable()
 }
 
 // Ready reports why the server cannot do its work now, or nil.

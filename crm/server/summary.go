@@ -44,7 +44,7 @@ func (s *Server) summary(object *v1alpha1.ClassRuntime) *oaaspb.ClassRuntimeSumm
 		CreatedAt:         created,
 		UpdatedAt:         created,
 		PartitionCount:    1,
-		Delivery:          deliveryToProto(object.Spec.Delivery),
+		Delivery:          deliveryToProto(deliveryOfObject(object)),
 		ResourceVersion:   object.ResourceVersion,
 		Deleting:          object.DeletionTimestamp != nil,
 		Conditions:        conditionsOf(object),

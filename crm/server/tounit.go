@@ -19,7 +19,7 @@ func toUnit(object *v1alpha1.ClassRuntime, cluster string) *oaaspb.DeploymentUni
 		TargetEnv:        cluster,
 		CreatedAt:        timestamp(object.CreationTimestamp.Time),
 		SelectedTemplate: optional(object.Spec.SelectedTemplate),
-		Delivery:         deliveryToProto(object.Spec.Delivery),
+		Delivery:         deliveryToProto(deliveryOfObject(object)),
 	}
 	if unit.ClassKey == "" {
 		unit.ClassKey = object.Name

@@ -81,7 +81,8 @@ type ClusterInfo struct {
 	ReadyNodes   uint32   `protobuf:"varint,11,opt,name=ready_nodes,json=readyNodes,proto3" json:"ready_nodes,omitempty"`
 	// Declared availability of the cluster within 0..1; absent when none was declared.
 	Availability *float64 `protobuf:"fixed64,12,opt,name=availability,proto3,oneof" json:"availability,omitempty"`
-	// False when the manager cannot reach its Kubernetes API server.
+	// False when the manager cannot reach its Kubernetes API server, or can do nothing
+	// with it; problem says which.
 	ApiServerReady bool       `protobuf:"varint,13,opt,name=api_server_ready,json=apiServerReady,proto3" json:"api_server_ready,omitempty"`
 	ObservedAt     *Timestamp `protobuf:"bytes,14,opt,name=observed_at,json=observedAt,proto3" json:"observed_at,omitempty"`
 	// Absent when the manager may not read nodes.
@@ -93,8 +94,10 @@ type ClusterInfo struct {
 	NodeZones []string `protobuf:"bytes,17,rep,name=node_zones,json=nodeZones,proto3" json:"node_zones,omitempty"`
 	// How long the Kubernetes API server took to answer a small request last.
 	ApiServerLatencyUs *uint32 `protobuf:"varint,18,opt,name=api_server_latency_us,json=apiServerLatencyUs,proto3,oneof" json:"api_server_latency_us,omitempty"`
-	unknownFields      protoimpl.UnknownFields
-	sizeCache          protoimpl.SizeCache
+	// Why api_server_ready is false, for people; empty when it is true.
+	Problem       string `protobuf:"bytes,19,opt,name=problem,proto3" json:"problem,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ClusterInfo) Reset() {
@@ -251,6 +254,13 @@ func (x *ClusterInfo) GetApiServerLatencyUs() uint32 {
 		return *x.ApiServerLatencyUs
 	}
 	return 0
+}
+
+func (x *ClusterInfo) GetProblem() string {
+	if x != nil {
+		return x.Problem
+	}
+	return ""
 }
 
 // ClusterResources sums up the nodes that are ready and take new pods.
@@ -768,10 +778,13 @@ func (x *InventoryComplete) GetCount() uint32 {
 }
 
 type Heartbeat struct {
-	state          protoimpl.MessageState `protogen:"open.v1"`
-	ApiServerReady bool                   `protobuf:"varint,1,opt,name=api_server_ready,json=apiServerReady,proto3" json:"api_server_ready,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As in ClusterInfo.
+	ApiServerReady bool `protobuf:"varint,1,opt,name=api_server_ready,json=apiServerReady,proto3" json:"api_server_ready,omitempty"`
+	// Why not, for people; empty when it is ready.
+	Problem       string `protobuf:"bytes,2,opt,name=problem,proto3" json:"problem,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Heartbeat) Reset() {
@@ -811,13 +824,20 @@ func (x *Heartbeat) GetApiServerReady() bool {
 	return false
 }
 
+func (x *Heartbeat) GetProblem() string {
+	if x != nil {
+		return x.Problem
+	}
+	return ""
+}
+
 var File_oaas_agent_agent_proto protoreflect.FileDescriptor
 
 const file_oaas_agent_agent_proto_rawDesc = "" +
 	"\n" +
 	"\x16oaas/agent/agent.proto\x12\n" +
 	"oaas.agent\x1a\x18oaas/common/common.proto\x1a&oaas/deployment/deployment_types.proto\x1a\x1aoaas/runtime/runtime.proto\"\x17\n" +
-	"\x15GetClusterInfoRequest\"\x9c\x06\n" +
+	"\x15GetClusterInfoRequest\"\xb6\x06\n" +
 	"\vClusterInfo\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
 	"\x03uid\x18\x02 \x01(\tR\x03uid\x12\x1f\n" +
@@ -842,7 +862,8 @@ const file_oaas_agent_agent_proto_rawDesc = "" +
 	"\x0fknative_version\x18\x10 \x01(\tR\x0eknativeVersion\x12\x1d\n" +
 	"\n" +
 	"node_zones\x18\x11 \x03(\tR\tnodeZones\x126\n" +
-	"\x15api_server_latency_us\x18\x12 \x01(\rH\x01R\x12apiServerLatencyUs\x88\x01\x01\x1a9\n" +
+	"\x15api_server_latency_us\x18\x12 \x01(\rH\x01R\x12apiServerLatencyUs\x88\x01\x01\x12\x18\n" +
+	"\aproblem\x18\x13 \x01(\tR\aproblem\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\x0f\n" +
@@ -882,9 +903,10 @@ const file_oaas_agent_agent_proto_rawDesc = "" +
 	"\x12deployment_unit_id\x18\x01 \x01(\tR\x10deploymentUnitId\x125\n" +
 	"\bdelivery\x18\x02 \x01(\v2\x19.oaas.deployment.DeliveryR\bdelivery\")\n" +
 	"\x11InventoryComplete\x12\x14\n" +
-	"\x05count\x18\x01 \x01(\rR\x05count\"5\n" +
+	"\x05count\x18\x01 \x01(\rR\x05count\"O\n" +
 	"\tHeartbeat\x12(\n" +
-	"\x10api_server_ready\x18\x01 \x01(\bR\x0eapiServerReady2\xf3\x01\n" +
+	"\x10api_server_ready\x18\x01 \x01(\bR\x0eapiServerReady\x12\x18\n" +
+	"\aproblem\x18\x02 \x01(\tR\aproblem2\xf3\x01\n" +
 	"\fAgentService\x12L\n" +
 	"\x0eGetClusterInfo\x12!.oaas.agent.GetClusterInfoRequest\x1a\x17.oaas.agent.ClusterInfo\x12M\n" +
 	"\rWatchRuntimes\x12 .oaas.agent.WatchRuntimesRequest\x1a\x18.oaas.agent.RuntimeEvent0\x01\x12F\n" +

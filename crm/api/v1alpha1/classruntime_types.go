@@ -20,6 +20,8 @@ import (
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 // +kubebuilder:selectablefield:JSONPath=`.spec.delivery.deployment_uid`
 // +kubebuilder:selectablefield:JSONPath=`.spec.delivery.control_plane_id`
+// +kubebuilder:selectablefield:JSONPath=`.spec.package_class_key`
+// +kubebuilder:selectablefield:JSONPath=`.status.phase`
 type ClassRuntime struct {
 	metav1.TypeMeta `json:",inline"`
 	// +optional

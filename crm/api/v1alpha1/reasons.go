@@ -58,6 +58,8 @@ const (
 	ReasonNfrObserved       Reason = "PrometheusQueryOK"
 	// The function runs, and nobody scales it.
 	ReasonAutoscalingUnavailable Reason = "AutoscalingUnavailable"
+	// Only told as an event.
+	ReasonSpecRestored Reason = "SpecRestored"
 
 	// What a person has to change in the spec.
 	ReasonInvalidSpec   Reason = "InvalidSpec"
@@ -119,6 +121,7 @@ var reasonDocs = []ReasonDoc{
 	{Reason: ReasonNoEndpoint, Meaning: "Telemetry is on but the manager has no collector endpoint.", Recovery: "Configure the manager's OTLP endpoint, or switch telemetry off."},
 	{Reason: ReasonNfrObserved, Meaning: "The requirements are measured.", Recovery: "None."},
 	{Reason: ReasonAutoscalingUnavailable, Meaning: "The function runs, but its autoscaler cannot tell how busy it is, so it keeps the replicas that it has.", Recovery: "Install a metrics server, or look at the conditions of the HorizontalPodAutoscaler."},
+	{Reason: ReasonSpecRestored, Meaning: "The spec was changed by hand and is set back to what the control plane sent.", Recovery: "Change the deployment instead."},
 
 	{Reason: ReasonInvalidSpec, Meaning: "The spec cannot be rendered.", Recovery: "Change the field that the message names.", Degrades: true, Stalls: true},
 	{Reason: ReasonApplyRejected, Meaning: "The API server refuses a child as invalid.", Recovery: "Change the field that the message names, or the policy that refuses it.", Degrades: true, Stalls: true},
