@@ -18,8 +18,9 @@ import (
 // health is what a lane knows of its cluster's reachability.
 type health struct {
 	contact liveness.Contact
-	// ready is what the manager says of its API server.
-	ready bool
+	// ready is what the manager says of its API server, and problem what is wrong with it.
+	ready   bool
+	problem string
 	// heard is when the manager last said anything in a session that was of use.
 	heard time.Time
 	// cause is why there is no session, nil while there is one. last is the last cause.
@@ -30,9 +31,9 @@ type health struct {
 	shown pmpb.ClusterHealth
 }
 
-func (h *health) up(ready bool, now time.Time) {
+func (h *health) up(ready bool, problem string, now time.Time) {
 	h.contact.Found(now)
-	h.ready, h.cause, h.heard = ready, nil, now
+	h.ready, h.problem, h.cause, h.heard = ready, clip(problem), nil, now
 }
 
 // word notes that the manager has said something. Before its inventory is complete that is
@@ -67,6 +68,8 @@ func (h *health) grade(state liveness.State, now time.Time, limits liveness.Limi
 	switch {
 	case !h.contact.Up: // too soon to say more
 		return pmpb.ClusterHealth_CLUSTER_HEALTH_UNSPECIFIED, ""
+	case !h.ready && h.problem != "":
+		return pmpb.ClusterHealth_CLUSTER_HEALTH_DEGRADED, h.problem
 	case !h.ready:
 		return pmpb.ClusterHealth_CLUSTER_HEALTH_DEGRADED, "the manager answers, its Kubernetes API server does not"
 	case !h.refusing.IsZero() && now.Sub(h.refusing) >= limits.Renewal:

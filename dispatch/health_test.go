@@ -18,7 +18,7 @@ func TestGrade(t *testing.T) {
 	limits := liveness.Limits{}.WithDefaults()
 	now := time.Unix(1000, 0)
 	broken := errors.New("broken")
-	up := func(h *health) { h.up(true, now) }
+	up := func(h *health) { h.up(true, "", now) }
 	down := func(cause error) func(*health) { return func(h *health) { h.down(cause, now, limits) } }
 	pass := func(d time.Duration) func(*health) { return func(*health) { now = now.Add(d) } }
 	type steps []func(*health)
@@ -30,7 +30,7 @@ func TestGrade(t *testing.T) {
 	}{
 		"there":                   {steps{up}, liveness.Healthy, pmpb.ClusterHealth_CLUSTER_HEALTH_HEALTHY, ""},
 		"not known to be away":    {steps{up, down(broken)}, liveness.Healthy, pmpb.ClusterHealth_CLUSTER_HEALTH_UNSPECIFIED, ""},
-		"its API server is away":  {steps{func(h *health) { h.up(false, now) }}, liveness.Healthy, pmpb.ClusterHealth_CLUSTER_HEALTH_DEGRADED, "the manager answers, its Kubernetes API server does not"},
+		"its API server is away":  {steps{func(h *health) { h.up(false, "", now) }}, liveness.Healthy, pmpb.ClusterHealth_CLUSTER_HEALTH_DEGRADED, "the manager answers, its Kubernetes API server does not"},
 		"calls fail for a moment": {steps{up, func(h *health) { h.refusing = now }, pass(time.Second)}, liveness.Healthy, pmpb.ClusterHealth_CLUSTER_HEALTH_HEALTHY, ""},
 		"calls fail":              {steps{up, func(h *health) { h.refusing = now }, pass(limits.Renewal)}, liveness.Healthy, pmpb.ClusterHealth_CLUSTER_HEALTH_DEGRADED, "the manager reports, but does not answer calls"},
 		"suspected":               {steps{up, down(broken)}, liveness.Suspect, pmpb.ClusterHealth_CLUSTER_HEALTH_SUSPECT, "the manager does not answer: broken"},
@@ -62,7 +62,7 @@ func TestSilenceBeginsWithTheLastWord(t *testing.T) {
 	} {
 		heard := time.Unix(1000, 0)
 		h := &health{contact: liveness.Began(heard.Add(-time.Hour))}
-		h.up(true, heard.Add(-time.Minute))
+		h.up(true, "", heard.Add(-time.Minute))
 		h.heard = heard
 		h.down(errSilent, heard.Add(c.silent), limits)
 		if got := h.contact.Since.Sub(heard); got != c.want {

@@ -6,6 +6,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"oaas.io/control-plane/fsm"
+	"oaas.io/control-plane/proto/oaaspb"
 )
 
 // eventUnit is the size of an event that costs one token more.
@@ -70,7 +71,7 @@ func (l *lane) take(snap *fsm.Snapshot, r report) {
 	case r.complete:
 		l.completed()
 	case r.alive != nil:
-		l.heartbeat(*r.alive)
+		l.heartbeat(r.alive)
 	}
 }
 
@@ -89,19 +90,19 @@ func (l *lane) completed() {
 	}
 	l.arriving = nil
 	l.lookAtAll()
-	l.health.up(true, l.opts.Now())
+	l.health.up(true, "", l.opts.Now())
 }
 
 // heartbeat counts only after the inventory: a manager that does not get so far is
 // of no use, however alive it is.
-func (l *lane) heartbeat(ready bool) {
+func (l *lane) heartbeat(beat *oaaspb.Heartbeat) {
 	if l.work.have == nil {
 		return
 	}
-	if ready && !l.health.ready {
+	if beat.GetApiServerReady() && !l.health.ready {
 		l.hurry()
 	}
-	l.health.up(ready, l.opts.Now())
+	l.health.up(beat.GetApiServerReady(), beat.GetProblem(), l.opts.Now())
 }
 
 func (l *lane) ended(cause error) {

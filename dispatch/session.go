@@ -22,8 +22,8 @@ type report struct {
 	removed string
 	// begin starts a new inventory; complete ends it.
 	begin, complete bool
-	// alive says that the manager answered, and whether its API server does.
-	alive *bool
+	// alive says that the manager answered, and whether anything can be stored there.
+	alive *oaaspb.Heartbeat
 }
 
 var (
@@ -151,8 +151,7 @@ func reportOf(event *oaaspb.RuntimeEvent) (report, bool) {
 	case *oaaspb.RuntimeEvent_InventoryComplete:
 		return report{complete: true}, true
 	case *oaaspb.RuntimeEvent_Heartbeat:
-		ready := e.Heartbeat.GetApiServerReady()
-		return report{alive: &ready}, true
+		return report{alive: e.Heartbeat}, e.Heartbeat != nil
 	default:
 		return report{}, false // an event of a newer manager
 	}
