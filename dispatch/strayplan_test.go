@@ -17,10 +17,11 @@ import (
 )
 
 // Whatever a cluster has and whatever is remembered: nothing is removed that the cluster does
-// not have, or that was neither remembered for the grace nor given up; what is remembered is
+// not have, or that was neither remembered for the grace nor given up, or that is of another epoch and was not given up; what is remembered is
 // what it has, each from the first time on; and the list is one that the state takes.
 func TestStrayPlanProperties(t *testing.T) {
 	const patience, grace = 30 * time.Second, time.Hour
+	const epoch = 2
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	rapid.Check(t, func(t *rapid.T) {
 		seen := strays{}
@@ -33,19 +34,19 @@ func TestStrayPlanProperties(t *testing.T) {
 			}
 			if kind&2 > 0 && len(remembered) < fsm.MaxStrays {
 				remembered = append(remembered, &pmpb.Stray{
-					UnitId: id, DeploymentUid: "u", DeploymentKey: "k", Orphaned: rapid.Bool().Draw(t, "orphaned"),
+					UnitId: id, DeploymentUid: "u", DeploymentKey: "k", Orphaned: rapid.Bool().Draw(t, "orphaned"), Epoch: rapid.Uint64Range(1, 3).Draw(t, "epoch"),
 					FirstSeen: timestamppb.New(now.Add(-time.Duration(rapid.IntRange(0, 120).Draw(t, "first seen")) * time.Minute)),
 				})
 			}
 		}
-		p := seen.plan(remembered, now, patience, grace)
+		p := seen.plan(remembered, epoch, now, patience, grace)
 		first := map[string]*pmpb.Stray{}
 		for _, s := range remembered {
 			first[s.GetUnitId()] = s
 		}
 		for _, id := range p.bury {
 			row := first[id]
-			if _, there := seen[id]; !there || row == nil || !row.GetOrphaned() && now.Sub(row.GetFirstSeen().AsTime()) < grace {
+			if _, there := seen[id]; !there || row == nil || !row.GetOrphaned() && (now.Sub(row.GetFirstSeen().AsTime()) < grace || row.GetEpoch() != epoch) {
 				t.Fatalf("%s is removed: seen %v, remembered %v", id, there, row)
 			}
 		}
@@ -67,7 +68,7 @@ func TestStrayPlanProperties(t *testing.T) {
 				t.Fatalf("%v was forgotten", s)
 			}
 		}
-		if again := seen.plan(p.note, now, patience, grace); again.changed {
+		if again := seen.plan(p.note, epoch, now, patience, grace); again.changed {
 			t.Fatalf("never at rest: %v, then %v", p.note, again.note)
 		}
 	})
@@ -88,7 +89,7 @@ func TestRememberedStraysKeepTheirPlaces(t *testing.T) {
 	for _, s := range old {
 		seen.recognise(s, now)
 	}
-	p := seen.plan(old, now, time.Minute, time.Hour)
+	p := seen.plan(old, 0, now, time.Minute, time.Hour)
 	if !slices.Contains(p.note, old[0]) || !slices.Contains(p.note, old[1]) || len(p.note) != fsm.MaxStrays || !slices.Equal(p.bury, []string{"old-1"}) {
 		t.Errorf("%d are remembered, removed are %v", len(p.note), p.bury)
 	}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -26,6 +27,8 @@ var errStraysMoved = errors.New("the strays of the cluster have changed")
 // sighting is a runtime of this control plane that the state has no unit for.
 type sighting struct {
 	uid, key string
+	// epoch in which it was sent.
+	epoch uint64
 	// since is when it was first shown in this leadership without a break.
 	since time.Time
 }
@@ -41,14 +44,20 @@ type strays map[string]sighting
 // which a state restored by hand does not know, are none of our business.
 func (s strays) see(env, controlPlane string, epoch uint64, r *oaaspb.ClassRuntimeSummary, now time.Time) {
 	d, id := r.GetDelivery(), r.GetDeploymentUnitId()
-	if d.GetControlPlaneId() == "" || d.GetControlPlaneId() != controlPlane || d.GetEpoch() > epoch || d.GetDeploymentKey() == "" || len(d.GetDeploymentKey()) > maxStrayKey ||
+	if d.GetControlPlaneId() == "" || d.GetControlPlaneId() != controlPlane || d.GetEpoch() > epoch ||
+		!isName(d.GetDeploymentUid(), maxStrayUID) || !isName(d.GetDeploymentKey(), maxStrayKey) || !isName(id, maxStrayUID) ||
 		!registry.IsUnitID(id, d.GetDeploymentUid(), env) {
 		return
 	}
 	if _, known := s[id]; known || len(s) >= fsm.MaxStrays {
 		return
 	}
-	s[id] = sighting{uid: d.GetDeploymentUid(), key: d.GetDeploymentKey(), since: now}
+	s[id] = sighting{uid: d.GetDeploymentUid(), key: d.GetDeploymentKey(), epoch: d.GetEpoch(), since: now}
+}
+
+// isName reports that a text of a cluster can be a name in the state.
+func isName(text string, most int) bool {
+	return text != "" && len(text) <= most && utf8.ValidString(text) && !strings.ContainsRune(text, 0)
 }
 
 // recognise takes in a runtime that is remembered. There is always room for those, else a
@@ -56,12 +65,15 @@ func (s strays) see(env, controlPlane string, epoch uint64, r *oaaspb.ClassRunti
 // a manager that tells of no deliveries is believed as to what was given up.
 func (s strays) recognise(row *pmpb.Stray, now time.Time) {
 	if _, known := s[row.GetUnitId()]; !known {
-		s[row.GetUnitId()] = sighting{uid: row.GetDeploymentUid(), key: row.GetDeploymentKey(), since: now}
+		s[row.GetUnitId()] = sighting{uid: row.GetDeploymentUid(), key: row.GetDeploymentKey(), epoch: row.GetEpoch(), since: now}
 	}
 }
 
-// maxStrayKey bounds what a cluster may say is the key of a deployment.
-const maxStrayKey = 512
+// What a cluster may say is the uid, or the key, of a deployment.
+const (
+	maxStrayUID = 128
+	maxStrayKey = 512
+)
 
 // strayPlan is what is to be done about strays.
 type strayPlan struct {
@@ -75,8 +87,11 @@ type strayPlan struct {
 // plan holds what a cluster has against what is remembered of it. A sighting is remembered
 // once it has lasted for patience, since the state and the cluster are never of quite the
 // same moment; it is removed when it was remembered for grace, in which somebody who sees
-// it can still save what is of value; and what was given up, as soon as it is seen.
-func (s strays) plan(remembered []*pmpb.Stray, now time.Time, patience, grace time.Duration) strayPlan {
+// it can still save what is of value; and what was given up, as soon as it is seen. What was
+// sent in an earlier epoch than the present one stays until somebody decides about it: a
+// state that was restored does not know what was made after its backup, and a copy of a
+// control plane knows nothing of what the other one has done since.
+func (s strays) plan(remembered []*pmpb.Stray, epoch uint64, now time.Time, patience, grace time.Duration) strayPlan {
 	var out strayPlan
 	seen := maps.Clone(s)
 	for _, row := range remembered {
@@ -86,14 +101,14 @@ func (s strays) plan(remembered []*pmpb.Stray, now time.Time, patience, grace ti
 		}
 		delete(seen, row.GetUnitId())
 		out.note = append(out.note, row)
-		if row.GetOrphaned() || now.Sub(row.GetFirstSeen().AsTime()) >= grace {
+		if row.GetOrphaned() || row.GetEpoch() == epoch && now.Sub(row.GetFirstSeen().AsTime()) >= grace {
 			out.bury = append(out.bury, row.GetUnitId())
 		}
 	}
 	for _, id := range slices.Sorted(maps.Keys(seen)) {
 		if one := seen[id]; now.Sub(one.since) >= patience && len(out.note) < fsm.MaxStrays {
 			out.changed = true
-			out.note = append(out.note, &pmpb.Stray{UnitId: id, DeploymentUid: one.uid, DeploymentKey: one.key, FirstSeen: timestamppb.New(now)})
+			out.note = append(out.note, &pmpb.Stray{UnitId: id, DeploymentUid: one.uid, DeploymentKey: one.key, Epoch: one.epoch, FirstSeen: timestamppb.New(now)})
 		}
 	}
 	slices.SortFunc(out.note, func(a, b *pmpb.Stray) int { return strings.Compare(a.GetUnitId(), b.GetUnitId()) })
@@ -111,7 +126,7 @@ func (l *lane) sweep(ctx context.Context, snap *fsm.Snapshot, now time.Time) {
 	if len(l.strays) == 0 && len(row.GetStrays()) == 0 {
 		return
 	}
-	p := l.strays.plan(row.GetStrays(), now, l.opts.StrayPatience, l.opts.StrayGrace)
+	p := l.strays.plan(row.GetStrays(), snap.Meta().GetEpoch(), now, l.opts.StrayPatience, l.opts.StrayGrace)
 	if !p.changed && len(p.bury) == 0 {
 		return
 	}
@@ -156,10 +171,16 @@ func (l *lane) syncOrphans(snap *fsm.Snapshot) {
 			continue
 		}
 		l.left(id)
+		one := sighting{uid: s.GetDeploymentUid(), key: s.GetDeploymentKey(), epoch: s.GetEpoch(), since: l.opts.Now()}
 		if _, there := l.work.have[id]; there {
-			l.strays[id] = sighting{uid: s.GetDeploymentUid(), key: s.GetDeploymentKey(), since: l.opts.Now()}
-			l.drop(id)
+			l.strays[id] = one
 		}
+		if l.arriving != nil {
+			if _, there := l.arriving.inventory[id]; there {
+				l.arriving.strays[id] = one
+			}
+		}
+		l.drop(id)
 	}
 }
 

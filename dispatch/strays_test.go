@@ -60,7 +60,7 @@ func TestStraysAreRemovedAfterAGrace(t *testing.T) {
 	w := withStrays(t, 300*time.Millisecond)
 	m := newManager("oaas-1")
 	ours := registry.UnitID("gone", "oaas-1", "Cart")
-	mine := &oaaspb.Delivery{Fence: 1, DeploymentUid: "gone", DeploymentKey: "shop.Gone", ControlPlaneId: "test-cluster"}
+	mine := &oaaspb.Delivery{Epoch: 1, Fence: 1, DeploymentUid: "gone", DeploymentKey: "shop.Gone", ControlPlaneId: "test-cluster"}
 	m.put(ours, mine)
 	left := map[string]*oaaspb.Delivery{
 		registry.UnitID("other", "oaas-1", "Cart"):     {Fence: 1, DeploymentUid: "other", DeploymentKey: "k", ControlPlaneId: "another-control-plane"},

@@ -47,7 +47,7 @@ func orphanUnits(c *call, op *pmpb.OrphanUnits) error {
 				rows[u.GetEnv()] = row
 			}
 			row.Strays = withStray(row.GetStrays(), &pmpb.Stray{
-				UnitId: u.GetId(), DeploymentUid: u.GetDeploymentUid(), DeploymentKey: u.GetDeploymentKey(), FirstSeen: c.now(), Orphaned: true,
+				UnitId: u.GetId(), DeploymentUid: u.GetDeploymentUid(), DeploymentKey: u.GetDeploymentKey(), FirstSeen: c.now(), Orphaned: true, Epoch: u.GetEpoch(),
 			})
 			if len(row.GetStrays()) > MaxStrays {
 				return invalidf("%d strays of cluster %q are remembered already, which is all that can be", MaxStrays, u.GetEnv())

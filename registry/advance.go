@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -34,8 +35,9 @@ type RolloutProgress struct {
 // AdvanceRollout takes the rollout of a deployment one step further if it is time for that.
 // Everything that decides about it is in the state, so that it does not matter who asks, or
 // how often. term is the term of the loop that asks: the command is refused when another
-// leader has taken over. No deadline ends before patience: who has just begun to lead has
-// not heard yet what the clusters have done meanwhile.
+// leader has taken over. Before patience no deadline ends, and nothing more is given what
+// others had to prove first: who has just begun to lead has not heard yet what the clusters
+// have done meanwhile.
 func (r *Registry) AdvanceRollout(ctx context.Context, term uint64, key string, patience time.Time) (*RolloutProgress, error) {
 	var last error
 	for range r.maxAttempts {
@@ -49,6 +51,9 @@ func (r *Registry) AdvanceRollout(ctx context.Context, term uint64, key string, 
 			state.Until = patience
 		}
 		step := rollout.Next(state, r.now())
+		if r.now().Before(patience) && restsOnEvidence(row, step) {
+			return &RolloutProgress{Next: patience, Phase: row.GetPhase()}, nil
+		}
 		if step.Outcome == rollout.Wait {
 			return &RolloutProgress{Next: step.Next, Phase: row.GetPhase()}, nil
 		}
@@ -72,6 +77,15 @@ func (r *Registry) AdvanceRollout(ctx context.Context, term uint64, key string, 
 		return out, fromStore(res.Err)
 	}
 	return nil, fromStore(last)
+}
+
+// restsOnEvidence reports that a step is taken because environments that were changed are
+// well. On the way back nothing is, nor when the first ones are changed.
+func restsOnEvidence(row *pmpb.Rollout, step rollout.Step) bool {
+	if step.Outcome != rollout.Advance && step.Outcome != rollout.Complete || goesBack(row) {
+		return false
+	}
+	return slices.ContainsFunc(row.GetEnvs(), func(e *pmpb.RolloutEnv) bool { return e.GetUpdated() != nil })
 }
 
 // carryOut makes the command of a step.

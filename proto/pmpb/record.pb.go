@@ -2728,7 +2728,10 @@ type Stray struct {
 	FirstSeen *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=first_seen,json=firstSeen,proto3" json:"first_seen,omitempty"`
 	// Somebody gave up waiting for its removal, so that there is no doubt that it is to go
 	// when the cluster shows it again.
-	Orphaned      bool `protobuf:"varint,5,opt,name=orphaned,proto3" json:"orphaned,omitempty"`
+	Orphaned bool `protobuf:"varint,5,opt,name=orphaned,proto3" json:"orphaned,omitempty"`
+	// Epoch in which it was sent. One of an earlier epoch than the state's is not removed
+	// unless it is orphaned.
+	Epoch         uint64 `protobuf:"varint,6,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2796,6 +2799,13 @@ func (x *Stray) GetOrphaned() bool {
 		return x.Orphaned
 	}
 	return false
+}
+
+func (x *Stray) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
 }
 
 // ClusterPolicy is what operators say about a cluster.
@@ -4273,14 +4283,15 @@ const file_oaas_pm_v1_record_proto_rawDesc = "" +
 	"\x04time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x1c\n" +
 	"\treachable\x18\x04 \x01(\bR\treachable\x12\x14\n" +
 	"\x05ready\x18\x05 \x01(\bR\x05ready\x12\x18\n" +
-	"\amessage\x18\x06 \x01(\tR\amessage\"\xc5\x01\n" +
+	"\amessage\x18\x06 \x01(\tR\amessage\"\xdb\x01\n" +
 	"\x05Stray\x12\x17\n" +
 	"\aunit_id\x18\x01 \x01(\tR\x06unitId\x12%\n" +
 	"\x0edeployment_uid\x18\x02 \x01(\tR\rdeploymentUid\x12%\n" +
 	"\x0edeployment_key\x18\x03 \x01(\tR\rdeploymentKey\x129\n" +
 	"\n" +
 	"first_seen\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\tfirstSeen\x12\x1a\n" +
-	"\borphaned\x18\x05 \x01(\bR\borphaned\"\xb7\x06\n" +
+	"\borphaned\x18\x05 \x01(\bR\borphaned\x12\x14\n" +
+	"\x05epoch\x18\x06 \x01(\x04R\x05epoch\"\xb7\x06\n" +
 	"\rClusterPolicy\x12=\n" +
 	"\x06labels\x18\x01 \x03(\v2%.oaas.pm.v1.ClusterPolicy.LabelsEntryR\x06labels\x12\x1b\n" +
 	"\x06region\x18\x02 \x01(\tH\x00R\x06region\x88\x01\x01\x12\x17\n" +

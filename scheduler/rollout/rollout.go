@@ -187,6 +187,7 @@ func (s *State) missing(now time.Time) (why []string, healthyAt time.Time) {
 		case e.Wave <= s.Wave && !e.Updated:
 			pending++
 		case !e.Updated:
+		case s.Back && e.Unreachable: // it has its wish; to wait for it would help nobody
 		case !e.Available:
 			why = append(why, describe(e))
 		case !s.Back && e.Since.Add(s.MinHealthy).After(healthyAt):
