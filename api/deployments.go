@@ -117,6 +117,9 @@ func trouble(snap *fsm.Snapshot, u *pmpb.Unit) string {
 	case condition == model.ConditionDown:
 		return u.GetRuntime().GetStatus().GetMessage()
 	}
+	if f := fsm.UnitFault(u); f != nil {
+		return fmt.Sprintf("%s (%s)", f.Message, f.Reason)
+	}
 	return ""
 }
 

@@ -17,14 +17,23 @@ type unit struct {
 	ID  string `json:"id"`
 	Env string `json:"env"`
 	// Phase is Pending, Waiting, Refused, Progressing, Available, Degraded or Deleting.
-	Phase        string        `json:"phase"`
-	Tombstone    bool          `json:"tombstone"`
-	Acknowledged bool          `json:"acknowledged"`
-	Generation   uint64        `json:"generation"`
-	Fence        uint64        `json:"fence"`
-	ContentHash  string        `json:"content_hash"`
-	Waiting      *waiting      `json:"waiting"`
-	Runtime      *classRuntime `json:"runtime"`
+	Phase        string   `json:"phase"`
+	Tombstone    bool     `json:"tombstone"`
+	Acknowledged bool     `json:"acknowledged"`
+	Generation   uint64   `json:"generation"`
+	Fence        uint64   `json:"fence"`
+	ContentHash  string   `json:"content_hash"`
+	Waiting      *waiting `json:"waiting"`
+	// Fault is why what the cluster has stored does not work, or not all of it.
+	Fault   *fault        `json:"fault,omitempty"`
+	Runtime *classRuntime `json:"runtime"`
+}
+
+// fault is why a unit is Degraded. Final says that waiting is not going to help.
+type fault struct {
+	Reason  string `json:"reason"`
+	Message string `json:"message"`
+	Final   bool   `json:"final"`
 }
 
 // waiting is why a unit is not delivered.
@@ -54,6 +63,9 @@ func newUnit(u *pmpb.Unit) unit {
 	}
 	if why := u.GetWaiting(); why != nil {
 		out.Waiting = &waiting{Code: why.GetCode(), Message: why.GetMessage(), Since: stampText(why.GetSince()), Permanent: why.GetPermanent()}
+	}
+	if f := fsm.UnitFault(u); f != nil {
+		out.Fault = &fault{Reason: f.Reason, Message: f.Message, Final: f.Final}
 	}
 	if u.GetRuntime() != nil {
 		out.Runtime = newClassRuntime(u)

@@ -63,17 +63,20 @@ func (p progress) failure() error {
 	if failed, goesOn := p.rolloutFailure(); failed != nil || goesOn {
 		return failed
 	}
-	var refused []string
+	var causes []string
 	for _, u := range p.units {
-		if !u.Acknowledged && u.Waiting != nil && u.Waiting.Permanent {
-			refused = append(refused, fmt.Sprintf("%s refused it: %s (%s)", u.Env, u.Waiting.Message, u.Waiting.Code))
+		switch {
+		case !u.Acknowledged && u.Waiting != nil && u.Waiting.Permanent:
+			causes = append(causes, fmt.Sprintf("%s refused it: %s (%s)", u.Env, u.Waiting.Message, u.Waiting.Code))
+		case u.Fault != nil && u.Fault.Final:
+			causes = append(causes, fmt.Sprintf("%s gives up: %s (%s)", u.Env, u.Fault.Message, u.Fault.Reason))
 		}
 	}
-	if len(refused) == 0 {
+	if len(causes) == 0 {
 		return nil
 	}
 	return &hinted{
-		fmt.Errorf("deployment %q cannot complete: %s", p.key, strings.Join(refused, "; ")),
+		fmt.Errorf("deployment %q cannot complete: %s", p.key, strings.Join(causes, "; ")),
 		"correct the package or the deployment and apply it again",
 	}
 }
@@ -104,6 +107,8 @@ func detail(u client.Unit) string {
 	switch {
 	case u.Waiting != nil && !u.Acknowledged:
 		return strings.Join(nonEmpty(u.Waiting.Code, u.Waiting.Message), ": ")
+	case u.Fault != nil:
+		return strings.Join(nonEmpty(u.Fault.Reason, u.Fault.Message), ": ")
 	case ready(u) || u.Runtime == nil || u.Runtime.Status == nil:
 		return ""
 	default:
@@ -115,6 +120,9 @@ func detail(u client.Unit) string {
 func cause(u client.Unit) string {
 	if u.Waiting != nil && !u.Acknowledged {
 		return u.Waiting.Code
+	}
+	if u.Fault != nil {
+		return u.Fault.Reason
 	}
 	return ""
 }
