@@ -16,7 +16,7 @@ import (
 type unit struct {
 	ID  string `json:"id"`
 	Env string `json:"env"`
-	// Phase is Pending, Waiting, Refused, Progressing, Available, Degraded or Deleting.
+	// Phase is Pending, Waiting, Refused, Progressing, Available, Degraded, Deleting or Unknown.
 	Phase        string   `json:"phase"`
 	Tombstone    bool     `json:"tombstone"`
 	Acknowledged bool     `json:"acknowledged"`
@@ -24,9 +24,32 @@ type unit struct {
 	Fence        uint64   `json:"fence"`
 	ContentHash  string   `json:"content_hash"`
 	Waiting      *waiting `json:"waiting"`
+	// Unknown is what was last known of a stored unit whose cluster cannot be reached.
+	Unknown *unknown `json:"unknown,omitempty"`
 	// Fault is why what the cluster has stored does not work, or not all of it.
 	Fault   *fault        `json:"fault,omitempty"`
 	Runtime *classRuntime `json:"runtime"`
+}
+
+// phaseUnknown is the phase of a stored unit whose cluster cannot be reached: nobody knows
+// how it is. It is no phase of the state, which only has what clusters said.
+const phaseUnknown = "Unknown"
+
+// unknown is what a unit was when its cluster could last be reached, and since when it
+// cannot.
+type unknown struct {
+	LastPhase string  `json:"last_phase"`
+	Since     *string `json:"since"`
+	Message   string  `json:"message"`
+}
+
+// unknownSince is nil while the cluster can be reached, and of units that wait for it: they
+// say so themselves.
+func unknownSince(c *pmpb.Cluster, u *pmpb.Unit) *unknown {
+	if !fsm.Acknowledged(u) || healthName(c.GetHealth()) != healthName(pmpb.ClusterHealth_CLUSTER_HEALTH_UNREACHABLE) {
+		return nil
+	}
+	return &unknown{LastPhase: fsm.UnitPhase(u), Since: stampText(c.GetHealthSince()), Message: c.GetHealthMessage()}
 }
 
 // fault is why a unit is Degraded. Final says that waiting is not going to help.
@@ -51,7 +74,12 @@ func (s *Server) listUnits(w http.ResponseWriter, r *http.Request) error {
 	}
 	list := []unit{}
 	for _, u := range snap.UnitsByDeployment(dep.UID) {
-		list = append(list, newUnit(u))
+		one := newUnit(u)
+		one.Unknown = unknownSince(snap.Cluster(u.GetEnv()), u)
+		if one.Unknown != nil {
+			one.Phase = phaseUnknown
+		}
+		list = append(list, one)
 	}
 	return writeJSON(w, http.StatusOK, list)
 }

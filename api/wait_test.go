@@ -1,6 +1,7 @@
 package api
 
 import (
+	"encoding/json"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -118,15 +119,15 @@ func TestWaitForAllOfIt(t *testing.T) {
 	}{{false, "50ms"}, {true, "60s"}} {
 		h := shop(t)
 		done := whenDeployed(h, 2, func() {
-			h.report("shop.Cart", "oaas-1", oaaspb.DeploymentCondition_RUNNING, "Available")
 			inPart(h, "oaas-2", "ImagePullFailed", tt.stalled)
+			h.report("shop.Cart", "oaas-1", oaaspb.DeploymentCondition_RUNNING, "Available")
 		})
 		w := h.must(http.StatusAccepted, http.MethodPost, "/api/v1/deployments?wait="+tt.wait, change)
 		<-done
 		if !tt.stalled { // the time may be over before the reports
 			w = h.must(http.StatusAccepted, http.MethodPost, "/api/v1/deployments?wait="+tt.wait, change)
 		}
-		if want := "its condition is RUNNING; oaas-2: no such image (ImagePullFailed)"; !strings.Contains(w.Body.String(), want) {
+		if want := "oaas-2: no such image (ImagePullFailed)"; !strings.Contains(w.Body.String(), want) {
 			t.Errorf("lacks %q: %s", want, w.Body)
 		}
 	}
@@ -143,9 +144,52 @@ func TestUnitThatRunsInPart(t *testing.T) {
 		}
 	}
 	doc := h.must(http.StatusOK, http.MethodGet, "/api/v1/deployments/shop.Cart", "").Body.String()
-	for _, want := range []string{`"condition":"RUNNING"`, `"last_error":"oaas-2: no such image (ImagePullFailed)"`} {
+	for _, want := range []string{`"condition":"RUNNING"`, `"degraded":{"oaas-2":"ImagePullFailed"}`, `"last_error":"oaas-2: no such image (ImagePullFailed)"`} {
 		if !strings.Contains(doc, want) {
 			t.Errorf("lacks %q: %s", want, doc)
+		}
+	}
+}
+
+// A deployment tells the availability of its plan, for what it needs.
+func TestAvailabilityIsThePlans(t *testing.T) {
+	h := shop(t)
+	var plan struct{ Achieved float64 }
+	var doc struct {
+		Status struct{ Availability float64 }
+	}
+	for path, into := range map[string]any{"/plan": &plan, "": &doc} {
+		if err := json.Unmarshal(h.must(http.StatusOK, http.MethodGet, "/api/v1/deployments/shop.Cart"+path, "").Body.Bytes(), into); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if plan.Achieved == 0 || doc.Status.Availability != plan.Achieved {
+		t.Errorf("the deployment says %v, its plan %v", doc.Status.Availability, plan.Achieved)
+	}
+}
+
+// Of what is stored in a cluster that cannot be reached nobody knows how it is; where only the
+// API server is away the deployment says that what is told may be old.
+func TestUnitsOfAClusterThatIsAway(t *testing.T) {
+	h := shop(t)
+	runEverywhere(h)
+	for health, want := range map[pmpb.ClusterHealth][]string{
+		pmpb.ClusterHealth_CLUSTER_HEALTH_UNREACHABLE: {`"phase":"Unknown"`, `"unknown":{"last_phase":"Available","since":`, "oaas-2: the cluster cannot be reached"},
+		pmpb.ClusterHealth_CLUSTER_HEALTH_DEGRADED:    {`"phase":"Available"`, `when the cluster last told, the unit was RUNNING`},
+		pmpb.ClusterHealth_CLUSTER_HEALTH_HEALTHY:     {`"phase":"Available"`},
+	} {
+		h.cluster("oaas-2", health)
+		got := ""
+		for _, path := range []string{"/units", ""} {
+			got += h.must(http.StatusOK, http.MethodGet, "/api/v1/deployments/shop.Cart"+path, "").Body.String()
+		}
+		for _, text := range want {
+			if !strings.Contains(got, text) {
+				t.Errorf("%s: lacks %q: %s", health, text, got)
+			}
+		}
+		if healthy := health == pmpb.ClusterHealth_CLUSTER_HEALTH_HEALTHY; healthy == strings.Contains(got, "last_error") || healthy && strings.Contains(got, `"unknown"`) {
+			t.Errorf("%s: %s", health, got)
 		}
 	}
 }
