@@ -1,7 +1,9 @@
 package api
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"slices"
@@ -81,12 +83,59 @@ func merged(snap *fsm.Snapshot, dep *fsm.Deployment) *model.OClassDeployment {
 			text = strings.TrimPrefix(text+"; "+more, "; ")
 		}
 	}
-	if text != "" && doc.Status != nil {
+	if doc.Status != nil {
 		status := *doc.Status
-		status.LastError = &text
+		if text != "" {
+			status.LastError = &text
+		}
+		status.Availability, status.Degraded = achieved(snap.Plan(doc.Key)), degraded(units)
 		doc.Status = &status
 	}
 	return &doc
+}
+
+// degraded has the reason of each environment whose unit has a fault.
+func degraded(units []*pmpb.Unit) map[string]string {
+	var out map[string]string
+	for _, u := range units {
+		if f := fsm.UnitFault(u); f != nil {
+			if out == nil {
+				out = map[string]string{}
+			}
+			out[u.GetEnv()] = f.Reason
+		}
+	}
+	return out
+}
+
+// achieved is the availability that a plan comes to, nil when there is no plan. A plan is
+// long and this is near its beginning, so it is not read to its end.
+func achieved(plan *fsm.Plan) *float64 {
+	if plan == nil {
+		return nil
+	}
+	in := json.NewDecoder(bytes.NewReader(plan.Document))
+	if _, err := in.Token(); err != nil {
+		return nil
+	}
+	for in.More() {
+		key, err := in.Token()
+		if err != nil {
+			return nil
+		}
+		var value json.RawMessage
+		if err := in.Decode(&value); err != nil {
+			return nil
+		}
+		if key == "achieved" {
+			var share float64
+			if err := json.Unmarshal(value, &share); err != nil {
+				return nil
+			}
+			return &share
+		}
+	}
+	return nil
 }
 
 // maxTroubles bounds how many units a deployment's last error speaks of.
@@ -122,6 +171,12 @@ func trouble(snap *fsm.Snapshot, u *pmpb.Unit) string {
 		return fmt.Sprintf("the cluster cannot be reached%s; when it last could, the unit was %s", since, condition)
 	case condition == model.ConditionDown:
 		return u.GetRuntime().GetStatus().GetMessage()
+	}
+	if f := fsm.UnitFault(u); f != nil {
+		return fmt.Sprintf("%s (%s)", f.Message, f.Reason)
+	}
+	if c := snap.Cluster(u.GetEnv()); fsm.Acknowledged(u) && c.GetHealth() == pmpb.ClusterHealth_CLUSTER_HEALTH_DEGRADED {
+		return fmt.Sprintf("%s; when the cluster last told, the unit was %s", c.GetHealthMessage(), condition)
 	}
 	return ""
 }

@@ -15,15 +15,47 @@ import (
 type unit struct {
 	ID  string `json:"id"`
 	Env string `json:"env"`
-	// Phase is Pending, Waiting, Refused, Progressing, Available, Degraded or Deleting.
-	Phase        string        `json:"phase"`
-	Tombstone    bool          `json:"tombstone"`
-	Acknowledged bool          `json:"acknowledged"`
-	Generation   uint64        `json:"generation"`
-	Fence        uint64        `json:"fence"`
-	ContentHash  string        `json:"content_hash"`
-	Waiting      *waiting      `json:"waiting"`
-	Runtime      *classRuntime `json:"runtime"`
+	// Phase is Pending, Waiting, Refused, Progressing, Available, Degraded, Deleting or Unknown.
+	Phase        string   `json:"phase"`
+	Tombstone    bool     `json:"tombstone"`
+	Acknowledged bool     `json:"acknowledged"`
+	Generation   uint64   `json:"generation"`
+	Fence        uint64   `json:"fence"`
+	ContentHash  string   `json:"content_hash"`
+	Waiting      *waiting `json:"waiting"`
+	// Unknown is what was last known of a stored unit whose cluster cannot be reached.
+	Unknown *unknown `json:"unknown,omitempty"`
+	// Fault is why what the cluster has stored does not work, or not all of it.
+	Fault   *fault        `json:"fault,omitempty"`
+	Runtime *classRuntime `json:"runtime"`
+}
+
+// phaseUnknown is the phase of a stored unit whose cluster cannot be reached: nobody knows
+// how it is. It is no phase of the state, which only has what clusters said.
+const phaseUnknown = "Unknown"
+
+// unknown is what a unit was when its cluster could last be reached, and since when it
+// cannot.
+type unknown struct {
+	LastPhase string  `json:"last_phase"`
+	Since     *string `json:"since"`
+	Message   string  `json:"message"`
+}
+
+// unknownSince is nil while the cluster can be reached, and of units that wait for it: they
+// say so themselves.
+func unknownSince(c *pmpb.Cluster, u *pmpb.Unit) *unknown {
+	if !fsm.Acknowledged(u) || healthName(c.GetHealth()) != healthName(pmpb.ClusterHealth_CLUSTER_HEALTH_UNREACHABLE) {
+		return nil
+	}
+	return &unknown{LastPhase: fsm.UnitPhase(u), Since: stampText(c.GetHealthSince()), Message: c.GetHealthMessage()}
+}
+
+// fault is why a unit is Degraded. Final says that waiting is not going to help.
+type fault struct {
+	Reason  string `json:"reason"`
+	Message string `json:"message"`
+	Final   bool   `json:"final"`
 }
 
 // waiting is why a unit is not delivered.
@@ -41,7 +73,12 @@ func (s *Server) listUnits(w http.ResponseWriter, r *http.Request) error {
 	}
 	list := []unit{}
 	for _, u := range snap.UnitsByDeployment(dep.UID) {
-		list = append(list, newUnit(u))
+		one := newUnit(u)
+		one.Unknown = unknownSince(snap.Cluster(u.GetEnv()), u)
+		if one.Unknown != nil {
+			one.Phase = phaseUnknown
+		}
+		list = append(list, one)
 	}
 	return writeJSON(w, http.StatusOK, list)
 }
@@ -53,6 +90,9 @@ func newUnit(u *pmpb.Unit) unit {
 	}
 	if why := u.GetWaiting(); why != nil {
 		out.Waiting = &waiting{Code: why.GetCode(), Message: why.GetMessage(), Since: stampText(why.GetSince()), Permanent: why.GetPermanent()}
+	}
+	if f := fsm.UnitFault(u); f != nil {
+		out.Fault = &fault{Reason: f.Reason, Message: f.Message, Final: f.Final}
 	}
 	if u.GetRuntime() != nil {
 		out.Runtime = newClassRuntime(u)

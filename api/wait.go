@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -68,11 +69,14 @@ func (s *Server) untilAvailable(ctx context.Context, key string, from registry.C
 			return false, detail + "; " + rolloutTrouble(row)
 		case row != nil && !fsm.RolloutSettled(row.GetPhase()):
 			detail += fmt.Sprintf("; its rollout is %s in wave %d of %d", registry.PhaseName(row.GetPhase()), row.GetWave()+1, fsm.RolloutWaves(row))
-		case condition == model.ConditionRunning:
+		case condition == model.ConditionRunning && complete(units):
 			return true, ""
 		}
 		if text := troubles(snap, units); text != "" {
 			detail += "; " + text
+		}
+		if givenUp(units) {
+			return false, detail
 		}
 		select {
 		case <-snap.WatchUnitsByDeployment(dep.UID):
@@ -85,4 +89,17 @@ func (s *Server) untilAvailable(ctx context.Context, key string, from registry.C
 		}
 		snap = s.opts.Registry.State().Snapshot()
 	}
+}
+
+// complete reports that every cluster runs its share, and all of it with what is wished now.
+func complete(units []*pmpb.Unit) bool {
+	return !slices.ContainsFunc(units, func(u *pmpb.Unit) bool { return !u.GetTombstone() && !fsm.UnitComplete(u) })
+}
+
+// givenUp reports that a cluster has a fault that waiting does not mend.
+func givenUp(units []*pmpb.Unit) bool {
+	return slices.ContainsFunc(units, func(u *pmpb.Unit) bool {
+		fault := fsm.UnitFault(u)
+		return fault != nil && fault.Final
+	})
 }

@@ -1,10 +1,13 @@
 package api
 
 import (
+	"encoding/json"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+
+	"google.golang.org/protobuf/proto"
 
 	"oaas.io/control-plane/proto/oaaspb"
 	"oaas.io/control-plane/proto/pmpb"
@@ -90,4 +93,103 @@ func TestWaitEndsWithTheServer(t *testing.T) {
 		t.Errorf("%d %s", w.Code, w.Body)
 	}
 	h.must(http.StatusServiceUnavailable, http.MethodGet, "/readyz", "")
+}
+
+// inPart lets a cluster say that old pods serve while what is wished now does not start.
+func inPart(h *harness, env, reason string, stalled bool) {
+	h.t.Helper()
+	h.report("shop.Cart", env, oaaspb.DeploymentCondition_RUNNING, "Available, but degraded")
+	u := h.unit("shop.Cart", env)
+	rt := proto.CloneOf(u.GetRuntime())
+	rt.Conditions = []*oaaspb.RuntimeCondition{
+		{Type: "Available", Status: "True"}, {Type: "Ready", Status: "False", Reason: reason},
+		{Type: "Degraded", Status: "True", Reason: reason, Message: "no such image"},
+	}
+	if stalled {
+		rt.Conditions = append(rt.Conditions, &oaaspb.RuntimeCondition{Type: "Stalled", Status: "True", Reason: reason})
+	}
+	h.updateUnit(u, &pmpb.UnitUpdate{Update: &pmpb.UnitUpdate_Runtime{Runtime: rt}})
+}
+
+// A deployment that runs with what there was before is not available with what was posted.
+func TestWaitForAllOfIt(t *testing.T) {
+	for _, tt := range []struct {
+		stalled bool
+		wait    string
+	}{{false, "50ms"}, {true, "60s"}} {
+		h := shop(t)
+		done := whenDeployed(h, 2, func() {
+			inPart(h, "oaas-2", "ImagePullFailed", tt.stalled)
+			h.report("shop.Cart", "oaas-1", oaaspb.DeploymentCondition_RUNNING, "Available")
+		})
+		w := h.must(http.StatusAccepted, http.MethodPost, "/api/v1/deployments?wait="+tt.wait, change)
+		<-done
+		if !tt.stalled { // the time may be over before the reports
+			w = h.must(http.StatusAccepted, http.MethodPost, "/api/v1/deployments?wait="+tt.wait, change)
+		}
+		if want := "oaas-2: no such image (ImagePullFailed)"; !strings.Contains(w.Body.String(), want) {
+			t.Errorf("lacks %q: %s", want, w.Body)
+		}
+	}
+}
+
+func TestUnitThatRunsInPart(t *testing.T) {
+	h := shop(t)
+	runEverywhere(h)
+	inPart(h, "oaas-2", "ImagePullFailed", false)
+	body := h.must(http.StatusOK, http.MethodGet, "/api/v1/deployments/shop.Cart/units", "").Body.String()
+	for _, want := range []string{`"phase":"Available"`, `"phase":"Degraded"`, `"fault":{"reason":"ImagePullFailed","message":"no such image","final":false}`} {
+		if strings.Count(body, want) != 1 {
+			t.Errorf("%q is not there once: %s", want, body)
+		}
+	}
+	doc := h.must(http.StatusOK, http.MethodGet, "/api/v1/deployments/shop.Cart", "").Body.String()
+	for _, want := range []string{`"condition":"RUNNING"`, `"degraded":{"oaas-2":"ImagePullFailed"}`, `"last_error":"oaas-2: no such image (ImagePullFailed)"`} {
+		if !strings.Contains(doc, want) {
+			t.Errorf("lacks %q: %s", want, doc)
+		}
+	}
+}
+
+// A deployment tells the availability of its plan, for what it needs.
+func TestAvailabilityIsThePlans(t *testing.T) {
+	h := shop(t)
+	var plan struct{ Achieved float64 }
+	var doc struct {
+		Status struct{ Availability float64 }
+	}
+	for path, into := range map[string]any{"/plan": &plan, "": &doc} {
+		if err := json.Unmarshal(h.must(http.StatusOK, http.MethodGet, "/api/v1/deployments/shop.Cart"+path, "").Body.Bytes(), into); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if plan.Achieved == 0 || doc.Status.Availability != plan.Achieved {
+		t.Errorf("the deployment says %v, its plan %v", doc.Status.Availability, plan.Achieved)
+	}
+}
+
+// Of what is stored in a cluster that cannot be reached nobody knows how it is; where only the
+// API server is away the deployment says that what is told may be old.
+func TestUnitsOfAClusterThatIsAway(t *testing.T) {
+	h := shop(t)
+	runEverywhere(h)
+	for health, want := range map[pmpb.ClusterHealth][]string{
+		pmpb.ClusterHealth_CLUSTER_HEALTH_UNREACHABLE: {`"phase":"Unknown"`, `"unknown":{"last_phase":"Available","since":`, "oaas-2: the cluster cannot be reached"},
+		pmpb.ClusterHealth_CLUSTER_HEALTH_DEGRADED:    {`"phase":"Available"`, `when the cluster last told, the unit was RUNNING`},
+		pmpb.ClusterHealth_CLUSTER_HEALTH_HEALTHY:     {`"phase":"Available"`},
+	} {
+		h.cluster("oaas-2", health)
+		got := ""
+		for _, path := range []string{"/units", ""} {
+			got += h.must(http.StatusOK, http.MethodGet, "/api/v1/deployments/shop.Cart"+path, "").Body.String()
+		}
+		for _, text := range want {
+			if !strings.Contains(got, text) {
+				t.Errorf("%s: lacks %q: %s", health, text, got)
+			}
+		}
+		if healthy := health == pmpb.ClusterHealth_CLUSTER_HEALTH_HEALTHY; healthy == strings.Contains(got, "last_error") || healthy && strings.Contains(got, `"unknown"`) {
+			t.Errorf("%s: %s", health, got)
+		}
+	}
 }

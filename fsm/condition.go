@@ -1,6 +1,8 @@
 package fsm
 
 import (
+	"slices"
+
 	"oaas.io/control-plane/model"
 	"oaas.io/control-plane/proto/oaaspb"
 	"oaas.io/control-plane/proto/pmpb"
@@ -70,17 +72,18 @@ const (
 	PhaseDeleting    = "Deleting"
 )
 
-// UnitPhase says in one word where a unit is on its way.
+// UnitPhase says in one word where a unit is on its way. One whose condition is RUNNING is
+// Degraded all the same when it has a fault.
 func UnitPhase(u *pmpb.Unit) string {
 	switch {
 	case u.GetTombstone():
 		return PhaseDeleting
 	case Acknowledged(u):
-		switch UnitCondition(u) {
-		case model.ConditionRunning:
-			return PhaseAvailable
-		case model.ConditionDown, model.ConditionDeleted:
+		switch condition := UnitCondition(u); {
+		case UnitFault(u) != nil:
 			return PhaseDegraded
+		case condition == model.ConditionRunning:
+			return PhaseAvailable
 		default:
 			return PhaseProgressing
 		}
@@ -93,8 +96,63 @@ func UnitPhase(u *pmpb.Unit) string {
 	}
 }
 
-// conditionReady is the condition of a runtime that says that all of what is wished runs.
-const conditionReady = "Ready"
+// The conditions of a runtime that are read here; docs/conditions.md has all.
+const (
+	// conditionReady says that all of what is wished runs.
+	conditionReady = "Ready"
+	// conditionDegraded says that something does not work.
+	conditionDegraded = "Degraded"
+	// conditionStalled says that only a change by a person can help.
+	conditionStalled = "Stalled"
+)
+
+// finalReasons are those with which a cluster gives up on what is wished although it does
+// not say that it has stalled: it is not known to get better by waiting.
+var finalReasons = []string{"ProgressDeadlineExceeded", "CapabilityMissing"}
+
+// Fault is why what a cluster has stored does not work, or not all of it.
+type Fault struct {
+	// Reason is one of those of ClassRuntimes; empty when the manager names none.
+	Reason  string
+	Message string
+	// Final says that waiting is not going to help.
+	Final bool
+}
+
+// UnitFault gives the fault of a unit whose cluster has stored what is wished now: one that
+// is down, or that runs but has a part that does not, as when the pods of before still serve
+// because those of now cannot start. It is nil while nothing is wrong, and as long as it is
+// not known how the present content does.
+func UnitFault(u *pmpb.Unit) *Fault {
+	condition := UnitCondition(u)
+	if !Acknowledged(u) || condition != model.ConditionRunning && condition != model.ConditionDown && condition != model.ConditionDeleted {
+		return nil
+	}
+	fault := &Fault{Message: u.GetRuntime().GetStatus().GetMessage()}
+	degraded, ready := runtimeCondition(u, conditionDegraded), runtimeCondition(u, conditionReady)
+	switch {
+	case degraded.GetStatus() == conditionTrue:
+		fault.Reason, fault.Message = degraded.GetReason(), degraded.GetMessage()
+	case condition == model.ConditionRunning && UnitComplete(u):
+		return nil
+	case condition == model.ConditionRunning:
+		fault.Reason, fault.Message = ready.GetReason(), ready.GetMessage()
+	}
+	fault.Final = runtimeCondition(u, conditionStalled).GetStatus() == conditionTrue || slices.Contains(finalReasons, fault.Reason)
+	return fault
+}
+
+const conditionTrue = "True"
+
+// runtimeCondition is a condition of the unit's runtime, nil when it has none of the kind.
+func runtimeCondition(u *pmpb.Unit, kind string) *oaaspb.RuntimeCondition {
+	for _, c := range u.GetRuntime().GetConditions() {
+		if c.GetType() == kind {
+			return c
+		}
+	}
+	return nil
+}
 
 // UnitComplete reports that the unit runs, and all of it with the content that is wished
 // now. One that only runs may be served by what was there before. A manager that knows no
@@ -103,12 +161,8 @@ func UnitComplete(u *pmpb.Unit) bool {
 	if UnitCondition(u) != model.ConditionRunning {
 		return false
 	}
-	for _, c := range u.GetRuntime().GetConditions() {
-		if c.GetType() == conditionReady {
-			return c.GetStatus() == "True"
-		}
-	}
-	return true
+	ready := runtimeCondition(u, conditionReady)
+	return ready == nil || ready.GetStatus() == conditionTrue
 }
 
 // Current reports that the cluster's last report is about what is wished now.

@@ -93,3 +93,39 @@ func TestDeploymentCondition(t *testing.T) {
 		t.Error("what nobody acknowledged is acknowledged")
 	}
 }
+
+func TestUnitPhaseAndFault(t *testing.T) {
+	condition := func(kind, status, reason string) *oaaspb.RuntimeCondition {
+		return &oaaspb.RuntimeCondition{Type: kind, Status: status, Reason: reason, Message: "because of " + reason}
+	}
+	notReady, degraded := condition("Ready", "False", "ImagePullFailed"), condition("Degraded", "True", "ImagePullFailed")
+	healthy := []*oaaspb.RuntimeCondition{condition("Ready", "True", "Ready"), condition("Degraded", "False", "Healthy"), condition("Stalled", "False", "Healthy")}
+	running, down := oaaspb.DeploymentCondition_RUNNING, oaaspb.DeploymentCondition_DOWN
+	for _, tt := range []struct {
+		name       string
+		says       oaaspb.DeploymentCondition
+		conditions []*oaaspb.RuntimeCondition
+		phase      string
+		fault      *fsm.Fault
+	}{
+		{"a manager without conditions", running, nil, fsm.PhaseAvailable, nil},
+		{"runs completely", running, healthy, fsm.PhaseAvailable, nil},
+		{"runs in part", running, []*oaaspb.RuntimeCondition{notReady, degraded}, fsm.PhaseDegraded, &fsm.Fault{Reason: "ImagePullFailed", Message: "because of ImagePullFailed"}},
+		{"runs in part, no reason yet", running, []*oaaspb.RuntimeCondition{condition("Ready", "False", "NotReady")}, fsm.PhaseDegraded, &fsm.Fault{Reason: "NotReady", Message: "because of NotReady"}},
+		{"runs, but needs a person", running, []*oaaspb.RuntimeCondition{notReady, condition("Degraded", "True", "InvalidSpec"), condition("Stalled", "True", "InvalidSpec")}, fsm.PhaseDegraded, &fsm.Fault{Reason: "InvalidSpec", Message: "because of InvalidSpec", Final: true}},
+		{"runs, time is up", running, []*oaaspb.RuntimeCondition{notReady, condition("Degraded", "True", "ProgressDeadlineExceeded")}, fsm.PhaseDegraded, &fsm.Fault{Reason: "ProgressDeadlineExceeded", Message: "because of ProgressDeadlineExceeded", Final: true}},
+		{"down", down, []*oaaspb.RuntimeCondition{notReady, degraded}, fsm.PhaseDegraded, &fsm.Fault{Reason: "ImagePullFailed", Message: "because of ImagePullFailed"}},
+		{"down, no conditions", down, nil, fsm.PhaseDegraded, &fsm.Fault{Message: "the status"}},
+		{"on its way", oaaspb.DeploymentCondition_DEPLOYING, []*oaaspb.RuntimeCondition{notReady, degraded}, fsm.PhaseProgressing, nil},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			u := &pmpb.Unit{Fence: 1, Ack: &pmpb.Ack{Fence: 1}, Runtime: &oaaspb.ClassRuntimeSummary{
+				Status: &oaaspb.ClassRuntimeStatus{Condition: tt.says, Message: ptr("the status")}, Conditions: tt.conditions,
+			}}
+			equal(t, "phase", fsm.UnitPhase(u), tt.phase)
+			equal(t, "fault", fsm.UnitFault(u), tt.fault)
+			u.ContentHash = "of something newer"
+			equal(t, "fault of older content", fsm.UnitFault(u), (*fsm.Fault)(nil))
+		})
+	}
+}

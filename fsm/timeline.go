@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"oaas.io/control-plane/model"
 	"oaas.io/control-plane/proto/pmpb"
 )
 
@@ -178,12 +179,36 @@ func (c *call) tellUnit(old, next *pmpb.Unit) {
 		say(kind, w.GetCode(), w.GetMessage())
 		return
 	}
-	switch phase := UnitPhase(next); {
-	case phase == UnitPhase(old):
+	level := c.view.FeatureLevel()
+	fault := toldFault(level, next)
+	switch phase := toldPhase(level, next); {
+	case phase == toldPhase(level, old) && fault.Reason == toldFault(level, old).Reason:
 	case phase == PhaseDegraded:
-		say(phase, "", next.GetRuntime().GetStatus().GetMessage())
+		say(phase, fault.Reason, fault.Message)
 	case phase == PhaseAvailable, phase == PhaseProgressing && Acknowledged(old):
 		say(phase, "", "")
+	}
+}
+
+// toldPhase is the phase that the timeline tells. Servers that know no faults of units that
+// run have to write the same as those that do.
+func toldPhase(level uint32, u *pmpb.Unit) string {
+	if level < FailoverFrom && UnitFault(u) != nil && UnitCondition(u) == model.ConditionRunning {
+		return PhaseAvailable
+	}
+	return UnitPhase(u)
+}
+
+// toldFault is what the timeline tells of a unit that is Degraded, nothing of others.
+func toldFault(level uint32, u *pmpb.Unit) Fault {
+	fault := UnitFault(u)
+	switch {
+	case fault == nil:
+		return Fault{}
+	case level < FailoverFrom:
+		return Fault{Message: u.GetRuntime().GetStatus().GetMessage()}
+	default:
+		return *fault
 	}
 }
 

@@ -143,3 +143,42 @@ func TestTimelineOfAllIsBounded(t *testing.T) {
 	}
 	sameAfterRestart(t, r)
 }
+
+// incomplete is what a cluster says whose old pods serve while the new ones do not start.
+func incomplete(u *pmpb.UnitUpdate, content, reason string) *pmpb.UnitUpdate {
+	u = runs(u, content, oaaspb.DeploymentCondition_RUNNING)
+	u.GetRuntime().Status.Message = ptr("Available, but degraded")
+	u.GetRuntime().Conditions = []*oaaspb.RuntimeCondition{
+		{Type: "Available", Status: "True"}, {Type: "Ready", Status: "False", Reason: reason},
+		{Type: "Degraded", Status: "True", Reason: reason, Message: "because of " + reason},
+	}
+	return u
+}
+
+// What runs with a part that does not is told as Degraded, with the reason, once for each;
+// servers of before write as they did.
+func TestTimelineOfWhatRunsInPart(t *testing.T) {
+	for level, want := range map[uint32][]string{
+		fsm.FailoverFrom: {
+			"Degraded | e1 | ImagePullFailed | because of ImagePullFailed", "Degraded | e1 | CrashLoop | because of CrashLoop", "Available | e1",
+			"Degraded | e1 | CrashLoop | because of CrashLoop",
+		},
+		fsm.RolloutFrom: {"Available | e1"},
+	} {
+		r := newReplica(t)
+		r.must(&pmpb.Found{ClusterId: "control-plane"})
+		r.must(&pmpb.RaiseFeatureLevel{Level: level})
+		r.must(commit(t, "d", "c1", "e1"))
+		r.update(acked(r.about("d-e1"), "c1"))
+		before := len(timeline(r.snap(), "d"))
+		r.update(incomplete(r.about("d-e1"), "c1", "ImagePullFailed"))
+		for range 3 { // a report that repeats itself but for its time
+			again := incomplete(r.about("d-e1"), "c1", "CrashLoop")
+			again.GetRuntime().UpdatedAt = fmt.Sprint(r.snap().Index())
+			r.update(again)
+		}
+		r.update(runs(r.about("d-e1"), "c1", oaaspb.DeploymentCondition_RUNNING))
+		r.update(incomplete(r.about("d-e1"), "c1", "CrashLoop"))
+		equal(t, fmt.Sprintf("timeline at level %d", level), timeline(r.snap(), "d")[before:], want)
+	}
+}

@@ -155,4 +155,6 @@ var statusTable = object(
 	def("selected_envs", texts, func(s *DeploymentStatusSummary) *[]string { return &s.SelectedEnvs }).omit(),
 	nul("achieved_quorum_availability", fraction, func(s *DeploymentStatusSummary) **float64 { return &s.AchievedQuorumAvailability }).omit(),
 	nul("last_error", text, func(s *DeploymentStatusSummary) **string { return &s.LastError }).omit(),
+	nul("availability", fraction, func(s *DeploymentStatusSummary) **float64 { return &s.Availability }).omit(),
+	def("degraded", textMap, func(s *DeploymentStatusSummary) *map[string]string { return &s.Degraded }).omit(),
 )

@@ -148,8 +148,16 @@ type TelemetryConfig struct {
 
 // DeploymentStatusSummary is what the planner decided for a deployment.
 type DeploymentStatusSummary struct {
-	ReplicationFactor          uint32
-	SelectedEnvs               []string
+	ReplicationFactor uint32
+	SelectedEnvs      []string
+	// AchievedQuorumAvailability is that of a majority of independent environments, whatever
+	// the kind of the deployment.
 	AchievedQuorumAvailability *float64
 	LastError                  *string
+	// Availability is what the plan achieves by what the deployment needs. It is only
+	// told, never stored.
+	Availability *float64
+	// Degraded has the reason of each environment that does not run all of the present
+	// content. It is only told, never stored.
+	Degraded map[string]string
 }

@@ -336,7 +336,7 @@ func unavailableBecause(u *pmpb.Unit, c *pmpb.Cluster, healthy bool) string {
 	switch {
 	case why == "" || !fsm.Current(u):
 		return phase
-	case phase == fsm.PhaseAvailable: // but not all of it
+	case fsm.UnitCondition(u) == model.ConditionRunning: // but not all of it
 		return why
 	default:
 		return phase + ": " + why

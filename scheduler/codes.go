@@ -126,6 +126,9 @@ const (
 	// CodeDegradedOnTheWay: between what runs and what is planned the availability is
 	// lower than before, and than the target.
 	CodeDegradedOnTheWay Code = "DegradedOnTheWay"
+	// CodeNoAutoscaler: nothing in a cluster makes use of the room between the least and
+	// the most pods of a function.
+	CodeNoAutoscaler Code = "NoAutoscaler"
 	// CodeVotersDiffer: the shards have another number of replicas than there are
 	// clusters, which is what the availability is about then.
 	CodeVotersDiffer Code = "VotersDiffer"

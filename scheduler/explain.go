@@ -284,6 +284,9 @@ func warnings(spec *Spec, mode Mode, picked *selection, p *Plan) []Warning {
 	if text := degradedOnTheWay(picked, p); text != "" {
 		out = append(out, Warning{StageAssign, CodeDegradedOnTheWay, text})
 	}
+	if text := withoutAutoscaler(spec, picked); text != "" {
+		out = append(out, Warning{StageAssign, CodeNoAutoscaler, text})
+	}
 	out = append(out, aboutVoters(picked, p)...)
 	if picked.met || p.TargetMet {
 		return out

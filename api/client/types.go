@@ -29,8 +29,12 @@ const (
 	PhaseProgressing = "Progressing"
 	// PhaseAvailable: serving.
 	PhaseAvailable = "Available"
-	// PhaseDegraded: something of it does not run.
+	// PhaseDegraded: something of the present content does not work, although older content
+	// may serve; Unit.Fault says why.
 	PhaseDegraded = "Degraded"
+	// PhaseUnknown: it is stored, but its environment cannot be reached; Unit.Unknown says
+	// what it was.
+	PhaseUnknown = "Unknown"
 	// PhaseDeleting: the environment is to remove it.
 	PhaseDeleting = "Deleting"
 )
@@ -49,8 +53,28 @@ type Unit struct {
 	ContentHash  string `json:"content_hash"`
 	// Waiting says why the wish is not acknowledged; nil when it is.
 	Waiting *Waiting `json:"waiting"`
+	// Unknown is what was last known while the environment cannot be reached; else nil.
+	Unknown *Unknown `json:"unknown,omitempty"`
+	// Fault says why it is Degraded; nil when it is not, and from servers that tell none.
+	Fault *Fault `json:"fault,omitempty"`
 	// Runtime is what the environment last reported; nil before the first report.
 	Runtime *ClassRuntime `json:"runtime"`
+}
+
+// Unknown is what a unit was when its environment could last be reached.
+type Unknown struct {
+	LastPhase string     `json:"last_phase"`
+	Since     *time.Time `json:"since"`
+	Message   string     `json:"message"`
+}
+
+// Fault is why what an environment has stored does not work, or not all of it.
+type Fault struct {
+	// Reason is machine-readable, for instance ImagePullFailed; empty when there is none.
+	Reason  string `json:"reason"`
+	Message string `json:"message"`
+	// Final is true when waiting is not going to help.
+	Final bool `json:"final"`
 }
 
 // Waiting says why something has not happened yet.

@@ -122,6 +122,7 @@ deployments:
 
 const (
 	waiting = `"waiting":{"code":"CLUSTER_UNREACHABLE","message":"connection refused","since":"2026-03-05T19:57:00Z","permanent":false}`
+	inPart  = `"fault":{"reason":"ImagePullFailed","message":"function \"Cart.add\": image cannot be pulled","final":false}`
 	refused = `"waiting":{"code":"INVALID_CONTENT","message":"image name is not valid","since":"2026-03-05T19:57:00Z","permanent":true}`
 )
 
@@ -401,6 +402,9 @@ func TestRolloutStatus(t *testing.T) {
 		{name: "terminal", answers: becomesAvailable, columns: 60},
 		{name: "terminal_low", answers: becomesAvailable[3:], columns: 60, rows: 5},
 		{name: "terminal_color", answers: becomesAvailable[3:], columns: 200, color: true},
+		{name: "in_part", args: []string{"--timeout", "1s"}, answers: []string{becomesAvailable[0],
+			units(unit("oaas-1", "Degraded", true, inPart), unit("oaas-2", "Available", true, ""))}, exit: ExitUnavailable},
+		{name: "given_up", answers: []string{units(unit("oaas-1", "Degraded", true, strings.Replace(inPart, "false", "true", 1)), unit("oaas-2", "Available", true, ""))}, exit: ExitFailure},
 		{name: "refused", answers: []string{becomesAvailable[0], units(unit("oaas-1", "Refused", false, refused), unit("oaas-2", "Available", true, ""))}, exit: ExitFailure},
 		{name: "removal", answers: []string{
 			units(unit("oaas-1", "Progressing", true, "", "Cart.add=ImagePull"), unit("oaas-2", "Deleting", false, `"tombstone":true`)),

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -182,6 +183,9 @@ func (a *app) deleteOne(ctx context.Context, c *client.Client, t target, o delet
 		return err
 	}
 	a.printf("%s/%s deleted%s\n", t.kind, t.name, note)
+	if t.kind == "package" {
+		a.hintLeft(ctx, c, t.name)
+	}
 	return nil
 }
 
@@ -238,6 +242,28 @@ func findDeletion(ctx context.Context, c *client.Client, name string) (*client.D
 	default:
 		return nil, usagef("%d deployments of the key %s are being deleted; name one by its uid, 'pmctl get deletions -o wide' shows them", len(found), name)
 	}
+}
+
+// maxLeftNamed bounds how many deployments a hint names.
+const maxLeftNamed = 8
+
+// hintLeft says which deployments of a package that was deleted go on. It is a courtesy: the
+// deletion has succeeded also when this cannot be found out.
+func (a *app) hintLeft(ctx context.Context, c *client.Client, name string) {
+	left, err := c.Deployments(ctx, client.DeploymentFilter{PackageName: name})
+	if err != nil || len(left) == 0 {
+		return
+	}
+	var keys []string
+	for i := range left {
+		keys = append(keys, left[i].Key)
+	}
+	slices.Sort(keys)
+	more := ""
+	if n := len(keys) - maxLeftNamed; n > 0 {
+		keys, more = keys[:maxLeftNamed], fmt.Sprintf(" and %d more", n)
+	}
+	a.errorf("hint: deployments of package %s still run: %s%s; 'pmctl delete deployment KEY' removes them\n", name, strings.Join(keys, ", "), more)
 }
 
 func clusters(n int) string {

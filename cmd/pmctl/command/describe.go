@@ -161,7 +161,7 @@ func (a *app) describeDeployment(ctx context.Context, c *client.Client, key stri
 	d.field("Name", dep.Key)
 	d.field("Package", dep.PackageName)
 	d.field("Class", dep.ClassKey)
-	d.field("Condition", string(dep.Condition))
+	d.field("Condition", conditionText(dep))
 	d.field("Created", a.stamp(dep.CreatedAt))
 	d.field("Updated", a.stamp(dep.UpdatedAt))
 	d.field("Environments", strings.Join(selectedEnvs(dep), ", "))
@@ -206,6 +206,9 @@ func (a *app) unitTable(units []client.Unit) table {
 		text := ""
 		if u.Acknowledged {
 			text = detail(u) // reasons to wait have their own table
+		}
+		if u.Unknown != nil {
+			text = "for " + age(a.Now(), u.Unknown.Since) + ", " + text
 		}
 		t.add(u.Env, u.ID, u.Phase, readiness(u.Runtime), fmt.Sprint(u.Generation), stored, since, text)
 	}

@@ -63,17 +63,20 @@ func (p progress) failure() error {
 	if failed, goesOn := p.rolloutFailure(); failed != nil || goesOn {
 		return failed
 	}
-	var refused []string
+	var causes []string
 	for _, u := range p.units {
-		if !u.Acknowledged && u.Waiting != nil && u.Waiting.Permanent {
-			refused = append(refused, fmt.Sprintf("%s refused it: %s (%s)", u.Env, u.Waiting.Message, u.Waiting.Code))
+		switch {
+		case !u.Acknowledged && u.Waiting != nil && u.Waiting.Permanent:
+			causes = append(causes, fmt.Sprintf("%s refused it: %s (%s)", u.Env, u.Waiting.Message, u.Waiting.Code))
+		case u.Fault != nil && u.Fault.Final && u.Unknown == nil:
+			causes = append(causes, fmt.Sprintf("%s gives up: %s (%s)", u.Env, u.Fault.Message, u.Fault.Reason))
 		}
 	}
-	if len(refused) == 0 {
+	if len(causes) == 0 {
 		return nil
 	}
 	return &hinted{
-		fmt.Errorf("deployment %q cannot complete: %s", p.key, strings.Join(refused, "; ")),
+		fmt.Errorf("deployment %q cannot complete: %s", p.key, strings.Join(causes, "; ")),
 		"correct the package or the deployment and apply it again",
 	}
 }
@@ -95,6 +98,9 @@ func (p progress) timedOut(key string, limit time.Duration, now time.Time) error
 		if u.Waiting != nil && u.Waiting.Since != nil && !u.Acknowledged {
 			text += " for " + duration(now.Sub(*u.Waiting.Since))
 		}
+		if u.Unknown != nil && u.Unknown.Since != nil {
+			text += " for " + duration(now.Sub(*u.Unknown.Since))
+		}
 	}
 	return &timeoutError{text}
 }
@@ -104,6 +110,10 @@ func detail(u client.Unit) string {
 	switch {
 	case u.Waiting != nil && !u.Acknowledged:
 		return strings.Join(nonEmpty(u.Waiting.Code, u.Waiting.Message), ": ")
+	case u.Unknown != nil:
+		return strings.Join(nonEmpty("was "+u.Unknown.LastPhase, u.Unknown.Message), "; ")
+	case u.Fault != nil:
+		return strings.Join(nonEmpty(u.Fault.Reason, u.Fault.Message), ": ")
 	case ready(u) || u.Runtime == nil || u.Runtime.Status == nil:
 		return ""
 	default:
@@ -115,6 +125,9 @@ func detail(u client.Unit) string {
 func cause(u client.Unit) string {
 	if u.Waiting != nil && !u.Acknowledged {
 		return u.Waiting.Code
+	}
+	if u.Fault != nil {
+		return u.Fault.Reason
 	}
 	return ""
 }
@@ -200,7 +213,7 @@ func (p progress) unit(env string) client.Unit {
 // glyphs show a phase at a glance.
 var glyphs = map[string]string{
 	client.PhasePending: "·", client.PhaseWaiting: "⧗", client.PhaseRefused: "✘", client.PhaseProgressing: "◐",
-	client.PhaseAvailable: "✔", client.PhaseDegraded: "!", client.PhaseDeleting: "−",
+	client.PhaseAvailable: "✔", client.PhaseDegraded: "!", client.PhaseDeleting: "−", client.PhaseUnknown: "?",
 }
 
 // frame draws the rollout: a line per cluster and, below it, one per function.

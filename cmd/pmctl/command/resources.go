@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -127,7 +128,7 @@ func deploymentResource() *resource {
 		name: nameOf(func(d model.OClassDeployment) string { return d.Key }),
 		columns: []column{
 			col("NAME", func(_ *app, d model.OClassDeployment) string { return d.Key }),
-			col("CONDITION", func(_ *app, d model.OClassDeployment) string { return string(d.Condition) }),
+			col("CONDITION", func(_ *app, d model.OClassDeployment) string { return conditionText(&d) }),
 			col("ENVS", func(_ *app, d model.OClassDeployment) string { return strings.Join(selectedEnvs(&d), ",") }),
 			col("AVAILABILITY", func(_ *app, d model.OClassDeployment) string { return planned(&d) }),
 			col("AGE", func(a *app, d model.OClassDeployment) string { return age(a.Now(), d.CreatedAt) }),
@@ -155,10 +156,31 @@ func selectedEnvs(d *model.OClassDeployment) []string {
 	return d.TargetEnvs
 }
 
-// planned is the quorum availability that the planner expects.
+// conditionText is a deployment's condition, with the reasons of what does not work although
+// the condition may be RUNNING.
+func conditionText(d *model.OClassDeployment) string {
+	if d.Status == nil || len(d.Status.Degraded) == 0 {
+		return string(d.Condition)
+	}
+	reasons := nonEmpty(slices.Compact(slices.Sorted(maps.Values(d.Status.Degraded)))...)
+	return degradedText(string(d.Condition), strings.Join(reasons, ","))
+}
+
+func degradedText(condition, reason string) string {
+	if reason == "" {
+		return condition + ",Degraded"
+	}
+	return condition + ",Degraded(" + reason + ")"
+}
+
+// planned is the availability that the planner expects. Servers of before tell only that of
+// a majority, which is less where one environment is enough.
 func planned(d *model.OClassDeployment) string {
 	if d.Status == nil {
 		return ""
+	}
+	if d.Status.Availability != nil {
+		return percent(d.Status.Availability)
 	}
 	return percent(d.Status.AchievedQuorumAvailability)
 }
@@ -341,7 +363,14 @@ func runtimeResource() *resource {
 			col("NAME", func(_ *app, r client.ClassRuntime) string { return r.ID }),
 			col("ENV", func(_ *app, r client.ClassRuntime) string { return envOf(r) }),
 			col("CLASS", func(_ *app, r client.ClassRuntime) string { return className(r) }),
-			col("CONDITION", func(_ *app, r client.ClassRuntime) string { return status(r).Condition }),
+			col("CONDITION", func(_ *app, r client.ClassRuntime) string {
+				for _, c := range r.Conditions {
+					if c.Type == "Degraded" && c.Status == "True" {
+						return degradedText(status(r).Condition, c.Reason)
+					}
+				}
+				return status(r).Condition
+			}),
 			col("FUNCTIONS", func(_ *app, r client.ClassRuntime) string { return readiness(&r) }),
 			col("AGE", func(a *app, r client.ClassRuntime) string { return age(a.Now(), parseTime(r.CreatedAt)) }),
 		},

@@ -41,9 +41,12 @@ changes go out in waves.
 On a terminal the clusters and their functions are redrawn in place. Otherwise
 each transition is a line with its time. It says why a cluster is waiting.
 
-Exit code 0: available everywhere; 1: a cluster refused it, so that only a change
-helps, or the rollout has failed or was taken back; 3: no such deployment; 5: the time
-ran out.`,
+A cluster where older content serves because the present one does not start has
+not got it: it is Degraded.
+
+Exit code 0: available everywhere; 1: a cluster refused it or gives up on it, so that
+only a change helps, or the rollout has failed or was taken back; 3: no such deployment;
+5: the time ran out.`,
 		Args:              arguments("KEY", "[KEY]"),
 		ValidArgsFunction: a.completeDeployments,
 		RunE: func(cmd *cobra.Command, args []string) error {
