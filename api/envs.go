@@ -49,6 +49,9 @@ type stray struct {
 	FirstSeen     *string `json:"first_seen"`
 	// Orphaned says that somebody gave up waiting for its removal.
 	Orphaned bool `json:"orphaned"`
+	// Epoch of the control plane in which it was sent. One of an earlier epoch than the
+	// present one is only removed if it is orphaned.
+	Epoch uint64 `json:"epoch"`
 }
 
 // Agents tells where the managers of clusters are that connect themselves, as far as
@@ -172,7 +175,7 @@ func (s *Server) newClusterInfo(c *pmpb.Cluster) clusterInfo {
 	for _, x := range c.GetStrays() {
 		out.Strays = append(out.Strays, stray{
 			UnitID: x.GetUnitId(), DeploymentUID: x.GetDeploymentUid(), DeploymentKey: x.GetDeploymentKey(),
-			FirstSeen: stampText(x.GetFirstSeen()), Orphaned: x.GetOrphaned(),
+			FirstSeen: stampText(x.GetFirstSeen()), Orphaned: x.GetOrphaned(), Epoch: x.GetEpoch(),
 		})
 	}
 	return out

@@ -339,6 +339,8 @@ type Stray struct {
 	FirstSeen     *time.Time `json:"first_seen"`
 	// Orphaned says that somebody gave up waiting for its removal.
 	Orphaned bool `json:"orphaned"`
+	// Epoch of the control plane in which it was sent.
+	Epoch uint64 `json:"epoch"`
 }
 
 // Member is a node of the package manager.

@@ -309,9 +309,9 @@ func (a *app) describeEnv(ctx context.Context, c *client.Client, name string) (*
 		d.section("Other nodes", t)
 	}
 	if len(e.Strays) > 0 {
-		t := table{header: []string{"UNIT", "DEPLOYMENT", "AGE", "ORPHANED"}}
+		t := table{header: []string{"UNIT", "DEPLOYMENT", "AGE", "EPOCH", "ORPHANED"}}
 		for _, s := range e.Strays {
-			t.add(s.UnitID, s.DeploymentKey, age(a.Now(), s.FirstSeen), strconv.FormatBool(s.Orphaned))
+			t.add(s.UnitID, s.DeploymentKey, age(a.Now(), s.FirstSeen), strconv.FormatUint(s.Epoch, 10), strconv.FormatBool(s.Orphaned))
 		}
 		d.section("Strays (runtimes that nothing wants)", t)
 	}
