@@ -149,14 +149,15 @@ func presentClass(now *pmpb.Rollout, live map[string]*pmpb.Unit) (*model.OClass,
 	if underWay(now) {
 		return decodeClass(now.GetClass())
 	}
-	for _, env := range sortedKeys(live) {
-		unit, err := fsm.Desired(live[env])
-		if err != nil {
-			return nil, fromStore(err)
-		}
-		return bindingsOf(unit), nil
+	envs := sortedKeys(live)
+	if len(envs) == 0 {
+		return nil, nil
 	}
-	return nil, nil
+	unit, err := fsm.Desired(live[envs[0]])
+	if err != nil {
+		return nil, fromStore(err)
+	}
+	return bindingsOf(unit), nil
 }
 
 // underWay reports that environments have, or may have, different revisions.

@@ -105,8 +105,8 @@ func (h *Hub) openAt(ctx context.Context, to Cluster, r route) (net.Conn, error)
 	if err != nil {
 		return nil, err
 	}
-	life, end := context.WithCancel(h.life)                              //nolint:contextcheck // the connection is of the hub, not of the call
-	giveUp := context.AfterFunc(ctx, end)                                //nolint:contextcheck // until it is open
+	life, end := context.WithCancel(h.life)                              // the connection is of the hub, not of the call
+	giveUp := context.AfterFunc(ctx, end)                                // until it is open
 	stream, err := pmpb.NewAgentRelayServiceClient(conn).OpenAgent(life) //nolint:contextcheck // see above
 	if err == nil {
 		err = stream.Send(&pmpb.OpenAgentRequest{Message: &pmpb.OpenAgentRequest_Open{Open: &pmpb.OpenAgent{

@@ -279,5 +279,5 @@ func (h *Hub) Connections(cluster Cluster) []Connection {
 	return out
 }
 
-// ErrNoAgent: no agent of the cluster is connected to any node.
+// ErrNoAgent says that no agent of the cluster is connected to any node.
 var ErrNoAgent = errors.New("tunnel: no agent of the cluster is connected to any node of the control plane")

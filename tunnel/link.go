@@ -91,7 +91,7 @@ type stream struct {
 // offer keeps a stream waiting until it is opened.
 func (l *link) offer(ctx, life context.Context, client tunnelpb.TunnelServiceClient) (*stream, error) {
 	life, end := context.WithCancelCause(life)
-	unlink := context.AfterFunc(ctx, func() { end(ctx.Err()) }) //nolint:contextcheck // the stream outlives ctx only once it carries something
+	unlink := context.AfterFunc(ctx, func() { end(ctx.Err()) }) // the stream outlives ctx only once it carries something
 	watchdog := time.AfterFunc(connectTimeout, func() { end(errSilentNode) })
 	defer watchdog.Stop()
 	opened, err := l.await(life, client, func(silence time.Duration) { watchdog.Reset(silence) })

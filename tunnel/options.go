@@ -141,7 +141,7 @@ func AgentServerOptions() []grpc.ServerOption {
 		grpc.MaxHeaderListSize(16 << 10),
 		grpc.ConnectionTimeout(handshakeTimeout),
 		grpc.StaticStreamWindowSize(windowSize), grpc.StaticConnWindowSize(8 * windowSize),
-		grpc.SharedWriteBuffer(true), grpc.ReadBufferSize(16 << 10),
+		grpc.ReadBufferSize(16 << 10),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 10 * time.Second, Timeout: 5 * time.Second, MaxConnectionIdle: idleTimeout}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 	}

@@ -60,7 +60,7 @@ func (p progress) done() bool {
 
 // failure is not nil when waiting cannot help.
 func (p progress) failure() error {
-	if failed, goesOn := p.rolloutFailure(); failed != nil || goesOn {
+	if goesOn, failed := p.rolloutFailure(); failed != nil || goesOn {
 		return failed
 	}
 	var causes []string

@@ -133,12 +133,12 @@ func TestTimeline(t *testing.T) {
 		s.stock()
 		s.srv.timeline["shop.Cart"] = []string{"[" + first + "]", "[" + first + "," + second + "]", "[" + second + "," + third + "]"}
 		asked := 0
-		s.srv.fail = func(w http.ResponseWriter, r *http.Request) bool {
+		s.srv.fail = func(w http.ResponseWriter, _ *http.Request) bool {
 			asked++
-			switch {
-			case asked == 2: // it is waited for
+			switch asked {
+			case 2: // it is waited for
 				problem(w, 503, "no-leader", "No leader is known", true)
-			case asked == 9: // all is forgotten
+			case 9: // all is forgotten
 				problem(w, 404, "not-found", "Deployment not found: shop.Cart", false)
 			default:
 				return false

@@ -28,28 +28,28 @@ func (p progress) document() status {
 
 // rolloutFailure is not nil when the rollout has not got where it was to. goesOn says that
 // it decides itself what becomes of a cluster that refuses.
-func (p progress) rolloutFailure() (failed error, goesOn bool) {
+func (p progress) rolloutFailure() (goesOn bool, failed error) {
 	r := p.rollout
 	if r == nil {
-		return nil, false
+		return false, nil
 	}
 	why := strings.Join(nonEmpty(r.Reason, r.Message), ": ")
 	switch r.Phase {
 	case client.RolloutFailed:
-		return &hinted{
+		return false, &hinted{
 			fmt.Errorf("the rollout of %q has failed: %s", p.key, why),
 			"'pmctl rollout undo' goes back, 'pmctl rollout resume' tries once more; or apply a change that mends it",
-		}, false
+		}
 	case client.RolloutRolledBack:
 		if r.Reason == undone {
-			return nil, false
+			return false, nil
 		}
-		return &hinted{
+		return false, &hinted{
 			fmt.Errorf("the rollout of %q was taken back: %s", p.key, why),
 			"'pmctl events " + p.key + "' tells what has happened",
-		}, false
+		}
 	default:
-		return nil, r.Phase != client.RolloutComplete
+		return r.Phase != client.RolloutComplete, nil
 	}
 }
 
