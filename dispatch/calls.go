@@ -117,6 +117,10 @@ func (l *lane) settle(o outcome) {
 	switch {
 	case o.waiting != nil:
 		l.fail(log, a, o)
+	case o.gone && o.do == clearFirst:
+		log.Info("the old content is gone, the new one is sent")
+		l.drop(id)
+		a.failures, a.asked, a.notBefore = 0, 0, time.Time{}
 	case o.gone:
 		log.Info("removal confirmed")
 		l.drop(id)
@@ -125,7 +129,9 @@ func (l *lane) settle(o outcome) {
 		l.delay(a, l.opts.RetryMax) // until the row is gone from the state
 	case o.issued:
 		log.Debug("removal accepted")
-		if o.unit.GetWaiting() != nil {
+		if o.do == clearFirst {
+			l.wait(o.unit, &pmpb.Waiting{Code: WaitDeleting, Message: "the cluster's manager keeps the content that it has: that is removed first, then the new one is sent"})
+		} else if o.unit.GetWaiting() != nil {
 			// What kept the removal from the cluster is over.
 			l.wait(o.unit, &pmpb.Waiting{Code: WaitDeleting, Message: "the cluster has accepted the removal and is carrying it out"})
 		}
@@ -140,9 +146,19 @@ func (l *lane) settle(o outcome) {
 	default:
 		a.confirm(l.opts.Now(), l.opts.RetryMin, l.opts.RetryRefused)
 		log.Info("delivered", "generation", o.unit.GetGeneration())
-		l.learn(id, holdingOf(o.applied), false)
+		l.learn(id, heldAfter(&o), false)
 		l.noteAck(o.unit)
 	}
+}
+
+// heldAfter is what the cluster has after a call. Of a manager that tells of no deliveries it
+// is known only that it has something: whether that is a later wish's content too, it could
+// not tell.
+func heldAfter(o *outcome) holding {
+	if o.mute {
+		return holding{}
+	}
+	return holdingOf(o.applied)
 }
 
 // askAgain is how long after a removal was accepted the cluster is asked whether it

@@ -18,14 +18,18 @@ const (
 	deploy
 	// remove: the tombstone is to be sent.
 	remove
+	// clearFirst: what the cluster has is to go before the desired content is sent, because its
+	// manager would keep it.
+	clearFirst
 	// acknowledge: the cluster has what is wanted, only the state does not know yet.
 	acknowledge
 	// lost: the cluster no longer has what it had acknowledged.
 	lost
 )
 
-// wanted decides what to do about a unit, given the cluster's complete inventory.
-func wanted(u *pmpb.Unit, have inventory) action {
+// wanted decides what to do about a unit, given the cluster's complete inventory. mute says
+// that its manager tells of no deliveries.
+func wanted(u *pmpb.Unit, have inventory, mute bool) action {
 	if u.GetTombstone() {
 		return remove
 	}
@@ -41,6 +45,10 @@ func wanted(u *pmpb.Unit, have inventory) action {
 		return nothing
 	case !present && fsm.Acknowledged(u):
 		return lost
+	case present && !held.fenced && mute:
+		// Such a manager, as that of oaas-rs, answers OK to a unit that it has, and keeps
+		// the old content. Any other takes over what was made by hand.
+		return clearFirst
 	default:
 		return deploy
 	}

@@ -33,23 +33,25 @@ func TestWanted(t *testing.T) {
 	tests := map[string]struct {
 		unit *pmpb.Unit
 		have inventory
+		mute bool
 		want action
 	}{
-		"new unit":                                {unit(5, "h"), inventory{}, deploy},
-		"the cluster has it, the state knows":     {unit(5, "h", acked), reported(same), nothing},
-		"the cluster has it, new leader":          {unit(5, "h"), reported(same), acknowledge},
-		"older fence in the cluster":              {unit(6, "h"), reported(same), deploy},
-		"other content under the same fence":      {unit(5, "x"), reported(same), deploy},
-		"older epoch in the cluster":              {unit(5, "h", func(u *pmpb.Unit) { u.Epoch = 2 }), reported(same), deploy},
-		"acknowledged but not there":              {unit(5, "h", acked), inventory{}, lost},
-		"acknowledged, manager without delivery":  {unit(5, "h", acked), reported(nil), nothing},
-		"not acknowledged, without delivery":      {unit(5, "h"), reported(nil), deploy},
-		"changed since the acknowledgement":       {unit(6, "h", func(u *pmpb.Unit) { u.Ack = &pmpb.Ack{Epoch: 1, Fence: 5, ContentHash: "g"} }), reported(nil), deploy},
-		"tombstone of a runtime that is there":    {unit(5, "h", buried), reported(same), remove},
-		"tombstone of a runtime that is not here": {unit(5, "h", buried, acked), inventory{}, remove},
+		"new unit":                                {unit(5, "h"), inventory{}, false, deploy},
+		"the cluster has it, the state knows":     {unit(5, "h", acked), reported(same), false, nothing},
+		"the cluster has it, new leader":          {unit(5, "h"), reported(same), false, acknowledge},
+		"older fence in the cluster":              {unit(6, "h"), reported(same), false, deploy},
+		"other content under the same fence":      {unit(5, "x"), reported(same), false, deploy},
+		"older epoch in the cluster":              {unit(5, "h", func(u *pmpb.Unit) { u.Epoch = 2 }), reported(same), false, deploy},
+		"acknowledged but not there":              {unit(5, "h", acked), inventory{}, false, lost},
+		"acknowledged, manager without delivery":  {unit(5, "h", acked), reported(nil), false, nothing},
+		"not acknowledged, without delivery":      {unit(5, "h"), reported(nil), true, clearFirst},
+		"changed since the acknowledgement":       {unit(6, "h", func(u *pmpb.Unit) { u.Ack = &pmpb.Ack{Epoch: 1, Fence: 5, ContentHash: "g"} }), reported(nil), true, clearFirst},
+		"tombstone of a runtime that is there":    {unit(5, "h", buried), reported(same), false, remove},
+		"tombstone of a runtime that is not here": {unit(5, "h", buried, acked), inventory{}, false, remove},
+		"made by hand":                            {unit(5, "h"), reported(nil), false, deploy},
 	}
 	for name, tc := range tests {
-		if got := wanted(tc.unit, tc.have); got != tc.want {
+		if got := wanted(tc.unit, tc.have, tc.mute); got != tc.want {
 			t.Errorf("%s: %d, want %d", name, got, tc.want)
 		}
 	}

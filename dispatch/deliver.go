@@ -37,8 +37,10 @@ const (
 // outcome is how a call about a unit ended.
 type outcome struct {
 	step
-	// applied is the delivery that the stored runtime now carries.
+	// applied is the delivery that the stored runtime now carries, as the manager says, or
+	// as is believed of one that tells of no deliveries: then mute is true.
 	applied *oaaspb.Delivery
+	mute    bool
 	// gone is true when the cluster confirmed that the unit does not exist.
 	gone bool
 	// issued is true when a deletion was accepted but is not finished.
@@ -64,7 +66,7 @@ func call(ctx context.Context, conn grpc.ClientConnInterface, s step, controlPla
 	delivery := deliveryOf(s.unit, controlPlane)
 	// The correlation id ties the cluster's log lines and the runtime's annotation to the change.
 	ctx = metadata.AppendToOutgoingContext(ctx, "x-correlation-id", fmt.Sprintf("%s/%d", s.unit.GetId(), s.unit.GetFence()))
-	if s.do == remove {
+	if s.do == remove || s.do == clearFirst {
 		resp, err := client.DeleteDeployment(ctx, &oaaspb.DeleteDeploymentRequest{DeploymentId: s.unit.GetId(), Delivery: delivery})
 		err = inBand(err, resp.GetStatus(), resp.GetMessage())
 		switch {
@@ -92,9 +94,9 @@ func call(ctx context.Context, conn grpc.ClientConnInterface, s step, controlPla
 		return out
 	}
 	// A manager without deliveries confirms by answering at all.
-	out.applied = delivery
+	out.applied, out.mute = delivery, true
 	if a := resp.GetApplied(); a != nil {
-		out.applied = a
+		out.applied, out.mute = a, false
 	}
 	if !holdingOf(out.applied).carries(s.unit) {
 		// Sending it again at once would get the same answer.

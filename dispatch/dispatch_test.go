@@ -373,6 +373,41 @@ func TestManagerWithoutStreamIsPolled(t *testing.T) {
 	w.await("gone", func(s *fsm.Snapshot) bool { return len(s.Units()) == 0 })
 }
 
+// The manager of oaas-rs answers OK to a change of a unit that it has, and keeps what it has.
+func TestManagerThatKeepsOldContentGetsTheNewOne(t *testing.T) {
+	w := newWorld(t)
+	m := newManager("oaas-1")
+	m.keeps = true
+	addr, _ := m.serve(t, "127.0.0.1:0", true)
+	w.found.set(discovery.Candidate{Name: "oaas-1", Address: addr, Source: discovery.SourceStatic})
+	w.awaitHealthy("oaas-1")
+	fence := func(id string) uint64 {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		return m.objects[id].GetDelivery().GetFence()
+	}
+	for i := range 4 {
+		out := w.deploy(fmt.Sprintf("cart:%d", i), "oaas-1")
+		w.await("acknowledged", allAcked)
+		if u := w.store.State().Snapshot().Unit(out.UnitID); fence(out.UnitID) != u.GetFence() {
+			t.Fatalf("change %d: the cluster has the content of fence %d, wanted is %d", i, fence(out.UnitID), u.GetFence())
+		}
+	}
+	deploys, deletes := m.counts()
+	if deploys != 4 || deletes < 3 {
+		t.Errorf("%d deploys and %d deletes for 4 wishes", deploys, deletes)
+	}
+	// What takes its time to go is waited for, and not sent into.
+	m.set(func() { m.linger = true })
+	out := w.deploy("cart:9", "oaas-1")
+	w.await("the reason is shown", func(s *fsm.Snapshot) bool { return s.Unit(out.UnitID).GetWaiting().GetCode() == dispatch.WaitDeleting })
+	m.set(func() { m.linger = false; m.removeLocked(out.UnitID) })
+	w.await("acknowledged", allAcked)
+	if u := w.store.State().Snapshot().Unit(out.UnitID); fence(out.UnitID) != u.GetFence() {
+		t.Errorf("the cluster has the content of fence %d, wanted is %d", fence(out.UnitID), u.GetFence())
+	}
+}
+
 func TestImpostorIsNotRegistered(t *testing.T) {
 	metrics := prometheus.NewRegistry()
 	w := newWorld(t, func(o *dispatch.Options) { o.Metrics = metrics })

@@ -37,6 +37,8 @@ type manager struct {
 	// counts the inventories that were begun.
 	partial bool
 	watches int
+	// keeps makes Deploy answer OK to a unit that is there, and change nothing, as oaas-rs does.
+	keeps bool
 	// hang makes Deploy wait for its deadline.
 	hang bool
 	// unready is what the heartbeats say of the API server.
@@ -128,6 +130,9 @@ func (m *manager) store(ctx context.Context, req *oaaspb.DeployRequest) (*oaaspb
 	}
 	unit := req.GetDeploymentUnit()
 	d := unit.GetDelivery()
+	if m.keeps && m.objects[unit.GetId()] != nil {
+		return &oaaspb.DeployResponse{DeploymentId: unit.GetId()}, nil
+	}
 	if have := m.objects[unit.GetId()]; d.GetFence() < have.GetDelivery().GetFence() || d.GetFence() <= m.tombstones[unit.GetId()] {
 		return nil, status.Error(codes.FailedPrecondition, "stale fence")
 	}
@@ -137,6 +142,9 @@ func (m *manager) store(ctx context.Context, req *oaaspb.DeployRequest) (*oaaspb
 	}
 	m.objects[unit.GetId()] = summary
 	m.publish(&oaaspb.RuntimeEvent{Event: &oaaspb.RuntimeEvent_Upserted{Upserted: summary}})
+	if m.keeps {
+		d = nil // it knows no deliveries
+	}
 	return &oaaspb.DeployResponse{DeploymentId: unit.GetId(), Applied: d}, nil
 }
 
@@ -148,7 +156,9 @@ func (m *manager) DeleteDeployment(_ context.Context, req *oaaspb.DeleteDeployme
 		return nil, m.fail
 	}
 	id := req.GetDeploymentId()
-	m.tombstones[id] = max(m.tombstones[id], req.GetDelivery().GetFence())
+	if !m.keeps {
+		m.tombstones[id] = max(m.tombstones[id], req.GetDelivery().GetFence())
+	}
 	if m.objects[id] == nil {
 		return nil, status.Error(codes.NotFound, "no such unit")
 	}

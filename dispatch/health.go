@@ -79,6 +79,9 @@ func (h *health) grade(state liveness.State, now time.Time, limits liveness.Limi
 	}
 }
 
+// notYet is the reason while there is no cause.
+const notYet = "the manager has not answered yet"
+
 // reason is why a cluster is away.
 func (h *health) reason() string {
 	why, untrusted := untrustedBecause(h.cause)
@@ -92,7 +95,7 @@ func (h *health) reason() string {
 	case noAgent(h.cause):
 		return ErrNoAgent.Error() + ": its manager has to connect by itself"
 	case h.cause == nil:
-		return "the manager has not answered yet"
+		return notYet
 	default:
 		return "the manager does not answer: " + reasonOf(h.cause)
 	}
@@ -220,6 +223,9 @@ func (l *lane) news(row *pmpb.Cluster, f *finding) bool {
 	}
 	if f.level >= fsm.FailoverFrom && row.GetDisconnectedSince() == nil {
 		return true // it was away before that was kept
+	}
+	if strings.HasPrefix(row.GetHealthMessage(), notYet) && !strings.HasPrefix(f.reason, notYet) {
+		return true // there is a cause by now
 	}
 	otherWord := f.verdict.Word != liveness.None && f.verdict.Word != wordOf(row.GetObservations()) ||
 		f.verdict.Word == liveness.Contradicted && !l.health.contact.Up && l.others.wellSeen() != row.GetApiServerReady()

@@ -47,7 +47,7 @@ func (l *lane) take(snap *fsm.Snapshot, r report) {
 	}
 	switch {
 	case r.begin:
-		l.arriving = &arrival{inventory: inventory{}, strays: strays{}}
+		l.arriving = &arrival{inventory: inventory{}, strays: strays{}, mute: r.mute}
 	case r.upserted != nil:
 		id := r.upserted.GetDeploymentUnitId()
 		if l.work.units[id] == nil {
@@ -79,7 +79,7 @@ func (l *lane) completed() {
 	if l.arriving == nil {
 		return // an inventory that did not begin; the session sees to it that there is none
 	}
-	l.work.have = l.arriving.inventory
+	l.work.have, l.work.mute = l.arriving.inventory, l.arriving.mute
 	l.straysArrived()
 	l.metrics.unknown.WithLabelValues(l.name).Set(float64(l.arriving.unknown))
 	if !l.health.contact.Up {

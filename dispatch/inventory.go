@@ -51,6 +51,8 @@ type arrival struct {
 	// unknown counts what the state does not know, and strays are those that are ours.
 	unknown int
 	strays  strays
+	// mute is as in a report.
+	mute bool
 }
 
 // protocolError is a cluster's breach of the protocol of its stream.

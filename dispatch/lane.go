@@ -251,7 +251,7 @@ func (l *lane) look(id string) {
 		}}}) {
 			l.metrics.lost.WithLabelValues(l.name).Inc()
 		}
-	case nothing, deploy, remove:
+	case nothing, deploy, remove, clearFirst:
 	}
 }
 

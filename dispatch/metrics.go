@@ -83,7 +83,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 
 func (m *metrics) observe(cluster string, o outcome, took time.Duration) {
 	name, result := "deploy", "ok"
-	if o.do == remove {
+	if o.do == remove || o.do == clearFirst {
 		name = "delete"
 	}
 	if o.waiting != nil {

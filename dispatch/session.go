@@ -20,8 +20,9 @@ type report struct {
 	upserted *oaaspb.ClassRuntimeSummary
 	// removed is the id of a runtime that is gone.
 	removed string
-	// begin starts a new inventory; complete ends it.
-	begin, complete bool
+	// begin starts a new inventory; complete ends it. mute says that the manager tells of no
+	// deliveries, so that what it has is known by name only.
+	begin, complete, mute bool
 	// alive says that the manager answered, and whether anything can be stored there.
 	alive *oaaspb.Heartbeat
 }
@@ -163,7 +164,7 @@ func (s *follower) poll(ctx context.Context) error {
 	for {
 		// Before the question: what a call confirms while the answer is on its way is
 		// not in it, and is not to be taken for lost.
-		if !s.emit(ctx, report{begin: true}) {
+		if !s.emit(ctx, report{begin: true, mute: true}) {
 			return ctx.Err()
 		}
 		items, err := s.list(ctx, client)

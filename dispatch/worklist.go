@@ -16,7 +16,9 @@ type worklist struct {
 	// units are the cluster's rows in the state, tombstones included.
 	units map[string]*pmpb.Unit
 	// have is the last complete inventory, nil while none is known.
-	have     inventory
+	have inventory
+	// mute says that the manager tells of no deliveries.
+	mute     bool
 	attempts map[string]*attempt
 	queue    *queue
 	// open counts the units that are not confirmed.
@@ -61,8 +63,8 @@ func (w *worklist) look(id string, now time.Time) action {
 		w.queue.remove(id)
 		return nothing
 	}
-	do := wanted(u, w.have)
-	if do != deploy && do != remove {
+	do := w.decide(u)
+	if do != deploy && do != remove && do != clearFirst {
 		w.queue.remove(id)
 		return do
 	}
@@ -75,6 +77,16 @@ func (w *worklist) look(id string, now time.Time) action {
 		w.queue.putAt(id, a.earliest())
 	default:
 		w.queue.put(id, fresh(u, a))
+	}
+	return do
+}
+
+// decide is wanted with what this leader knows besides: a call that was confirmed need not be
+// in the state yet.
+func (w *worklist) decide(u *pmpb.Unit) action {
+	do := wanted(u, w.have, w.mute)
+	if a := w.attempts[u.GetId()]; do == clearFirst && a.about(u) && a.delivered > 0 {
+		return acknowledge
 	}
 	return do
 }
@@ -112,7 +124,7 @@ func (w *worklist) take(room, repairs int) (steps []step) {
 			repairs--
 		}
 		u := w.units[id]
-		steps = append(steps, step{unit: u, do: wanted(u, w.have), repair: repair})
+		steps = append(steps, step{unit: u, do: w.decide(u), repair: repair})
 	}
 	return steps
 }

@@ -41,7 +41,7 @@ func (w *world) tell(id string) {
 		w.set(id, acked)
 	case lost:
 		w.set(id, func(u *pmpb.Unit) { u.Ack = nil })
-	case nothing, deploy, remove:
+	case nothing, deploy, remove, clearFirst:
 	}
 }
 

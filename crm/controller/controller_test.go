@@ -1,7 +1,9 @@
 package controller_test
 
 import (
+	"fmt"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -327,5 +329,42 @@ func TestAPIServerOutageHeals(t *testing.T) {
 	w.Settled("record-1", v1alpha1.PhaseAvailable)
 	if image := w.Deployment("record-1").Spec.Template.Spec.Containers[0].Image; image != "echo:2" {
 		t.Errorf("image %s", image)
+	}
+}
+
+// A class of very many functions says that it is being applied while it is.
+func TestLargeClassTellsBeforeItIsDone(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	images := make([]string, 40)
+	for i := range images {
+		images[i] = fmt.Sprintf("echo:%d", i+1)
+	}
+	seen := make(chan v1alpha1.Phase, 64)
+	watched, err := client.NewWithWatch(controllertest.Cluster(t).RESTConfig(), client.Options{Scheme: controllertest.Scheme(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	changes, err := watched.Watch(w.Context(), &v1alpha1.ClassRuntimeList{}, client.InNamespace(w.Namespace))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var following sync.WaitGroup
+	following.Go(func() {
+		defer close(seen)
+		last := v1alpha1.Phase("")
+		for e := range changes.ResultChan() {
+			if o, ok := e.Object.(*v1alpha1.ClassRuntime); ok && o.Status.Phase != last {
+				last = o.Status.Phase
+				seen <- last
+			}
+		}
+	})
+	w.Create(w.ClassOf("record-1", images...))
+	w.Settled("record-1", v1alpha1.PhaseAvailable)
+	changes.Stop()
+	following.Wait()
+	if first := <-seen; first != v1alpha1.PhaseApplying && first != v1alpha1.PhasePending {
+		t.Errorf("the first phase is %q", first)
 	}
 }

@@ -64,6 +64,7 @@ func NewMetrics(registerer prometheus.Registerer) (*Metrics, error) {
 			Name: "oaas_crm_reconcile_errors_total", Help: "Reconciliations that have to be tried again, by reason.",
 		}, []string{"reason"}),
 	}
+	m.restart()
 	if registerer == nil {
 		return m, nil
 	}
@@ -99,7 +100,14 @@ func (m *Metrics) restart() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.phases = map[types.NamespacedName]v1alpha1.Phase{}
-	m.runtimes.Reset()
+	for _, phase := range phases {
+		m.runtimes.WithLabelValues(string(phase)).Set(0)
+	}
+}
+
+// phases have a gauge each, also while no class is in them.
+var phases = []v1alpha1.Phase{
+	v1alpha1.PhasePending, v1alpha1.PhaseApplying, v1alpha1.PhaseProgressing, v1alpha1.PhaseAvailable, v1alpha1.PhaseDegraded, v1alpha1.PhaseDeleting,
 }
 
 func applyOutcome(err error) string {

@@ -170,6 +170,14 @@ func (r *reconciler) pass(ctx context.Context, p *pass) (*lifecycle.Verdict, err
 			return &verdict, r.report(ctx, p, &verdict)
 		}
 		tried[action] = true
+		if p.large() && action == lifecycle.Apply {
+			if err := r.report(ctx, p, &verdict); err != nil {
+				return nil, err
+			}
+			told := p.object.DeepCopy()
+			told.Status = verdict.Status
+			p.object = told
+		}
 		if err := r.act(ctx, p, action); err != nil {
 			return nil, err
 		}
@@ -177,6 +185,15 @@ func (r *reconciler) pass(ctx context.Context, p *pass) (*lifecycle.Verdict, err
 			return nil, nil
 		}
 	}
+}
+
+// manyChildren is from how many children on a new class says that it is being applied
+// before that is done: it takes seconds. For any other that would be a write too many.
+const manyChildren = 64
+
+// large reports that a class of very many children is applied for the first time.
+func (p *pass) large() bool {
+	return p.rendered != nil && len(p.rendered.Objects) >= manyChildren && p.object.Status.Phase == ""
 }
 
 func nextAction(actions []lifecycle.Action, tried map[lifecycle.Action]bool) (lifecycle.Action, bool) {

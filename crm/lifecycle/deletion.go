@@ -78,8 +78,8 @@ func (e *evaluation) remainingText(blocked bool) string {
 	names := make([]string, 0, len(e.o.Children))
 	for _, c := range e.o.Children {
 		name := c.Kind + " " + c.Name
-		if blocked && len(c.Finalizers) > 0 {
-			name += " (held by " + strings.Join(c.Finalizers, ", ") + ")"
+		if by := holders(c.Finalizers, blocked); len(by) > 0 {
+			name += " (held by " + strings.Join(by, ", ") + ")"
 		}
 		names = append(names, name)
 	}
@@ -95,4 +95,13 @@ func (e *evaluation) remainingText(blocked bool) string {
 		text += fmt.Sprintf(". They are left for more than %s. %s", e.options.DeletionDeadline.Round(time.Second), doc.Recovery)
 	}
 	return clip(text)
+}
+
+// holders are the finalizers that keep an object. Those with which Kubernetes removes its
+// dependents come and go by themselves, and are told only once it takes too long.
+func holders(finalizers []string, blocked bool) []string {
+	if blocked {
+		return finalizers
+	}
+	return slices.DeleteFunc(slices.Clone(finalizers), func(f string) bool { return f == "foregroundDeletion" || f == "orphan" })
 }

@@ -151,7 +151,7 @@ func (s *stack) printTour(ctx context.Context, out io.Writer) {
 	}
 	_, _ = fmt.Fprintln(out, "The clusters:")
 	for _, crm := range s.system.CRMs {
-		_, _ = fmt.Fprintf(out, "  %s  KUBECONFIG=%s\n", crm.Cluster.Name, crm.Cluster.Kubeconfig)
+		_, _ = fmt.Fprintf(out, "  %s  KUBECONFIG=%s\n          crm pid %d, metrics at http://%s/metrics\n", crm.Cluster.Name, crm.Cluster.Kubeconfig, crm.PID(), crm.MetricsAddress)
 	}
 	first, kubectl := s.clusters[0], s.clusters[0].KubectlPath
 	_, _ = fmt.Fprintf(out, `Logs and data: %[1]s
