@@ -88,22 +88,29 @@ func merged(snap *fsm.Snapshot, dep *fsm.Deployment) *model.OClassDeployment {
 		if text != "" {
 			status.LastError = &text
 		}
-		status.Availability, status.Degraded = achieved(snap.Plan(doc.Key)), degraded(units)
+		status.Availability, status.Degraded = achieved(snap.Plan(doc.Key)), degraded(snap, units)
 		doc.Status = &status
 	}
 	return &doc
 }
 
-// degraded has the reason of each environment whose unit has a fault.
-func degraded(units []*pmpb.Unit) map[string]string {
-	var out map[string]string
+// reasonUnreachable is why a deployment is degraded where nobody knows how it is.
+const reasonUnreachable = "ClusterUnreachable"
+
+// degraded has the reason of each environment whose unit has a fault, or cannot be reached:
+// what it was when it last could is no news of now.
+func degraded(snap *fsm.Snapshot, units []*pmpb.Unit) map[string]string {
+	out := map[string]string{}
 	for _, u := range units {
 		if f := fsm.UnitFault(u); f != nil {
-			if out == nil {
-				out = map[string]string{}
-			}
 			out[u.GetEnv()] = f.Reason
 		}
+		if !u.GetTombstone() && fsm.Unreachable(snap.Cluster(u.GetEnv()).GetHealth()) {
+			out[u.GetEnv()] = reasonUnreachable
+		}
+	}
+	if len(out) == 0 {
+		return nil
 	}
 	return out
 }

@@ -45,7 +45,7 @@ type unknown struct {
 // unknownSince is nil while the cluster can be reached, and of units that wait for it: they
 // say so themselves.
 func unknownSince(c *pmpb.Cluster, u *pmpb.Unit) *unknown {
-	if !fsm.Acknowledged(u) || healthName(c.GetHealth()) != healthName(pmpb.ClusterHealth_CLUSTER_HEALTH_UNREACHABLE) {
+	if !fsm.Acknowledged(u) || !fsm.Unreachable(c.GetHealth()) {
 		return nil
 	}
 	return &unknown{LastPhase: fsm.UnitPhase(u), Since: stampText(c.GetHealthSince()), Message: c.GetHealthMessage()}

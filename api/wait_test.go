@@ -9,6 +9,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"oaas.io/control-plane/fsm"
 	"oaas.io/control-plane/proto/oaaspb"
 	"oaas.io/control-plane/proto/pmpb"
 )
@@ -173,10 +174,15 @@ func TestAvailabilityIsThePlans(t *testing.T) {
 func TestUnitsOfAClusterThatIsAway(t *testing.T) {
 	h := shop(t)
 	runEverywhere(h)
+	raise := &pmpb.Command{Op: &pmpb.Command_RaiseFeatureLevel{RaiseFeatureLevel: &pmpb.RaiseFeatureLevel{Level: fsm.FailoverFrom}}}
+	if res, err := h.store.Apply(t.Context(), raise); err != nil || res.Err != nil {
+		t.Fatal(err, res.Err)
+	}
 	for health, want := range map[pmpb.ClusterHealth][]string{
-		pmpb.ClusterHealth_CLUSTER_HEALTH_UNREACHABLE: {`"phase":"Unknown"`, `"unknown":{"last_phase":"Available","since":`, "oaas-2: the cluster cannot be reached"},
-		pmpb.ClusterHealth_CLUSTER_HEALTH_DEGRADED:    {`"phase":"Available"`, `when the cluster last told, the unit was RUNNING`},
-		pmpb.ClusterHealth_CLUSTER_HEALTH_HEALTHY:     {`"phase":"Available"`},
+		pmpb.ClusterHealth_CLUSTER_HEALTH_UNREACHABLE:       {`"phase":"Unknown"`, `"unknown":{"last_phase":"Available","since":`, "oaas-2: the cluster cannot be reached", `"degraded":{"oaas-2":"ClusterUnreachable"}`},
+		pmpb.ClusterHealth_CLUSTER_HEALTH_FAILOVER_ELIGIBLE: {`"phase":"Unknown"`, `"degraded":{"oaas-2":"ClusterUnreachable"}`},
+		pmpb.ClusterHealth_CLUSTER_HEALTH_DEGRADED:          {`"phase":"Available"`, `when the cluster last told, the unit was RUNNING`},
+		pmpb.ClusterHealth_CLUSTER_HEALTH_HEALTHY:           {`"phase":"Available"`},
 	} {
 		h.cluster("oaas-2", health)
 		got := ""
