@@ -63,7 +63,9 @@ func (s *Server) untilAvailable(ctx context.Context, key string, from registry.C
 		condition := fsm.DeploymentCondition(units)
 		detail = "its condition is " + string(condition)
 		switch {
-		case dep.RevisionNumber() != wanted && dep.Revision.GetRollbackOf() != 0:
+		case dep.Revision.GetRollbackOf() != 0 &&
+			(dep.RevisionNumber() != wanted || row.GetPhase() == pmpb.RolloutPhase_ROLLOUT_PHASE_ROLLING_BACK):
+			// It may have been taken back before it was first looked at.
 			return false, detail + "; it was taken back: " + reasonText(row)
 		case row.GetPhase() == pmpb.RolloutPhase_ROLLOUT_PHASE_FAILED:
 			return false, detail + "; " + rolloutTrouble(row)
