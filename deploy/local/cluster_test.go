@@ -2,14 +2,17 @@ package local_test
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
 
 	"oaas.io/control-plane/deploy/local"
 	"oaas.io/control-plane/deploy/local/localtest"
+	"oaas.io/control-plane/deploy/local/process"
 )
 
 func TestMain(m *testing.M) { localtest.Main(m) }
@@ -156,7 +159,12 @@ func TestNodesComeBackAfterACrash(t *testing.T) {
 	c := localtest.Own(t, local.Options{Name: "crash", Nodes: 1})
 	ctx := withTimeout(t, 60*time.Second)
 	for range 2 {
-		if err := c.CrashNodes(); err != nil {
+		err := c.CrashNodes()
+		for errors.Is(err, process.ErrNotRunning) && ctx.Err() == nil { // it is not back from the crash before
+			runtime.Gosched()
+			err = c.CrashNodes()
+		}
+		if err != nil {
 			t.Fatal(err)
 		}
 	}
