@@ -133,7 +133,7 @@ func (r *recorder) states() string {
 // unhurried are deadlines that leave the others time to answer on a busy machine: a word
 // counts for as long as it takes to be unreachable.
 var unhurried = liveness.Limits{
-	Renewal: 10 * time.Millisecond, Suspect: 30 * time.Millisecond, Unreachable: 300 * time.Millisecond, Eligible: 500 * time.Millisecond,
+	Renewal: 10 * time.Millisecond, Suspect: 30 * time.Millisecond, Unreachable: 500 * time.Millisecond, Eligible: 800 * time.Millisecond,
 	Return: 20 * time.Millisecond, Skew: 10 * time.Millisecond,
 }
 
