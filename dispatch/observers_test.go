@@ -3,7 +3,6 @@ package dispatch_test
 import (
 	"context"
 	"errors"
-	"net"
 	"strings"
 	"sync"
 	"testing"
@@ -12,63 +11,21 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 
 	"oaas.io/control-plane/discovery"
 	"oaas.io/control-plane/dispatch"
 	"oaas.io/control-plane/dispatch/liveness"
+	"oaas.io/control-plane/dispatch/networktest"
 	"oaas.io/control-plane/fsm"
 	"oaas.io/control-plane/proto/oaaspb"
 	"oaas.io/control-plane/proto/pmpb"
 )
 
-// wire is a node's way to the clusters, which can be cut.
-type wire struct {
-	mu    sync.Mutex
-	cut   bool
-	conns map[net.Conn]bool
-}
-
-func (w *wire) dial(_, address string) (*grpc.ClientConn, error) {
-	return grpc.NewClient("passthrough:///"+address, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithContextDialer(w.open))
-}
-
-func (w *wire) open(ctx context.Context, address string) (net.Conn, error) {
-	var d net.Dialer
-	conn, err := d.DialContext(ctx, "tcp", address)
-	if err != nil {
-		return nil, err
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.cut {
-		_ = conn.Close()
-		return nil, errors.New("the wire is cut")
-	}
-	if w.conns == nil {
-		w.conns = map[net.Conn]bool{}
-	}
-	w.conns[conn] = true
-	return conn, nil
-}
-
-func (w *wire) set(cut bool) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.cut = cut
-	for c := range w.conns {
-		if cut {
-			_ = c.Close()
-			delete(w.conns, c)
-		}
-	}
-}
-
 // followers are nodes that have the leader's state and wires of their own.
 type followers struct {
 	list  []dispatch.Observer
-	wires map[string]*wire
+	wires map[string]*networktest.Wire
 	conns map[string]*grpc.ClientConn
 	// down are those that do not answer.
 	mu   sync.Mutex
@@ -88,13 +45,13 @@ func (f *followers) ServerConn(_ context.Context, id string) (*grpc.ClientConn, 
 
 func (f *followers) serve(t *testing.T, state *fsm.State, ids ...string) {
 	t.Helper()
-	f.wires, f.conns, f.down = map[string]*wire{}, map[string]*grpc.ClientConn{}, map[string]bool{}
+	f.wires, f.conns, f.down = map[string]*networktest.Wire{}, map[string]*grpc.ClientConn{}, map[string]bool{}
 	for _, id := range ids {
-		f.wires[id] = &wire{}
+		f.wires[id] = &networktest.Wire{}
 		s := grpc.NewServer()
-		dispatch.NewProber(state, f.wires[id].dial, id).Register(s)
+		dispatch.NewProber(state, f.wires[id].Dial, id).Register(s)
 		address, _ := serveGRPC(t, "127.0.0.1:0", s)
-		conn, err := (&wire{}).dial("", address)
+		conn, err := (&networktest.Wire{}).Dial("", address)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -142,7 +99,7 @@ type plane struct {
 	*world
 	*recorder
 	followers *followers
-	leader    *wire
+	leader    *networktest.Wire
 	metrics   *prometheus.Registry
 	cluster   *manager
 	address   string
@@ -151,10 +108,10 @@ type plane struct {
 
 func newPlane(t *testing.T, level uint32, followerIDs []string, edit ...func(*dispatch.Options)) *plane {
 	t.Helper()
-	p := &plane{leader: &wire{}, followers: &followers{}, metrics: prometheus.NewRegistry(), cluster: newManager("oaas-1")}
+	p := &plane{leader: &networktest.Wire{}, followers: &followers{}, metrics: prometheus.NewRegistry(), cluster: newManager("oaas-1")}
 	p.world = newWorld(t, func(o *dispatch.Options) {
 		p.recorder = &recorder{Registry: o.Registry}
-		o.Registry, o.Dial, o.Metrics, o.Node = p.recorder, p.leader.dial, p.metrics, "pm-1"
+		o.Registry, o.Dial, o.Metrics, o.Node = p.recorder, p.leader.Dial, p.metrics, "pm-1"
 		o.Health = unhurried
 		if followerIDs != nil {
 			o.Observers = p.followers
@@ -242,7 +199,7 @@ func TestClusterIsGivenUpWithASecondObserver(t *testing.T) {
 // A cluster that a follower reaches is never given up, and its outage is none.
 func TestLinkOfTheLeaderIsNoOutageOfTheCluster(t *testing.T) {
 	p := newPlane(t, fsm.Level, []string{"s2", "s3"})
-	p.leader.set(true)
+	p.leader.Cut(true)
 	p.awaitState("Unreachable")
 	p.awaitObservations("reached", enough)
 	p.expectStates("Unknown", "Healthy", "Suspect", "Unreachable")
@@ -265,7 +222,7 @@ func TestLinkOfTheLeaderIsNoOutageOfTheCluster(t *testing.T) {
 		c := s.Cluster("oaas-1")
 		return fsm.ClusterState(c.GetHealth()) == "Unreachable" && strings.Contains(c.GetHealthMessage(), "at fault") && len(c.GetOutages()) == 1 && c.GetOutages()[0].GetEnd() != nil
 	})
-	p.leader.set(false)
+	p.leader.Cut(false)
 	p.awaitHealthy("oaas-1")
 }
 
@@ -285,7 +242,7 @@ func TestAPIServerIsASignalOfItsOwn(t *testing.T) {
 	p.cluster.heartbeat(true)
 	p.awaitHealthy("oaas-1")
 	p.await("ready again", told(true))
-	p.leader.set(true)
+	p.leader.Cut(true)
 	p.await("ready, another node says", func(s *fsm.Snapshot) bool {
 		return told(true)(s) && len(s.Cluster("oaas-1").GetObservations()) > 0
 	})
@@ -303,8 +260,8 @@ func TestAPIServerIsASignalOfItsOwn(t *testing.T) {
 // One of the two followers is cut off together with the leader: the other one's word counts.
 func TestOneFollowerThatReachesItIsEnough(t *testing.T) {
 	p := newPlane(t, fsm.Level, []string{"s2", "s3"})
-	p.followers.wires["s2"].set(true)
-	p.leader.set(true)
+	p.followers.wires["s2"].Cut(true)
+	p.leader.Cut(true)
 	p.awaitState("Unreachable")
 	p.awaitObservations("reached", enough/2)
 	if strings.Contains(p.states(), "FailoverEligible") {
@@ -395,7 +352,7 @@ func TestOldStatesBelowTheFeatureLevel(t *testing.T) {
 	p.cluster.serve(t, p.address, false)
 	p.awaitHealthy("oaas-1")
 	p.expectStates("Unknown", "Healthy", "Unreachable", "Healthy")
-	p.leader.set(true)
+	p.leader.Cut(true)
 	p.awaitState("Unreachable")
 	p.raise(fsm.FailoverFrom)
 	p.await("the beginning of the silence is kept", func(s *fsm.Snapshot) bool { return s.Cluster("oaas-1").GetDisconnectedSince() != nil })

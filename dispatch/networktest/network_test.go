@@ -1,5 +1,3 @@
-// Package networktest runs the loops of dispatch on three real nodes, whose ways to a cluster
-// are cut one by one.
 package networktest
 
 import (
@@ -16,7 +14,6 @@ import (
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 
 	"oaas.io/control-plane/discovery"
 	"oaas.io/control-plane/dispatch"
@@ -36,45 +33,6 @@ const (
 var limits = liveness.Limits{
 	Renewal: 40 * time.Millisecond, Suspect: 100 * time.Millisecond, Unreachable: 400 * time.Millisecond, Eligible: 800 * time.Millisecond,
 	Return: 80 * time.Millisecond, Skew: 20 * time.Millisecond,
-}
-
-// way is a node's way to the cluster.
-type way struct {
-	mu    sync.Mutex
-	cut   bool
-	conns map[net.Conn]bool
-}
-
-func (w *way) dial(_, address string) (*grpc.ClientConn, error) {
-	return grpc.NewClient("passthrough:///"+address, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithContextDialer(w.open))
-}
-
-func (w *way) open(ctx context.Context, address string) (net.Conn, error) {
-	var d net.Dialer
-	conn, err := d.DialContext(ctx, "tcp", address)
-	if err != nil {
-		return nil, err
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.cut {
-		_ = conn.Close()
-		return nil, errors.New("the way is cut")
-	}
-	w.conns[conn] = true
-	return conn, nil
-}
-
-func (w *way) set(cut bool) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.cut = cut
-	for c := range w.conns {
-		if cut {
-			_ = c.Close()
-			delete(w.conns, c)
-		}
-	}
 }
 
 // cluster is the manager of an empty cluster. It counts who asks it who it is.
@@ -141,7 +99,7 @@ func (c configured) Changed() <-chan struct{}          { return nil }
 type node struct {
 	*raftstore.Node
 	name    string
-	way     *way
+	wire    *Wire
 	metrics *prometheus.Registry
 	// states are those that it has seen of the cluster, in order.
 	states func() string
@@ -160,7 +118,7 @@ func (n *node) Observers() []dispatch.Observer {
 
 func startNode(t *testing.T, number int, raftLn, internalLn net.Listener, peers []string, address string) *node {
 	t.Helper()
-	n := &node{name: fmt.Sprintf("pm-%d", number), way: &way{conns: map[net.Conn]bool{}}, metrics: prometheus.NewRegistry()}
+	n := &node{name: fmt.Sprintf("pm-%d", number), wire: &Wire{}, metrics: prometheus.NewRegistry()}
 	var err error
 	n.Node, err = raftstore.Open(t.Context(), raftstore.Options{
 		DataDir: t.TempDir(), RaftListener: raftLn, GRPCAddress: internalLn.Addr().String(), HTTPAddress: "http", Peers: peers,
@@ -178,7 +136,7 @@ func startNode(t *testing.T, number int, raftLn, internalLn net.Listener, peers 
 		t.Fatal(err)
 	}
 	loops, err := dispatch.New(dispatch.Options{
-		Registry: reg, Candidates: configured{{Name: name, Address: address, Source: discovery.SourceStatic}}, Dial: n.way.dial,
+		Registry: reg, Candidates: configured{{Name: name, Address: address, Source: discovery.SourceStatic}}, Dial: n.wire.Dial,
 		Metrics: n.metrics, Clock: n.Now, Node: n.name, Observers: n, Health: limits,
 		RetryMin: 5 * time.Millisecond, RetryMax: 50 * time.Millisecond,
 	})
@@ -187,7 +145,7 @@ func startNode(t *testing.T, number int, raftLn, internalLn net.Listener, peers 
 	}
 	internal := grpc.NewServer(n.ServerOptions()...)
 	n.RegisterServices(internal)
-	dispatch.NewProber(n.State(), n.way.dial, n.ServerID()).Register(internal)
+	dispatch.NewProber(n.State(), n.wire.Dial, n.ServerID()).Register(internal)
 	_, stop := serve(t, internal, internalLn)
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
@@ -313,7 +271,7 @@ func TestLeaderIsCutOffAndFollowersAreNot(t *testing.T) {
 	p := startPlane(t, address)
 	p.awaitState(t, "Healthy")
 	leader := p.leader()
-	leader.way.set(true)
+	leader.wire.Cut(true)
 	p.await(t, "the followers reach it", func(row *pmpb.Cluster) bool {
 		m := row.GetHealthMessage()
 		return fsm.ClusterState(row.GetHealth()) == "Unreachable" && strings.Contains(m, "not reached by the leader "+leader.name) && strings.HasSuffix(m, "the network between is at fault")
@@ -353,6 +311,6 @@ func TestLeaderIsCutOffAndFollowersAreNot(t *testing.T) {
 		t.Errorf("disconnected since %s, before the change of leader %s", got, since)
 	}
 	c.serve(t, address)
-	leader.way.set(false)
+	leader.wire.Cut(false)
 	p.awaitState(t, "Healthy")
 }
