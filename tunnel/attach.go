@@ -52,13 +52,17 @@ func (h *Hub) admit(stream agentStream) (*tunnelpb.Hello, error) {
 	if err != nil {
 		return nil, err
 	}
-	select {
-	case <-h.draining:
-		return hello, Refuse(reasonStopping, "this node is about to stop")
-	default:
-	}
 	if err := checkHello(hello); err != nil {
 		return hello, Refuse(reasonMalformed, "hello: %v", err)
+	}
+	select {
+	case <-h.draining:
+		// Another stream of a connection that stands is let in, to be told to go elsewhere
+		// and to wait here until it has: the manager could not know when it offered it.
+		if h.table.find(hello) == nil {
+			return hello, Refuse(reasonStopping, "this node is about to stop")
+		}
+	default:
 	}
 	if err := h.opts.Authenticate(stream.Context(), hello.GetCluster()); err != nil {
 		return hello, err

@@ -107,12 +107,16 @@ func (t *table) unnameLocked(at place, c *pmpb.AgentConnection) {
 	t.alterLocked(c.GetCluster())
 }
 
-// add takes in a stream, and says whether it is the first one of its connection.
-func (t *table) add(hello *tunnelpb.Hello, remote string) (o *offer, first bool, err error) {
+// find gives the connection to this node that a stream is of, nil if it is a new one's.
+func (t *table) find(hello *tunnelpb.Hello) *connection {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	var of *connection
-	ofCluster := 0
+	of, _ := t.findLocked(hello)
+	return of
+}
+
+// findLocked is find, and counts the connections of the cluster to this node.
+func (t *table) findLocked(hello *tunnelpb.Hello) (of *connection, ofCluster int) {
 	for at := range t.named[hello.GetCluster()] {
 		if at.server != "" {
 			continue
@@ -123,6 +127,14 @@ func (t *table) add(hello *tunnelpb.Hello, remote string) (o *offer, first bool,
 			of = c
 		}
 	}
+	return of, ofCluster
+}
+
+// add takes in a stream, and says whether it is the first one of its connection.
+func (t *table) add(hello *tunnelpb.Hello, remote string) (o *offer, first bool, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	of, ofCluster := t.findLocked(hello)
 	switch {
 	case of != nil && len(of.waiting) >= t.limits.waiting:
 		return nil, false, Refuse(reasonLimit, "%d streams of this connection wait already", len(of.waiting))

@@ -12,9 +12,11 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/status"
 )
 
 var edge = Cluster{Name: "edge-1", UID: "uid-1"}
@@ -176,6 +178,31 @@ func TestDrainMovesAgents(t *testing.T) {
 	// A node that is about to stop takes nobody in.
 	late := p.attach(Cluster{"edge-2", "uid-2"}, "i-1", []string{p.node(at).agents})
 	eventually(t, "the refusal", func() bool { return strings.Contains(late.log.String(), "this node is about to stop") })
+}
+
+// A manager whose stream was taken offers the next one on the same connection. That the
+// node has begun to stop meanwhile is no reason to break the connection: it is told to go
+// elsewhere, and waits here until it has.
+func TestDrainTellsWhoOffersAnotherStream(t *testing.T) {
+	p := newPlane(t, 1)
+	n := p.node("pm-0")
+	r := newRaw(t, n)
+	r.welcomed(edge, "i-1")
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	conn, err := n.hub.Dial(ctx, edge)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close() //nolint:errcheck // a pipe
+	n.hub.Drain()
+	next := r.welcomed(edge, "i-1")
+	if m, err := next.Recv(); err != nil || m.GetDrain() == nil {
+		t.Fatalf("not told to go: %v, %v", m, err)
+	}
+	if err := outcome(r.connect(hello(edge, "i-2"))); status.Code(err) != codes.Unavailable {
+		t.Errorf("another manager is answered with %v", err)
+	}
 }
 
 func TestNewestInstanceIsUsed(t *testing.T) {
