@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"net"
 	"time"
 
 	"google.golang.org/grpc"
@@ -137,11 +136,11 @@ func (h *Hub) serve(stream agentStream, hello *tunnelpb.Hello) error {
 // attend looks after a stream: it pings while the stream waits, and joins it with the
 // connection that takes it.
 func (h *Hub) attend(stream agentStream, o *offer) error {
-	ended := make(chan error, 2)
+	heard := make(chan error, 1)
 	pongs := make(chan struct{}, 1)
-	opened := make(chan net.Conn, 1)
+	opened := make(chan *end, 1)
 	bytes := h.metrics.traffic()
-	if !h.crew.start(func() { ended <- hear(stream, pongs, opened, bytes) }) {
+	if !h.crew.start(func() { heard <- hear(stream, pongs, opened, bytes) }) {
 		return Refuse(reasonStopping, "this node stops")
 	}
 	ping := time.NewTicker(h.opts.PingInterval)
@@ -149,7 +148,7 @@ func (h *Hub) attend(stream agentStream, o *offer) error {
 	draining, missed := h.draining, 0
 	for {
 		select {
-		case err := <-ended:
+		case err := <-heard:
 			return err
 		case err := <-o.evicted:
 			return err
@@ -171,28 +170,25 @@ func (h *Hub) attend(stream agentStream, o *offer) error {
 				return err
 			}
 		case far := <-o.taken:
-			defer far.Close() //nolint:errcheck // a pipe of which nothing more is wanted
-			// In this order: no byte of the agent's can come before.
-			opened <- far
-			if err := stream.Send(&tunnelpb.ConnectResponse{Message: &tunnelpb.ConnectResponse_Open{Open: &tunnelpb.Open{}}}); err != nil {
-				return err
-			}
-			put := func(data []byte) error {
-				return stream.Send(&tunnelpb.ConnectResponse{Message: &tunnelpb.ConnectResponse_Data{Data: data}})
-			}
-			if !h.crew.start(func() { ended <- send(far, put, bytes.sent) }) {
-				return Refuse(reasonStopping, "this node stops")
-			}
-			select {
-			case err := <-ended:
-				return ending(err)
-			case err := <-o.evicted:
-				return err
-			case <-h.life.Done():
-				return Refuse(reasonStopping, "this node stops")
-			}
+			opened <- far // before the agent is told, so that no byte of its comes first
+			return h.carry(stream, carried{conn: far, received: heard, evicted: o.evicted}, bytes)
 		}
 	}
+}
+
+// carry joins a stream, which is heard already, with the connection that has taken it.
+func (h *Hub) carry(stream agentStream, c carried, bytes traffic) error {
+	if err := stream.Send(&tunnelpb.ConnectResponse{Message: &tunnelpb.ConnectResponse_Open{Open: &tunnelpb.Open{}}}); err != nil {
+		_ = c.conn.Close() // a pipe that nothing was joined with
+		return err
+	}
+	c.carrier = carrier{
+		ctx: stream.Context(), linger: h.opts.linger, stop: h.life.Done(),
+		put: func(data []byte) error {
+			return stream.Send(&tunnelpb.ConnectResponse{Message: &tunnelpb.ConnectResponse_Data{Data: data}})
+		},
+	}
+	return ending(c.run(bytes, &h.crew))
 }
 
 // ending is what the end of a connection means for the stream that carried it: nothing
@@ -203,14 +199,18 @@ func ending(err error) error {
 		return nil
 	case errors.Is(err, errTooLong):
 		return Refuse(reasonMalformed, "%v", err)
+	case errors.Is(err, errUnread):
+		return Refuse(reasonSilent, "%v", err)
+	case errors.Is(err, errStopped):
+		return Refuse(reasonStopping, "this node stops")
 	default:
 		return err
 	}
 }
 
 // hear reads what an agent says: pongs, and bytes once the stream was opened.
-func hear(stream agentStream, pongs chan<- struct{}, opened <-chan net.Conn, bytes traffic) error {
-	var conn net.Conn
+func hear(stream agentStream, pongs chan<- struct{}, opened <-chan *end, bytes traffic) error {
+	var conn *end
 	for {
 		m, err := stream.Recv()
 		if err != nil {

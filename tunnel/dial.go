@@ -135,7 +135,7 @@ func (h *Hub) openAt(ctx context.Context, to Cluster, r route) (net.Conn, error)
 	if !h.crew.start(func() {
 		defer end()
 		// What is wrong shows at the other end of the pipe.
-		_ = splice(far, put, get, uncounted, &h.crew)
+		_ = splice(far, carrier{ctx: stream.Context(), put: put, get: get, finish: stream.CloseSend, linger: h.opts.linger, stop: h.life.Done()}, uncounted, &h.crew)
 	}) {
 		end()
 		return nil, errStopped

@@ -92,7 +92,7 @@ func (p *plane) start(id string, edit ...func(*HubOptions)) *node {
 		},
 		InContact: func() bool { return !n.orphan.Load() },
 		Logger:    hclog.New(&hclog.LoggerOptions{Output: n.log, Level: hclog.Debug}), Metrics: n.reg,
-		PingInterval: time.Minute, Settle: 10 * time.Millisecond, DrainTime: time.Millisecond,
+		PingInterval: time.Minute, Settle: 10 * time.Millisecond, DrainTime: time.Millisecond, linger: 500 * time.Millisecond,
 	}
 	for _, e := range edit {
 		e(&opts)
@@ -188,10 +188,20 @@ func plaintext() ([]grpc.DialOption, error) {
 // is newer.
 func (p *plane) attach(of Cluster, instance string, addresses []string, edit ...func(*AgentOptions)) *echo {
 	p.t.Helper()
+	return p.serve(of, instance, addresses, func(conn net.Conn) {
+		_, _ = fmt.Fprintf(conn, "%s\n", instance)
+		_, _ = io.Copy(conn, conn)
+	}, edit...)
+}
+
+// serve is attach with something else than an echo on each connection, which is closed
+// afterwards.
+func (p *plane) serve(of Cluster, instance string, addresses []string, handle func(net.Conn), edit ...func(*AgentOptions)) *echo {
+	p.t.Helper()
 	e := &echo{log: &lines{}}
 	opts := AgentOptions{
 		Cluster: of.Name, Version: "test", Addresses: addresses, DialOptions: plaintext, Connections: 1,
-		RetryMin: 5 * time.Millisecond, RetryMax: 50 * time.Millisecond, DrainTime: time.Second,
+		RetryMin: 5 * time.Millisecond, RetryMax: 50 * time.Millisecond, DrainTime: time.Second, linger: 500 * time.Millisecond,
 		Logger: hclog.New(&hclog.LoggerOptions{Output: e.log, Level: hclog.Debug}),
 	}
 	for _, f := range edit {
@@ -212,9 +222,8 @@ func (p *plane) attach(of Cluster, instance string, addresses []string, edit ...
 				return
 			}
 			connections.Go(func() {
-				defer conn.Close() //nolint:errcheck // the test is over
-				_, _ = fmt.Fprintf(conn, "%s\n", instance)
-				_, _ = io.Copy(conn, conn)
+				defer conn.Close() //nolint:errcheck // a pipe
+				handle(conn)
 			})
 		}
 	})

@@ -58,7 +58,7 @@ func (r *raw) connect(messages ...*tunnelpb.ConnectRequest) nodeStream {
 // stream is connect with what cuts the stream.
 func (r *raw) stream(messages ...*tunnelpb.ConnectRequest) (nodeStream, context.CancelFunc) {
 	r.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*patience) // what a test waits for does not come from this
 	r.t.Cleanup(cancel)
 	s, err := r.client.Connect(ctx)
 	if err != nil {

@@ -207,7 +207,8 @@ func (l *link) carry(life context.Context, s *stream) {
 			_ = far.Close() // nobody listens any more
 			return
 		}
-		_ = splice(far, put, get, a.metrics.traffic(), &a.crew) // what is wrong shows at the other end of the pipe
+		over := carrier{ctx: s.Context(), put: put, get: get, finish: s.CloseSend, linger: a.opts.linger, stop: life.Done()}
+		_ = splice(far, over, a.metrics.traffic(), &a.crew) // what is wrong shows at the other end of the pipe
 	}
 	if !a.crew.start(carrying) {
 		l.active.Done()

@@ -74,6 +74,9 @@ type HubOptions struct {
 	DrainTime time.Duration
 	// MaxConnections bounds the connections of all agents to this node. Default 4096.
 	MaxConnections int
+
+	// linger is lingerTime, unless a test says otherwise.
+	linger time.Duration
 }
 
 // Validate reports what is missing or out of range.
@@ -122,6 +125,7 @@ func (o *HubOptions) setDefaults() {
 		{&o.PeerSilence, 6 * time.Second},
 		{&o.OpenTimeout, 2 * time.Second},
 		{&o.DrainTime, 2 * time.Second},
+		{&o.linger, lingerTime},
 	} {
 		if *d.field == 0 {
 			*d.field = d.value
@@ -175,6 +179,9 @@ type AgentOptions struct {
 	Logger hclog.Logger
 	// Now is the clock. Default time.Now.
 	Now func() time.Time
+
+	// linger is lingerTime, unless a test says otherwise.
+	linger time.Duration
 }
 
 // Validate fills in defaults and reports what is missing or out of range.
@@ -196,6 +203,9 @@ func (o *AgentOptions) Validate() error {
 	}
 	if o.DrainTime == 0 {
 		o.DrainTime = 10 * time.Second
+	}
+	if o.linger == 0 {
+		o.linger = lingerTime
 	}
 	switch {
 	case len(o.Addresses) == 0:

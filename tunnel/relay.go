@@ -3,7 +3,6 @@ package tunnel
 import (
 	"context"
 	"errors"
-	"net"
 	"sync"
 	"time"
 
@@ -120,12 +119,12 @@ func (s *relayService) OpenAgent(stream grpc.BidiStreamingServer[pmpb.OpenAgentR
 		m, err := stream.Recv()
 		return m.GetData(), err
 	}
-	return ending(splice(near, put, get, uncounted, &h.crew))
+	return ending(splice(near, carrier{ctx: stream.Context(), put: put, get: get, linger: h.opts.linger, stop: h.life.Done()}, uncounted, &h.crew))
 }
 
 // take opens a connection to an agent of this node. It waits a moment for one that has
 // just been given another connection.
-func (s *relayService) take(ctx context.Context, open *pmpb.OpenAgent) (net.Conn, error) {
+func (s *relayService) take(ctx context.Context, open *pmpb.OpenAgent) (*end, error) {
 	h := s.hub
 	to := Cluster{open.GetCluster(), open.GetClusterUid()}
 	timer := time.NewTimer(h.opts.OpenTimeout)

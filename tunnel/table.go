@@ -2,7 +2,6 @@ package tunnel
 
 import (
 	"cmp"
-	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -68,7 +67,7 @@ type known struct {
 type offer struct {
 	of *connection
 	// taken gets the end of the pipe that the stream is to be joined with.
-	taken chan net.Conn
+	taken chan *end
 	// evicted gets the reason why the stream has to end.
 	evicted chan error
 }
@@ -153,7 +152,7 @@ func (t *table) add(hello *tunnelpb.Hello, remote string) (o *offer, first bool,
 		t.own[of.GetId()] = of
 		t.nameLocked(place{id: of.GetId()}, of.AgentConnection)
 	}
-	o = &offer{of: of, taken: make(chan net.Conn, 1), evicted: make(chan error, 1)}
+	o = &offer{of: of, taken: make(chan *end, 1), evicted: make(chan error, 1)}
 	of.offers[o] = struct{}{}
 	of.waiting = append(of.waiting, o)
 	t.alterLocked(hello.GetCluster())
@@ -187,7 +186,7 @@ func (t *table) remove(o *offer) (last bool) {
 }
 
 // take gives a waiting stream of a connection the end of a pipe to carry.
-func (t *table) take(id uint64, of Cluster, far net.Conn) error {
+func (t *table) take(id uint64, of Cluster, far *end) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	c := t.own[id]
