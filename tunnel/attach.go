@@ -109,7 +109,15 @@ func (h *Hub) greeting(stream agentStream) (*tunnelpb.Hello, error) {
 // serve keeps a stream until it ends.
 func (h *Hub) serve(stream agentStream, hello *tunnelpb.Hello) error {
 	remote := remoteAddress(stream.Context())
-	o, first, err := h.table.add(hello, remote)
+	entitled := func() error {
+		err := h.opts.Authenticate(stream.Context(), hello.GetCluster())
+		var refused *RefusedError
+		if errors.As(err, &refused) {
+			return refused.later()
+		}
+		return err
+	}
+	o, first, err := h.table.add(hello, remote, entitled)
 	if err != nil {
 		return err
 	}

@@ -27,11 +27,11 @@
 // # Who an agent is
 //
 // A cluster is its name together with the UID of its kube-system namespace. That the
-// agent is entitled to the name is checked when it says hello (Options.Authenticate);
-// a name that is registered with another UID is refused. Several managers of one
-// cluster, replicas or a new one beside the old one, may be connected at the same time.
-// New connections go to the newest one that answers, and those of this node that stand
-// are moved to a newer one once it has stood for a while.
+// agent is entitled to the name is checked when it says hello (HubOptions.Authenticate),
+// and again while its streams stand; a name that is registered with another UID is
+// refused. Several managers of one cluster, replicas or a new one beside the old one, may
+// be connected at the same time. New connections go to the newest one that answers, and
+// those of this node that stand are moved to a newer one once it has stood for a while.
 //
 // # Invariants
 //
@@ -39,6 +39,8 @@
 //     bytes that wait, and connections are bounded for each, and nothing shared is held
 //     while waiting for one.
 //   - A connection goes to one manager as a whole; nothing is ever divided.
+//   - What was said on a connection before one side has closed it gets to the other side,
+//     unless that does not read it for some seconds.
 //   - A connection is relayed once at most.
 //   - A node that has lost the leader for a while keeps no agents: they are better off
 //     elsewhere.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -142,6 +143,48 @@ func TestRefusedAgents(t *testing.T) {
 	if strings.Contains(n.log.String(), "a\nb") {
 		t.Error("an agent put a line into the log")
 	}
+}
+
+// What entitles an agent may be taken back: it is sent away with the reason, and what its
+// connections carry ends, whether it was dialled from its own node or another.
+func TestWhoIsNotEntitledAnyMoreIsSentAway(t *testing.T) {
+	var revoked atomic.Bool
+	p := newPlane(t, 2, func(o *HubOptions) {
+		o.Authenticate = func(_ context.Context, cluster string) error {
+			if cluster == edge.Name && revoked.Load() {
+				return Refuse(ReasonToken, "the token is none of %s", cluster)
+			}
+			return nil
+		}
+	})
+	n, other := p.node("pm-0"), Cluster{"edge-2", "uid-2"}
+	e := p.attach(edge, "i-1", []string{n.agents})
+	p.attach(other, "i-1", []string{n.agents})
+	standing, _ := p.node("pm-1").dial(other)
+	var conns []net.Conn
+	for _, id := range []string{"pm-0", "pm-1"} {
+		conn, _ := p.node(id).dial(edge)
+		conns = append(conns, conn)
+	}
+	revoked.Store(true)
+	for _, conn := range conns {
+		if _, err := io.Copy(io.Discard, conn); err != nil {
+			t.Errorf("it ends with %v", err)
+		}
+	}
+	eventually(t, "it is told why", func() bool {
+		return strings.Contains(e.log.String(), "this connection is ended: the token is none of edge-1")
+	})
+	eventually(t, "nobody knows it", func() bool {
+		return len(n.hub.Connections(edge)) == 0 && len(p.node("pm-1").hub.Connections(edge)) == 0
+	})
+	if testutil.ToFloat64(n.hub.metrics.refused.WithLabelValues(ReasonToken)) == 0 {
+		t.Error("it is not counted")
+	}
+	exchange(t, standing, 1000)
+	revoked.Store(false)
+	conn, _ := p.node("pm-1").dial(edge)
+	exchange(t, conn, 1000)
 }
 
 func TestAgentThatDoesNotAnswerPings(t *testing.T) {

@@ -141,12 +141,15 @@ func (h *Hub) awaitDrained() {
 func (h *Hub) look() {
 	if !h.hasContact() {
 		err := Refuse(reasonNoLeader, "this node has not heard from the leader for %s; connect to another one", h.opts.NoLeaderLimit)
-		if n := h.table.evict(func(*pmpb.AgentConnection) error { return err }); n > 0 {
-			h.log.Warn("agents are sent away: this node has lost the leader", "connections", n)
+		if n := h.table.evict(func(*offer) error { return err }); n > 0 {
+			h.log.Warn("agents are sent away: this node has lost the leader", "streams", n)
 		}
 	}
-	h.table.evict(func(c *pmpb.AgentConnection) error {
-		return h.checkIdentity(Cluster{c.GetCluster(), c.GetClusterUid()})
+	h.table.evict(func(o *offer) error {
+		if err := h.checkIdentity(Cluster{o.of.GetCluster(), o.of.GetClusterUid()}); err != nil {
+			return err
+		}
+		return o.entitled()
 	})
 	h.noteRivals()
 	h.moveToNewer()

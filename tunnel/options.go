@@ -40,8 +40,10 @@ type HubOptions struct {
 	Peers func() []Peer
 	// PeerConn gives a pooled connection to the internal port of another node. Required.
 	PeerConn func(ctx context.Context, id string) (*grpc.ClientConn, error)
-	// Authenticate says whether the caller is entitled to be the agent of a cluster. Its
-	// errors are of Refuse. Nil lets in everybody.
+	// Authenticate says whether the caller is entitled to be the agent of a cluster. It is
+	// asked when a stream is offered, and again and again while it stands: who is not
+	// entitled any more is sent away. It must not wait for anything. Its errors are of
+	// Refuse. Nil lets in everybody.
 	Authenticate func(ctx context.Context, cluster string) error
 	// Registered gives the UID that a cluster is registered with, empty for none.
 	// Required.

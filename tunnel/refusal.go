@@ -55,6 +55,11 @@ func Refuse(reason, format string, args ...any) *RefusedError {
 	return &RefusedError{reason: reason, message: fmt.Sprintf(format, args...)}
 }
 
+// later is the error for somebody who was let in before.
+func (e *RefusedError) later() *RefusedError {
+	return Refuse(e.reason, "this connection is ended: %s", e.message)
+}
+
 // Error implements error.
 func (e *RefusedError) Error() string { return e.message }
 

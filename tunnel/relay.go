@@ -130,7 +130,7 @@ func (s *relayService) take(ctx context.Context, open *pmpb.OpenAgent) (*end, er
 	timer := time.NewTimer(h.opts.OpenTimeout)
 	defer timer.Stop()
 	for {
-		_, changed := h.table.local()
+		_, changed := h.table.routes(to) // of this cluster only: many may wait, and each for another
 		near, far := pipe(h.opts.Node, to.Name)
 		err := h.table.take(open.GetId(), to, far)
 		if err == nil {

@@ -2,6 +2,7 @@ package tunnel
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -70,6 +71,8 @@ type offer struct {
 	taken chan *end
 	// evicted gets the reason why the stream has to end.
 	evicted chan error
+	// entitled says why whoever offers it may not any more.
+	entitled func() error
 }
 
 func newTable(l limits, now func() time.Time) *table {
@@ -130,7 +133,7 @@ func (t *table) findLocked(hello *tunnelpb.Hello) (of *connection, ofCluster int
 }
 
 // add takes in a stream, and says whether it is the first one of its connection.
-func (t *table) add(hello *tunnelpb.Hello, remote string) (o *offer, first bool, err error) {
+func (t *table) add(hello *tunnelpb.Hello, remote string, entitled func() error) (o *offer, first bool, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	of, ofCluster := t.findLocked(hello)
@@ -152,7 +155,7 @@ func (t *table) add(hello *tunnelpb.Hello, remote string) (o *offer, first bool,
 		t.own[of.GetId()] = of
 		t.nameLocked(place{id: of.GetId()}, of.AgentConnection)
 	}
-	o = &offer{of: of, taken: make(chan *end, 1), evicted: make(chan error, 1)}
+	o = &offer{of: of, taken: make(chan *end, 1), evicted: make(chan error, 1), entitled: entitled}
 	of.offers[o] = struct{}{}
 	of.waiting = append(of.waiting, o)
 	t.alterLocked(hello.GetCluster())
@@ -205,24 +208,32 @@ func (t *table) take(id uint64, of Cluster, far *end) error {
 	return nil
 }
 
-// evict ends the streams of this node's connections for which there is a reason.
-func (t *table) evict(reason func(*pmpb.AgentConnection) error) (evicted int) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for _, c := range t.own {
-		err := reason(c.AgentConnection)
+// evict ends the streams for which there is a reason, and says how many they are. Reasons
+// are asked for while nobody waits for the table.
+func (t *table) evict(reason func(*offer) error) (evicted int) {
+	for _, o := range t.offers() {
+		err := reason(o)
 		if err == nil {
 			continue
 		}
-		evicted++
-		for o := range c.offers {
-			select {
-			case o.evicted <- err:
-			default: // it has a reason already
-			}
+		select {
+		case o.evicted <- err:
+			evicted++
+		default: // it has a reason already
 		}
 	}
 	return evicted
+}
+
+// offers are all streams of agents.
+func (t *table) offers() []*offer {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var out []*offer
+	for _, c := range t.own {
+		out = slices.AppendSeq(out, maps.Keys(c.offers))
+	}
+	return out
 }
 
 // learn takes in what a node says of its connections.

@@ -33,7 +33,7 @@ func TestTableKeepsCount(t *testing.T) {
 					Cluster:    rapid.SampledFrom([]string{"a", "b"}).Draw(t, "cluster"),
 					ClusterUid: rapid.SampledFrom([]string{"1", "2"}).Draw(t, "uid"),
 					Instance:   rapid.SampledFrom([]string{"x", "y"}).Draw(t, "instance"), Connection: 1,
-				}, "remote")
+				}, "remote", nil)
 				if err == nil {
 					standing = append(standing, o)
 				}

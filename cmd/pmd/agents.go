@@ -84,9 +84,10 @@ func (o *agentOptions) Validate(tlsRequired bool) error {
 
 // agentPort knows whom it lets in.
 type agentPort struct {
-	opts   *agentOptions
-	config *tls.Config // nil without TLS
-	tokens *tokens     // nil when none are asked for
+	opts    *agentOptions
+	config  *tls.Config    // nil without TLS
+	clients *tlsfiles.Pool // authorities of certificates; nil when none are asked for
+	tokens  *tokens        // nil when none are asked for
 }
 
 // openAgentPort reads all files.
@@ -103,6 +104,7 @@ func openAgentPort(opts *agentOptions, store *tlsfiles.Store, log hclog.Logger) 
 	if err != nil {
 		return nil, fmt.Errorf("--agent-tls-cert, --agent-tls-key, --agent-tls-client-ca: %w", err)
 	}
+	p.clients = clients
 	p.config = tlsfiles.Server{Certificate: certificate, Clients: clients}.Config()
 	if opts.TokenFile != "" {
 		if p.tokens, err = openTokens(opts.TokenFile, opts.interval, log.Named("tokens")); err != nil {
@@ -112,15 +114,16 @@ func openAgentPort(opts *agentOptions, store *tlsfiles.Store, log hclog.Logger) 
 	return p, nil
 }
 
-// authenticate says whether a caller is entitled to be the agent of a cluster.
+// authenticate says whether a caller is entitled to be the agent of a cluster, by what
+// the files say now.
 func (p *agentPort) authenticate(ctx context.Context, cluster string) error {
-	if p.opts.CA != "" {
+	if p.clients != nil {
 		if err := p.checkCertificate(ctx, cluster); err != nil {
 			return err
 		}
 	}
-	if p.tokens != nil && !p.tokens.allow(ctx, cluster) {
-		return tunnel.Refuse(tunnel.ReasonToken, "no token for cluster %s was shown; see --control-plane-token-file of crm and --agent-token-file of pmd", cluster)
+	if p.tokens != nil {
+		return p.tokens.allow(ctx, cluster)
 	}
 	return nil
 }
@@ -135,8 +138,13 @@ func (p *agentPort) checkCertificate(ctx context.Context, cluster string) error 
 		return tunnel.Refuse(tunnel.ReasonCertificate, "no certificate was shown")
 	}
 	want := strings.ReplaceAll(p.opts.ClientName, clusterMark, cluster)
-	if shown := info.State.PeerCertificates[0]; !tlsfiles.HasName(shown, want) {
+	// Names of clusters may be different in upper and lower case only, and no certificate
+	// is for two of them.
+	if shown := info.State.PeerCertificates[0]; !tlsfiles.HasExactName(shown, want) {
 		return tunnel.Refuse(tunnel.ReasonCertificate, "the agent says it is cluster %s, which takes a certificate for %s (--agent-tls-client-name); it has shown one for %s", cluster, want, namesOf(shown))
+	}
+	if err := p.clients.Vouches(info.State.VerifiedChains); err != nil {
+		return tunnel.Refuse(tunnel.ReasonCertificate, "the certificate for cluster %s is not good any more: %v", cluster, err)
 	}
 	return nil
 }

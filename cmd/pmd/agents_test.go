@@ -1,15 +1,19 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/hashicorp/go-hclog"
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
@@ -238,7 +242,8 @@ func TestAgentsMustProveWhoTheyAre(t *testing.T) {
 		"none":                          {shows(t, bare, "pmd.test", token), "certificate required"},
 		"no TLS":                        {plaintext, "no connection to the control plane"},
 		"no token":                      {shows(t, own, "pmd.test", ""), "no token for cluster edge-1 was shown"},
-		"another's token":               {shows(t, own, "pmd.test", strings.Repeat("other", 20)), "no token for cluster edge-1 was shown"},
+		"another's token":               {shows(t, own, "pmd.test", strings.Repeat("other", 20)), "the token that was shown is none of cluster edge-1"},
+		"a name in capitals":            {shows(t, ours.issue("EDGE-1.crm.test", time.Hour), "pmd.test", token), "it has shown one for EDGE-1.crm.test"},
 		"it does not trust the node":    {shows(t, distrusting, "pmd.test", token), "certificate signed by unknown authority"},
 		"it wants another node":         {shows(t, own, "pm.elsewhere", token), "not pm.elsewhere"},
 	} {
@@ -288,11 +293,113 @@ func TestTokensAreFollowed(t *testing.T) {
 	files.CA = ""
 	g := openGate(t, agentOptions{Sides: files, TokenFile: file})
 	c := connectManager(t, "edge-1", "uid-1", []string{g.address}, shows(t, tlsfiles.Sides{CA: ours.ca()}, "pmd.test", token))
-	c.refusedBecause(t, "no token for cluster edge-1 was shown")
+	c.refusedBecause(t, "the token that was shown is none of cluster edge-1")
 	ours.put("tokens", []byte("edge-1\n"))
 	g.logged("tokens of agents cannot be used")
 	ours.put("tokens", []byte("edge-1 "+token+"\n"))
 	g.awaitHealthy("edge-1")
+}
+
+// Whose token or authority is taken out of the files is sent away within moments, with
+// the reason, and comes back when it is there again. The others notice nothing.
+func TestWhoIsNotEntitledAnyMoreIsSentAway(t *testing.T) {
+	ours, theirs := newCertificates(t, "ours"), newCertificates(t, "theirs")
+	first, second := strings.Repeat("one", 20), strings.Repeat("two", 20)
+	file := ours.put("tokens", []byte("edge-1 "+first+"\nedge-2 "+second+"\n"))
+	both := append(slices.Clone(ours.authority.CertPEM), theirs.authority.CertPEM...)
+	files := ours.issue("pmd.test", time.Hour)
+	files.CA = ours.put("clients.crt", both)
+	g := openGate(t, agentOptions{Sides: files, ClientName: "{cluster}.crm.test", TokenFile: file})
+	shown := theirs.issue("edge-1.crm.test", time.Hour)
+	shown.CA = ours.ca()
+	c := connectManager(t, "edge-1", "uid-1", []string{g.address}, shows(t, shown, "pmd.test", first))
+	connectManager(t, "edge-2", "uid-2", []string{g.address}, shows(t, ours.issue("edge-2.crm.test", time.Hour), "pmd.test", second))
+	g.awaitHealthy("edge-1")
+	g.awaitHealthy("edge-2")
+	untouched := func() map[string]time.Time {
+		out := map[string]time.Time{}
+		for _, c := range g.hub.Connections(tunnel.Cluster{Name: "edge-2", UID: "uid-2"}) {
+			out[c.RemoteAddress] = c.Since
+		}
+		return out
+	}
+	eventually(t, "both its connections stand", func() bool { return len(untouched()) == 2 })
+	before := untouched()
+	for _, step := range []struct {
+		what, file, revoked, restored, reason string
+	}{
+		{"the token", file, "edge-2 " + second + "\n", "edge-1 " + first + "\nedge-2 " + second + "\n", "this connection is ended: the token that was shown is none of cluster edge-1"},
+		{"the authority", files.CA, string(ours.authority.CertPEM), string(both), "this connection is ended: the certificate for cluster edge-1 is not good any more: its authority is none of those"},
+	} {
+		ours.put(filepath.Base(step.file), []byte(step.revoked))
+		c.refusedBecause(t, step.reason)
+		eventually(t, "it is gone without "+step.what, func() bool { return len(g.hub.Connections(tunnel.Cluster{Name: "edge-1", UID: "uid-1"})) == 0 })
+		ours.put(filepath.Base(step.file), []byte(step.restored))
+		eventually(t, "it is back with "+step.what, func() bool { return len(g.hub.Connections(tunnel.Cluster{Name: "edge-1", UID: "uid-1"})) == 2 })
+	}
+	if diff := cmp.Diff(before, untouched()); diff != "" {
+		t.Errorf("connections of the other cluster: %s", diff)
+	}
+	// No token at all is nobody at all.
+	ours.put("tokens", nil)
+	g.logged(nobodyNow)
+	eventually(t, "nobody is left", func() bool { return len(g.hub.Attached()) == 0 })
+}
+
+// A change counts when it is found twice: between two writes a file may be empty, or end
+// after the half of its lines.
+func TestTokensThatAreBeingWritten(t *testing.T) {
+	dir, token := newCertificates(t, "ours"), strings.Repeat("new", 20)
+	full := []byte("edge-1 " + token + "\nedge-2 " + token + "\n")
+	out := &lines{}
+	tokens, err := openTokens(dir.put("tokens", full), time.Minute, hclog.New(&hclog.LoggerOptions{Output: out}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	clusters := func() int { return len(tokens.now.Load().byCluster) }
+	for _, text := range []string{"", "edge-1 " + token + "\n", "edge-1 " + token + "\nedge-"} {
+		dir.put("tokens", []byte(text))
+		if again := tokens.look(); again > time.Minute {
+			t.Errorf("looks again after %s", again)
+		}
+		if clusters() != 2 {
+			t.Errorf("%q is believed at once", text)
+		}
+	}
+	for _, step := range []struct {
+		text string
+		want int
+	}{{"", 0}, {string(full), 2}, {"# nobody\n", 0}} {
+		dir.put("tokens", []byte(step.text))
+		if again := tokens.look(); again != time.Second {
+			t.Errorf("looks again after %s", again)
+		}
+		if tokens.look(); clusters() != step.want {
+			t.Errorf("%q is not taken in", step.text)
+		}
+	}
+	if n := strings.Count(out.String(), nobodyNow); n != 2 {
+		t.Errorf("%d warnings:\n%s", n, out)
+	}
+	if _, err := openTokens(dir.put("tokens", nil), 0, hclog.New(&hclog.LoggerOptions{Output: out})); err != nil || strings.Count(out.String(), nobodyNow) != 3 {
+		t.Errorf("without a token at the start: %v\n%s", err, out)
+	}
+}
+
+// eventually waits until ok.
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.NewTimer(patience)
+	defer deadline.Stop()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-deadline.C:
+			t.Fatalf("never: %s", what)
+		}
+	}
 }
 
 // logged waits for a line.
@@ -348,7 +455,8 @@ func TestAgentsWaitForTheFeatureLevel(t *testing.T) {
 func TestParseTokens(t *testing.T) {
 	token := strings.Repeat("x", minToken)
 	for text, want := range map[string]string{
-		"":                                    "has no token",
+		"":                                    "",
+		"# nobody\n":                          "",
 		"edge-1":                              "line 1: want a cluster's name and a token",
 		"\n# a\nedge-1 short":                 "line 3: a token has 32 to 512 characters",
 		"edge-1 " + token + " more":           "line 1: want",
@@ -359,7 +467,7 @@ func TestParseTokens(t *testing.T) {
 	} {
 		table, err := parseTokens([]byte(text))
 		switch {
-		case want == "" && (err != nil || len(table.byCluster["edge-1"]) != 1):
+		case want == "" && (err != nil || len(table.byCluster["edge-1"]) != strings.Count(text, token)):
 			t.Errorf("%q: %v, %v", text, table, err)
 		case want != "" && (err == nil || !strings.Contains(err.Error(), want)):
 			t.Errorf("%.40q: %v, want %q", text, err, want)
@@ -376,8 +484,8 @@ func FuzzParseTokens(f *testing.F) {
 		if (table == nil) == (err == nil) {
 			t.Fatalf("%v, %v", table, err)
 		}
-		if err == nil && len(table.byCluster) == 0 {
-			t.Fatal("no token and no error")
+		if err == nil && len(table.byCluster) == 0 && len(bytes.TrimSpace(text)) > 0 && !bytes.Contains(text, []byte("#")) {
+			t.Fatal("lines were passed over")
 		}
 	})
 }

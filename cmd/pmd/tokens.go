@@ -6,7 +6,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -18,6 +17,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"oaas.io/control-plane/cmd/internal/tlsfiles"
+	"oaas.io/control-plane/tunnel"
 )
 
 const (
@@ -36,12 +36,21 @@ type tokens struct {
 	interval time.Duration
 	log      hclog.Logger
 	now      atomic.Pointer[tokenTable]
+
+	// found is a change that was seen once, and told the error that was logged; only look
+	// uses them.
+	found *tokenTable
+	told  string
 }
 
 type tokenTable struct {
 	digest    [sha256.Size]byte
 	byCluster map[string][][sha256.Size]byte
 }
+
+// nobodyNow is what is logged of a file that lets in nobody. It is taken at its word: who
+// takes out the last token wants its owner gone.
+const nobodyNow = "no agent is let in: its file has no tokens"
 
 // openTokens reads the file for the first time.
 func openTokens(file string, interval time.Duration, log hclog.Logger) (*tokens, error) {
@@ -54,47 +63,77 @@ func openTokens(file string, interval time.Duration, log hclog.Logger) (*tokens,
 		return nil, err
 	}
 	t.now.Store(table)
+	if len(table.byCluster) == 0 {
+		log.Warn(nobodyNow, "file", file)
+	}
 	return t, nil
 }
 
-// run looks at the file until ctx ends. One that cannot be used changes nothing.
+// run looks at the file until ctx ends.
 func (t *tokens) run(ctx context.Context) {
-	tick := time.NewTicker(t.interval)
-	defer tick.Stop()
-	told := ""
+	timer := time.NewTimer(t.interval)
+	defer timer.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
+		case <-timer.C:
 		}
-		table, err := readTokens(t.file)
-		switch {
-		case err == nil && table.digest != t.now.Load().digest:
-			t.now.Store(table)
-			t.log.Info("tokens of agents changed", "file", t.file, "clusters", len(table.byCluster))
-		case err != nil && err.Error() != told:
-			t.log.Warn("tokens of agents cannot be used, those of before stay in use", "file", t.file, "error", err)
-		}
-		told = ""
-		if err != nil {
-			told = err.Error()
-		}
+		timer.Reset(t.look())
 	}
 }
 
-// allow says whether the caller has shown a token of the cluster.
-func (t *tokens) allow(ctx context.Context, cluster string) bool {
+// look takes in what has changed, and says when to look again. A file that cannot be used
+// changes nothing, and one that is being written is not believed: a change counts when it
+// is found twice.
+func (t *tokens) look() time.Duration {
+	table, err := readTokens(t.file)
+	if err != nil {
+		if err.Error() != t.told {
+			t.log.Warn("tokens of agents cannot be used, those of before stay in use", "file", t.file, "error", err)
+		}
+		t.told, t.found = err.Error(), nil
+		return t.interval
+	}
+	before := t.found
+	t.told, t.found = "", nil
+	switch {
+	case table.digest == t.now.Load().digest:
+	case before == nil || before.digest != table.digest:
+		t.found = table
+		return min(t.interval, time.Second)
+	default:
+		t.replace(table)
+	}
+	return t.interval
+}
+
+// replace takes in what the file holds now.
+func (t *tokens) replace(table *tokenTable) {
+	t.now.Store(table)
+	if len(table.byCluster) == 0 {
+		t.log.Warn(nobodyNow, "file", t.file)
+		return
+	}
+	t.log.Info("tokens of agents changed", "file", t.file, "clusters", len(table.byCluster))
+}
+
+// allow refuses a caller who has not shown a token of the cluster, or one that was taken
+// out of the file since.
+func (t *tokens) allow(ctx context.Context, cluster string) error {
 	values := metadata.ValueFromIncomingContext(ctx, "authorization")
 	if len(values) != 1 || !strings.HasPrefix(values[0], bearer) {
-		return false
+		return tunnel.Refuse(tunnel.ReasonToken, "no token for cluster %s was shown; see --control-plane-token-file of crm and --agent-token-file of pmd", cluster)
 	}
 	shown := sha256.Sum256([]byte(strings.TrimPrefix(values[0], bearer)))
 	matches := 0
 	for _, want := range t.now.Load().byCluster[cluster] {
 		matches |= subtle.ConstantTimeCompare(shown[:], want[:])
 	}
-	return matches == 1
+	if matches != 1 {
+		return tunnel.Refuse(tunnel.ReasonToken, "the token that was shown is none of cluster %s; see --control-plane-token-file of crm and --agent-token-file of pmd", cluster)
+	}
+	return nil
 }
 
 func readTokens(file string) (*tokenTable, error) {
@@ -114,8 +153,8 @@ func readTokens(file string) (*tokenTable, error) {
 	return table, nil
 }
 
-// parseTokens reads lines of a cluster's name and a token. Its errors name lines, and
-// nothing of what is in them.
+// parseTokens reads lines of a cluster's name and a token; there may be none. Its errors
+// name lines, and nothing of what is in them.
 func parseTokens(text []byte) (*tokenTable, error) {
 	if len(text) > maxTokenFile {
 		return nil, fmt.Errorf("has more than %d bytes", maxTokenFile)
@@ -136,9 +175,6 @@ func parseTokens(text []byte) (*tokenTable, error) {
 	}
 	if err := lines.Err(); err != nil {
 		return nil, fmt.Errorf("a line is too long: %w", err)
-	}
-	if len(table.byCluster) == 0 {
-		return nil, errors.New("has no token in it")
 	}
 	return table, nil
 }

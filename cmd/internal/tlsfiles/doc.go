@@ -15,7 +15,8 @@
 //
 // # Invariants
 //
-//   - Connections that stand are not touched: a change counts for new handshakes.
+//   - Connections that stand are not touched: a change counts for new handshakes. Who
+//     wants more asks [Pool.Vouches].
 //   - What cannot be used never replaces what can: a broken file, a key that does not
 //     fit, or a certificate that is not valid now, while the present one is.
 //   - TLS 1.2 is the least, and nothing is resumed: who was trusted by a bundle that

@@ -31,13 +31,41 @@ type Pool struct{ material }
 
 func (p *Pool) pool() *x509.CertPool { return p.current().pool }
 
+// Vouches says whether one of the chains that a handshake has found good is so still: it
+// ends at an authority that the bundle has now, and all of it is valid. Nothing is
+// computed, so that it can be asked of many connections again and again.
+func (p *Pool) Vouches(chains [][]*x509.Certificate) error {
+	now, authorities := p.store.opts.Clock(), p.current().authorities
+	err := errors.New("no chain of certificates was verified")
+	for _, chain := range chains {
+		if err = vouched(chain, authorities, now); err == nil {
+			return nil
+		}
+	}
+	return err
+}
+
+func vouched(chain []*x509.Certificate, authorities map[string]bool, now time.Time) error {
+	for _, cert := range chain {
+		if now.After(cert.NotAfter) {
+			return fmt.Errorf("the certificate of %q is not valid after %s", cert.Subject.CommonName, cert.NotAfter.UTC().Format(time.RFC3339))
+		}
+	}
+	if len(chain) == 0 || !authorities[string(chain[len(chain)-1].Raw)] {
+		return errors.New("its authority is none of those that are trusted now")
+	}
+	return nil
+}
+
 // content is what the files held when they were last whole.
 type content struct {
-	digest    [sha256.Size]byte
-	pair      *tls.Certificate
-	pool      *x509.CertPool
-	notBefore time.Time
-	notAfter  time.Time
+	digest [sha256.Size]byte
+	pair   *tls.Certificate
+	pool   *x509.CertPool
+	// authorities are the certificates in the pool, which does not tell.
+	authorities map[string]bool
+	notBefore   time.Time
+	notAfter    time.Time
 }
 
 func (c *content) valid(now time.Time) bool {
@@ -166,7 +194,7 @@ func parseKeyPair(texts [][]byte) (*content, error) {
 // parsePool wants at least one certificate, and no block that it cannot read: half a
 // bundle would refuse half of the others.
 func parsePool(texts [][]byte) (*content, error) {
-	c := &content{pool: x509.NewCertPool()}
+	c := &content{pool: x509.NewCertPool(), authorities: map[string]bool{}}
 	rest := texts[0]
 	for i := 1; ; i++ {
 		var block *pem.Block
@@ -181,6 +209,7 @@ func parsePool(texts [][]byte) (*content, error) {
 			return nil, fmt.Errorf("certificate %d: %w", i, err)
 		}
 		c.pool.AddCert(cert)
+		c.authorities[string(cert.Raw)] = true
 		// A bundle is of use while one of it is: old ones are in it until all that they
 		// have signed are replaced.
 		if c.notBefore.IsZero() || c.notBefore.After(cert.NotBefore) {

@@ -68,6 +68,12 @@ func HasName(cert *x509.Certificate, want string) bool {
 	return slices.ContainsFunc(namesOf(cert), func(name string) bool { return sameName(name, want) })
 }
 
+// HasExactName is HasName with upper and lower case told apart, for names of which some
+// are only different in that.
+func HasExactName(cert *x509.Certificate, want string) bool {
+	return slices.Contains(namesOf(cert), want)
+}
+
 // sameName compares hosts as DNS does, and URIs as they are.
 func sameName(a, b string) bool {
 	return a == b || !strings.Contains(a, "://") && strings.EqualFold(a, b)

@@ -339,6 +339,45 @@ func TestRotation(t *testing.T) {
 	secretsStayOut(t, lines, renewed)
 }
 
+// Who was let in is asked about again: by a bundle that has changed, and as time goes by.
+func TestVouches(t *testing.T) {
+	first, second := newAuthority(t, "first"), newAuthority(t, "second")
+	now := time.Now()
+	store, _ := newIdleStore()
+	store.opts.Clock = func() time.Time { return now }
+	f := newFiles(t, first.issue("pmd"), first.Pair, second.Pair)
+	server := Server{}
+	server.Certificate, server.Clients = f.load(store)
+	client := Client{Insecure: true}
+	client.Certificate, _ = newFiles(t, second.issue("crm"), second.Pair).load(store)
+	var chains [][]*x509.Certificate
+	config := server.handshake()
+	config.VerifyConnection = func(state tls.ConnectionState) error {
+		chains = state.VerifiedChains
+		return nil
+	}
+	if _, serverErr, clientErr := shake(t, config, client.Config()); serverErr != nil || clientErr != nil {
+		t.Fatal(serverErr, clientErr)
+	}
+	vouches := func(want string) {
+		t.Helper()
+		if err := server.Clients.Vouches(chains); (want == "") != (err == nil) || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %q", err, want)
+		}
+	}
+	vouches("")
+	f.trust(first.Pair)
+	store.lookAtAll()
+	vouches("its authority is none of those that are trusted now")
+	f.trust(first.Pair, second.Pair)
+	store.lookAtAll()
+	vouches("")
+	now = now.Add(2 * time.Hour)
+	vouches(`the certificate of "crm" is not valid after`)
+	chains = nil
+	vouches("no chain")
+}
+
 // The files of a Kubernetes volume are links into a directory that is swapped.
 func TestSwappedLinks(t *testing.T) {
 	ours := newAuthority(t, "ours")
