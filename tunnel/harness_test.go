@@ -46,6 +46,7 @@ type node struct {
 	peers  string // address of the internal port
 	conns  map[string]*grpc.ClientConn
 	orphan atomic.Bool
+	net    *ice // what its connections go through
 	down   func()
 }
 
@@ -72,7 +73,7 @@ func (p *plane) node(id string) *node {
 
 func (p *plane) start(id string, edit ...func(*HubOptions)) *node {
 	p.t.Helper()
-	n := &node{id: id, plane: p, reg: prometheus.NewRegistry(), log: &lines{}, conns: map[string]*grpc.ClientConn{}}
+	n := &node{id: id, plane: p, reg: prometheus.NewRegistry(), log: &lines{}, conns: map[string]*grpc.ClientConn{}, net: newIce()}
 	opts := HubOptions{
 		ServerID: id, Node: "node-" + id,
 		Peers: func() []Peer {
@@ -110,7 +111,7 @@ func (p *plane) start(id string, edit ...func(*HubOptions)) *node {
 		if err != nil {
 			p.t.Fatal(err)
 		}
-		running.Go(func() { _ = s.Serve(limit(ln)) })
+		running.Go(func() { _ = s.Serve(limit(n.net.listener(ln))) })
 		return ln.Addr().String()
 	}
 	n.agents, n.peers = serve(agents, n.hub.Limit), serve(internal, func(l net.Listener) net.Listener { return l })
@@ -120,6 +121,7 @@ func (p *plane) start(id string, edit ...func(*HubOptions)) *node {
 		p.mu.Lock()
 		delete(p.nodes, id)
 		p.mu.Unlock()
+		n.net.thaw()
 		agents.Stop()
 		internal.Stop()
 		cancel()
@@ -148,7 +150,7 @@ func (n *node) conn(_ context.Context, id string) (*grpc.ClientConn, error) {
 	if c := n.conns[to.peers]; c != nil {
 		return c, nil
 	}
-	c, err := grpc.NewClient("passthrough:///"+to.peers, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	c, err := grpc.NewClient("passthrough:///"+to.peers, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithContextDialer(n.net.dial))
 	if err == nil {
 		n.conns[to.peers] = c
 	}

@@ -26,8 +26,8 @@ const lingerTime = 5 * time.Second
 // longer than maxMessage as a whole.
 var errTooLong = errors.New("a message has too many bytes in it")
 
-// errUnread: the connection has ended, and somebody does not read what was said before.
-var errUnread = errors.New("the connection has ended, and what was sent before is not read")
+// errUnread: the connection was closed, and the other side does not read what was said.
+var errUnread = errors.New("the connection was closed, and what was sent before is not read")
 
 // pipe gives the two ends of a connection within the process. near is what a user gets;
 // far is to be joined with a stream. They buffer nothing, so that whoever does not read
@@ -74,14 +74,23 @@ func (name) Network() string { return "tunnel" }
 // String implements net.Addr.
 func (n name) String() string { return string(n) }
 
-// send puts what is read from conn into a stream until either ends.
+// errEnded: the stream has ended; what it says when it is read is why. It is not io.EOF,
+// which the library says and which is the end of a connection here.
+var errEnded = errors.New("the stream has ended")
+
+// send puts what is read from conn into a stream until either ends. Its error is io.EOF
+// when all was put.
 func send(conn net.Conn, put func(data []byte) error, sent prometheus.Counter) error {
 	buf := make([]byte, maxData)
 	for {
 		n, err := conn.Read(buf)
 		if n > 0 {
 			// The stream may keep what it is given.
-			if err := put(append([]byte(nil), buf[:n]...)); err != nil {
+			err := put(append([]byte(nil), buf[:n]...))
+			if errors.Is(err, io.EOF) {
+				return errEnded
+			}
+			if err != nil {
 				return err
 			}
 			count(sent, n)
@@ -189,10 +198,10 @@ type carried struct {
 	evicted <-chan error
 }
 
-// run returns when the connection is over, and closes it: when the stream has ended, or
-// its user has closed it and the other side has what was said before. Neither direction
-// can be relied on to notice, as each may be waiting for somebody who does not read; so
-// that there is a limit to how long the last bytes may take.
+// run returns when the connection is over, and closes it: when the stream has ended and
+// what it brought is delivered, or its user has closed it and the other side has what was
+// said before. Neither direction can be relied on to notice, as each may be waiting for
+// somebody who does not read; so that there is a limit to how long the last bytes may take.
 func (c carried) run(bytes traffic, crew *crew) error {
 	defer c.conn.Close() //nolint:errcheck // a pipe of which nothing more is wanted
 	sent := make(chan error, 1)
@@ -203,14 +212,19 @@ func (c carried) run(bytes traffic, crew *crew) error {
 	late := time.NewTimer(c.linger)
 	defer late.Stop()
 	late.Stop()
+	last := sync.OnceFunc(func() { late.Reset(c.linger) })
 	for {
 		select {
 		case err := <-sent:
-			if c.finish == nil || !errors.Is(err, io.EOF) {
+			switch {
+			case !errors.Is(err, io.EOF) && received != nil:
+				last() // the stream has ended, and may have brought something before
+			case c.finish == nil || !errors.Is(err, io.EOF):
 				return err
-			}
-			if err := c.finish(); err != nil {
-				return err
+			default:
+				if err := c.finish(); err != nil {
+					return err
+				}
 			}
 		case err := <-received:
 			if !errors.Is(err, io.ErrClosedPipe) {
@@ -218,12 +232,15 @@ func (c carried) run(bytes traffic, crew *crew) error {
 			}
 			received = nil // the user has closed it, and may have said something before
 		case <-gone:
-			gone, broken = nil, nil
-			late.Reset(c.linger)
+			gone = nil
+			last()
 		case <-broken:
-			gone, broken = nil, nil
-			late.Reset(c.linger)
+			broken = nil
+			last()
 		case <-late.C:
+			if err := c.ctx.Err(); err != nil {
+				return err
+			}
 			return errUnread
 		case err := <-c.evicted:
 			return err
