@@ -3,6 +3,7 @@ package tunnel
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -320,15 +321,17 @@ func TestConnectionsAreBounded(t *testing.T) {
 	}
 }
 
-// Connections that say nothing do not keep others away for good.
+// Connections that say nothing keep nobody away: the oldest of them makes room. Those of
+// agents do not, and what is too much beside them is refused.
 func TestPortIsBounded(t *testing.T) {
+	const room = 1 + spareConnections
 	p := newPlane(t, 1, func(o *HubOptions) { o.MaxConnections = 1 })
 	n := p.node("pm-0")
 	root, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := n.hub.Limit(root)
+	l := n.hub.Limit(root).(*port)
 	defer l.Close() //nolint:errcheck // the test is over
 	dial := func() net.Conn {
 		t.Helper()
@@ -339,12 +342,38 @@ func TestPortIsBounded(t *testing.T) {
 		t.Cleanup(func() { _ = conn.Close() })
 		return conn
 	}
-	var taken net.Conn
-	for range 1 + spareConnections {
-		dial()
-		if taken, err = l.Accept(); err != nil {
+	var outside, inside []net.Conn
+	connect := func() {
+		t.Helper()
+		outside = append(outside, dial())
+		conn, err := l.Accept()
+		if err != nil {
 			t.Fatal(err)
 		}
+		inside = append(inside, conn)
+	}
+	closed := func(conn net.Conn) bool {
+		_ = conn.SetReadDeadline(time.Now().Add(patience))
+		_, err := conn.Read(make([]byte, 1))
+		return err != nil && !errors.Is(err, os.ErrDeadlineExceeded)
+	}
+	claim := func(i int) {
+		t.Helper()
+		if !l.claim(inside[i].RemoteAddr().String(), fmt.Sprint("edge-", i)) {
+			t.Fatal("an agent is refused")
+		}
+	}
+	for range room {
+		connect()
+	}
+	claim(0)
+	connect()
+	if !closed(outside[1]) {
+		t.Error("the oldest stranger does not make room")
+	}
+	_ = inside[1].Close() // gives its place once
+	for i := 2; i <= room; i++ {
+		claim(i)
 	}
 	refused := dial()
 	accepted := make(chan net.Conn, 1)
@@ -352,15 +381,17 @@ func TestPortIsBounded(t *testing.T) {
 		conn, _ := l.Accept()
 		accepted <- conn
 	}()
-	_ = refused.SetReadDeadline(time.Now().Add(patience))
-	if _, err := refused.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Errorf("one connection more is not closed: %v", err)
+	if !closed(refused) {
+		t.Error("one connection more is not closed")
 	}
-	_ = taken.Close()
-	_ = taken.Close() // gives one place, not two
+	_ = inside[0].Close()
+	_ = inside[0].Close() // gives one place, not two
 	dial()
 	if conn := <-accepted; conn == nil {
 		t.Error("the free place is not given")
+	}
+	if l.strangers.Len() != 1 || len(l.conns) != room || len(l.slots) != room {
+		t.Errorf("%d strangers among %d connections with %d places", l.strangers.Len(), len(l.conns), len(l.slots))
 	}
 }
 
