@@ -149,7 +149,11 @@ func (r *Registry) update(snap *fsm.Snapshot, dep *fsm.Deployment, row *pmpb.Rol
 	for _, env := range envs {
 		wanted[env] = true
 	}
-	shares, grid := planOf(snap.Plan(dep.Doc.Key)), layoutOf(dep.UID, dep.Doc, dep.Move)
+	grid, err := layoutOf(snap, dep.UID, dep.Doc, dep.Move)
+	if err != nil {
+		return nil, err
+	}
+	shares := planOf(snap.Plan(dep.Doc.Key))
 	var units []*pmpb.PlannedUnit
 	for _, e := range row.GetEnvs() {
 		if !wanted[e.GetEnv()] {

@@ -163,7 +163,10 @@ func (r *Registry) decideDeployment(snap *fsm.Snapshot, dep *model.OClassDeploym
 		}
 	}
 	w.move = r.leave(snap, fleet, w, want.reason)
-	grid := layoutOf(uid, doc, w.move)
+	grid, err := layoutOf(snap, uid, doc, w.move)
+	if err != nil {
+		return nil, err
+	}
 	for i, env := range plan.Clusters {
 		w.guards = append(w.guards, guard(pmpb.Guard_TABLE_CLUSTER, env, snap.Cluster(env).GetModifyIndex()))
 		planned, err := newPlanned(grid.apply(buildUnit(uid, &plan.Assignments[i], doc, cls)))

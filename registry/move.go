@@ -143,7 +143,7 @@ func settled(m *pmpb.Move) *pmpb.Move {
 func stateOfMove(snap *fsm.Snapshot, fleet *scheduler.Fleet, uid string, m *pmpb.Move, kind scheduler.Kind, target float64) move.State {
 	const rounding = 1e-15 // a target of 0.99 must not fail on the last bit of 0.01
 	out := move.State{
-		Voting: kind == scheduler.Quorum, Permitted: 1 - target + rounding,
+		Voting: kind == scheduler.Quorum && len(m.GetVoters()) > 0, Permitted: 1 - target + rounding,
 		Loss: func(up []string, members int) float64 { return fleet.Loss(kind, up, members) },
 	}
 	for _, u := range snap.UnitsByDeployment(uid) {
@@ -196,42 +196,4 @@ func ruleOf(p *fsm.Plan) (scheduler.Kind, float64) {
 		return scheduler.Quorum, scheduler.DefaultTarget
 	}
 	return stored.Kind, *stored.Target
-}
-
-// layout is who has a part of the data grid of a deployment, and who holds its shards, while
-// it moves. nil is as the deployment says.
-type layout struct {
-	grid    *model.ODGMDataSpec
-	holders []string
-}
-
-// layoutOf gives the layout of a deployment with a quorum that is moving: whoever joins is a
-// member from the beginning, and holds shards once it has a vote.
-func layoutOf(uid string, doc *model.OClassDeployment, m *pmpb.Move) *layout {
-	if len(m.GetVoters()) == 0 || doc.ODGM == nil {
-		return nil
-	}
-	grid := *doc.ODGM
-	grid.EnvNodeIDs = map[string][]uint64{}
-	for env, ids := range doc.ODGM.EnvNodeIDs {
-		grid.EnvNodeIDs[env] = ids
-	}
-	for _, l := range m.GetLeaving() {
-		if grid.EnvNodeIDs[l.GetEnv()] == nil {
-			grid.EnvNodeIDs[l.GetEnv()] = []uint64{scheduler.NodeID(uid, l.GetEnv())}
-		}
-	}
-	if n := doc.ODGM.ReplicaCount; n != nil && int(*n) == len(doc.TargetEnvs) {
-		voters := uint32(len(m.GetVoters()))
-		grid.ReplicaCount = &voters
-	}
-	return &layout{grid: &grid, holders: m.GetVoters()}
-}
-
-// apply writes the layout into the content of a unit, which is the caller's own, and gives it.
-func (l *layout) apply(unit *oaaspb.DeploymentUnit) *oaaspb.DeploymentUnit {
-	if l != nil && unit.GetOdgmConfig() != nil {
-		layGrid(unit.OdgmConfig, unit.GetTargetEnv(), l.grid, l.holders)
-	}
-	return unit
 }

@@ -135,9 +135,9 @@ func (r *Registry) carryOutMove(snap *fsm.Snapshot, dep *fsm.Deployment, step mo
 
 // relaid gives the units that stay with another layout of the data grid.
 func relaid(snap *fsm.Snapshot, dep *fsm.Deployment, next *pmpb.Move) ([]*pmpb.PlannedUnit, error) {
-	grid := layoutOf(dep.UID, dep.Doc, next)
-	if grid == nil && dep.Doc.ODGM != nil {
-		grid = &layout{grid: dep.Doc.ODGM}
+	grid, err := layoutOf(snap, dep.UID, dep.Doc, next)
+	if err != nil {
+		return nil, err
 	}
 	live := liveUnits(snap, dep.UID)
 	var out []*pmpb.PlannedUnit

@@ -22,6 +22,8 @@
 //     before another one leaves. Where one has to join in the place of one that is lost, the
 //     lost one's vote is taken first: an even number of votes, one of them lost, is worse
 //     than what there is.
+//   - A vote is taken before its holder is withdrawn, which waits until the others have that:
+//     what the votes agree on, they agree on by the majority that there was before, too.
 //
 // # The fleet
 //

@@ -47,11 +47,11 @@ const (
 	Wait Kind = iota
 	// Done: nothing leaves any more.
 	Done
-	// Withdraw the unit of an environment, and its vote if it has one.
+	// Withdraw the unit of an environment, which has no vote any more.
 	Withdraw
 	// Promote gives an environment a vote.
 	Promote
-	// Demote takes the vote of an environment that stays until it is replaced.
+	// Demote takes the vote of an environment that is left, and leaves its unit as it is.
 	Demote
 )
 
@@ -239,10 +239,14 @@ func (s *State) nextVote() Step {
 			keep(*wait)
 		case by.Voter:
 			step := s.withdraw(m)
-			if step.Kind == Withdraw {
+			switch {
+			case step.Kind == Wait:
+				keep(step)
+			case m.Voter:
+				return Step{Kind: Demote, Env: m.Name}
+			default:
 				return step
 			}
-			keep(step)
 		case s.keeps(votes, slices.Concat(votes, []string{by.Name})):
 			return Step{Kind: Promote, Env: by.Name}
 		case m.Voter && !m.Serves && s.keeps(votes, without(votes, m.Name)):

@@ -84,7 +84,10 @@ func TestNext(t *testing.T) {
 		{"one that cannot go does not stop another", "a>c:la b>d:la c d:a", false, .99, withdraw("b", "d")},
 
 		{"a vote for the one that joins", "a:av b:av c>d:avl d:a", true, .99, move.Step{Kind: move.Promote, Env: "d"}},
-		{"then the other one leaves", "a:av b:av c>d:avl d:av", true, .99, withdraw("c", "d")},
+		{"then the other one loses its own", "a:av b:av c>d:avl d:av", true, .99, move.Step{Kind: move.Demote, Env: "c"}},
+		{"which the others have to know first", "a:av b:sv c>d:al d:av", true, .99, wait("b", move.CodeUnsettled)},
+		{"and leaves", "a:av b:av c>d:al d:av", true, .99, withdraw("c", "d")},
+		{"one vote less is a step, too", "a:av b:avl c:av", true, .9, move.Step{Kind: move.Demote, Env: "b"}},
 		{"nobody votes before he is available", "a:av b:av c>d:avl d:s", true, .99, wait("c", move.CodeReplacement)},
 		{"a fourth vote is worse than three", "a:av b:av c>d:avl d:a", true, .9997, wait("c", move.CodeAvailability)},
 		{"the lost one's vote goes first", "a:av b:av c>d:xvl d:a", true, .99, move.Step{Kind: move.Demote, Env: "c"}},
@@ -107,6 +110,27 @@ func TestNext(t *testing.T) {
 				t.Errorf("step (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+func TestAtOnce(t *testing.T) {
+	for _, tt := range []struct {
+		name, members string
+		voting        bool
+		target        float64
+		want          bool
+	}{
+		{"what stays is enough", "a:a b:a c:al", false, .99, true},
+		{"it is not available", "a:a b:s c:al", false, .99, false},
+		{"it is not enough", "a:a b:al", false, .9999, false},
+		{"nothing stays", "a:al", false, .9, false},
+		{"the majority would go", "a:av b:avl c:avl", true, .9, false},
+		{"a vote would go", "a:av b:av c:avl", true, .9, false},
+		{"without its vote", "a:av b:av c:al", true, .9, true},
+	} {
+		if got := move.AtOnce(move.State{Members: members(tt.members), Voting: tt.voting, Permitted: 1 - tt.target, Loss: lossOf(tt.voting, .99)}); got != tt.want {
+			t.Errorf("%s: %t", tt.name, got)
+		}
 	}
 }
 

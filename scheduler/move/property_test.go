@@ -132,6 +132,9 @@ func (w *world) act() move.Step {
 		if !env.leaving || !by.unit || by.leaving || !by.up || !by.ok || by.behind > 0 || w.voting && !by.voter {
 			w.t.Fatalf("%+v is withdrawn for %+v", env, by)
 		}
+		if w.voting && env.voter {
+			w.t.Fatalf("%+v is withdrawn with its vote", env)
+		}
 		env.unit, env.leaving, env.voter = false, false, false
 	case move.Promote:
 		if env.voter || env.leaving || !env.up || !env.ok || env.behind > 0 {
