@@ -44,7 +44,7 @@ const (
 
 func (s *movers) policy(env string, p *pmpb.ClusterPolicy) {
 	s.t.Helper()
-	if _, err := s.PutClusterPolicy(context.Background(), registry.RequestInfo{}, env, p); err != nil {
+	if _, err := s.PutClusterPolicy(context.Background(), registry.RequestInfo{}, env, p, false); err != nil {
 		s.t.Fatal(err)
 	}
 }
