@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"encoding/json"
 	"maps"
 	"slices"
 
@@ -17,6 +18,15 @@ import (
 type layout struct {
 	grid  *model.ODGMDataSpec
 	table []*oaaspb.ShardAssignmentSpec
+	// given is the highest number that a shard had before.
+	given uint64
+}
+
+// storedPlan is a plan as it is kept: with what has to be known of shards that are gone when
+// there are others. Whatever makes one go was planned while it was there.
+type storedPlan struct {
+	*scheduler.Plan
+	ShardsGiven uint64 `json:"shards_given,omitempty"`
 }
 
 // layoutOf gives the layout of a deployment that follows the one that its units have. While
@@ -31,12 +41,13 @@ func layoutOf(snap *fsm.Snapshot, uid string, doc *model.OClassDeployment, m *pm
 		holders = m.GetVoters()
 		out.grid = movingGrid(uid, doc, m)
 	}
-	last, used, err := lastTable(snap, uid)
+	last, given, err := lastTable(snap, uid)
 	if err != nil {
 		return nil, err
 	}
+	out.given = given
 	partitions, replicas := shardCounts(out.grid)
-	out.table = tableSpec(shard.Next(last, int(partitions), int(replicas), membersOf(out.grid, holders), used))
+	out.table = tableSpec(shard.Next(last, int(partitions), int(replicas), membersOf(out.grid, holders), given))
 	return out, nil
 }
 
@@ -62,9 +73,12 @@ func movingGrid(uid string, doc *model.OClassDeployment, m *pmpb.Move) *model.OD
 }
 
 // lastTable reads from the units of a deployment who holds its shards now, and the highest
-// number that any of them has been told of: what is left, or was, may still have it.
-func lastTable(snap *fsm.Snapshot, uid string) (table []shard.Assignment, used uint64, err error) {
+// number that was given: what is left, or was, may still have it.
+func lastTable(snap *fsm.Snapshot, uid string) (table []shard.Assignment, given uint64, err error) {
 	dep := snap.DeploymentByUID(uid)
+	if dep != nil {
+		given = shardsGiven(snap.Plan(dep.Doc.Key))
+	}
 	var fence uint64
 	for _, u := range snap.UnitsByDeployment(uid) {
 		stays := !u.GetTombstone() && (dep == nil || !dep.Leaves(u.GetEnv()))
@@ -77,13 +91,24 @@ func lastTable(snap *fsm.Snapshot, uid string) (table []shard.Assignment, used u
 		}
 		told := tableOf(unit.GetOdgmConfig())
 		for _, a := range told {
-			used = max(used, slices.Max(append([]uint64{0}, a.ShardIDs...)))
+			given = max(given, slices.Max(append([]uint64{0}, a.ShardIDs...)))
 		}
 		if stays {
 			table, fence = told, u.GetFence()
 		}
 	}
-	return table, used, nil
+	return table, given, nil
+}
+
+// shardsGiven reads from a stored plan how far shards were numbered.
+func shardsGiven(p *fsm.Plan) uint64 {
+	var stored struct {
+		ShardsGiven uint64 `json:"shards_given"`
+	}
+	if p == nil || json.Unmarshal(p.Document, &stored) != nil {
+		return 0 // it is of another release, which counted on the units alone
+	}
+	return stored.ShardsGiven
 }
 
 // tableOf reads the table that all collections of a unit share.

@@ -47,20 +47,31 @@ func (r *Registry) leave(snap *fsm.Snapshot, fleet *scheduler.Fleet, w *wish, re
 			next.Leaving = append(next.Leaving, r.leaving(have.Move, env, reason))
 		}
 	}
+	next.Voters = votersOf(have, w, units)
 	for _, env := range w.plan.Clusters {
-		if units[env] == nil || slices.Contains(have.Move.GetJoining(), env) {
+		withoutVote := len(next.GetVoters()) > 0 && !slices.Contains(next.GetVoters(), env)
+		if units[env] == nil || withoutVote || slices.Contains(have.Move.GetJoining(), env) {
 			next.Joining = append(next.Joining, env)
 		}
 	}
 	pair(next)
-	next.Voters = votersOf(have, w, next, units)
-	if len(next.GetLeaving()) == 0 || len(next.GetJoining()) == 0 && asked(reason) && move.AtOnce(stateOfMove(snap, fleet, w.uid, next, w.plan.Kind, w.plan.Target)) {
+	if !moves(next, w.plan.Clusters) || len(next.GetJoining()) == 0 && asked(reason) && move.AtOnce(stateOfMove(snap, fleet, w.uid, next, w.plan.Kind, w.plan.Target)) {
 		return settled(next)
 	}
 	if next.Started = have.Move.GetStarted(); next.Started == nil {
 		next.Started = timestamppb.New(r.now())
 	}
 	return next
+}
+
+// Moving reports that a deployment is on its way: there are environments that it has not left
+// yet, or that have no vote yet.
+func Moving(m *pmpb.Move) bool { return len(m.GetLeaving()) > 0 || len(m.GetVoters()) > 0 }
+
+// moves reports that with these environments in its plan something is still to be done.
+func moves(m *pmpb.Move, planned []string) bool {
+	return len(m.GetLeaving()) > 0 || len(m.GetVoters()) > 0 &&
+		slices.ContainsFunc(planned, func(env string) bool { return !slices.Contains(m.GetVoters(), env) })
 }
 
 // asked reports that a user wishes that environments are left.
@@ -98,8 +109,8 @@ func pair(m *pmpb.Move) {
 
 // votersOf are those who hold votes while a deployment with a quorum moves: those who held
 // them before, as far as they still are part of it.
-func votersOf(have *fsm.Deployment, w *wish, next *pmpb.Move, units map[string]*pmpb.Unit) []string {
-	if w.plan.Kind != scheduler.Quorum || len(next.GetLeaving()) == 0 {
+func votersOf(have *fsm.Deployment, w *wish, units map[string]*pmpb.Unit) []string {
+	if w.plan.Kind != scheduler.Quorum {
 		return nil
 	}
 	voters := have.Move.GetVoters()

@@ -110,7 +110,7 @@ func (s *movers) drive() *registry.MoveProgress {
 		out = p
 	}
 	for _, dep := range s.snap().Deployments() {
-		if len(dep.Move.GetLeaving()) == 0 {
+		if !registry.Moving(dep.Move) {
 			continue
 		}
 		p, err := s.AdvanceMove(ctx, s.term, dep.Doc.Key)

@@ -38,7 +38,7 @@ const heldAfter = 30 * time.Second
 // leader has taken over.
 func (r *Registry) AdvanceMove(ctx context.Context, term uint64, key string) (*MoveProgress, error) {
 	return r.stepping(ctx, term, key, func(snap *fsm.Snapshot, dep *fsm.Deployment) (*pmpb.Command, *MoveProgress, error) {
-		if len(dep.Move.GetLeaving()) == 0 {
+		if !Moving(dep.Move) {
 			return nil, &MoveProgress{}, nil
 		}
 		fleet, err := r.fleetOf(snap)
@@ -114,15 +114,17 @@ func (r *Registry) carryOutMove(snap *fsm.Snapshot, dep *fsm.Deployment, step mo
 		next.Voters = slices.DeleteFunc(next.Voters, func(v string) bool { return v == step.Env })
 		out.Replaced, out.Took = true, r.now().Sub(next.GetStarted().AsTime())
 	case move.Promote:
-		next.Voters = append(next.Voters, step.Env)
-		slices.Sort(next.Voters)
+		next.Voters = slices.Sorted(slices.Values(slices.Concat(next.Voters, []string{step.Env}, step.With)))
 	case move.Demote:
-		next.Voters = slices.DeleteFunc(next.Voters, func(v string) bool { return v == step.Env })
+		next.Voters = slices.DeleteFunc(next.Voters, func(v string) bool { return v == step.Env || slices.Contains(step.With, v) })
+	case move.Exchange:
+		next.Voters[slices.Index(next.Voters, step.Env)] = step.Replacement
+		slices.Sort(next.Voters)
 	default:
 		return nil, &MoveProgress{}, nil
 	}
 	next.Held = nil
-	if len(next.GetLeaving()) == 0 {
+	if !moves(next, sortedKeys(liveUnits(snap, dep.UID))) {
 		next = settled(next)
 	}
 	op.Move = next
@@ -194,7 +196,7 @@ func (r *Registry) heldBecause(dep *fsm.Deployment, env string, reason pmpb.Move
 // released takes back why a deployment was held.
 func released(dep *fsm.Deployment) *pmpb.Command {
 	next := proto.CloneOf(dep.Move)
-	if next.Held = nil; len(next.GetLeaving()) == 0 {
+	if next.Held = nil; !Moving(next) {
 		next = settled(next)
 	}
 	return &pmpb.Command{Op: &pmpb.Command_StepMove{StepMove: &pmpb.StepMove{Key: dep.Doc.Key, Uid: dep.UID, Move: next}}}

@@ -358,7 +358,7 @@ func (r *Registry) stateOf(snap *fsm.Snapshot, row *pmpb.Rollout) rollout.State 
 	seen := r.observe(snap, row, liveUnits(snap, row.GetDeploymentUid()))
 	s := rollout.State{
 		Limits: rollout.Limits{
-			Canary: int(row.GetCanary()), MaxUnavailable: int(row.GetMaxUnavailable()), MinHealthy: row.GetMinHealthyTime().AsDuration(),
+			Canary: int(row.GetCanary()), MaxUnavailable: roomOf(snap, row), MinHealthy: row.GetMinHealthyTime().AsDuration(),
 			Deadline: row.GetProgressDeadline().AsDuration(), RollBack: row.GetRollbackOnFailure(),
 		},
 		Back: goesBack(row), Wave: int(row.GetWave()),
@@ -370,6 +370,28 @@ func (r *Registry) stateOf(snap *fsm.Snapshot, row *pmpb.Rollout) rollout.State 
 		s.Envs = append(s.Envs, seen[e.GetEnv()])
 	}
 	return s
+}
+
+// roomOf is how many environments of a rollout may be unavailable now: while votes move, no
+// more than leave a majority of those that there are, of which what is lost is down already.
+// What is lost is left without waiting for the rollout, which can wait for that; anything
+// else waits for the rollout, which goes on with one at least.
+func roomOf(snap *fsm.Snapshot, row *pmpb.Rollout) int {
+	most := int(row.GetMaxUnavailable())
+	dep := snap.DeploymentByUID(row.GetDeploymentUid())
+	if dep == nil || len(dep.Move.GetVoters()) == 0 {
+		return most
+	}
+	room, least := (len(dep.Move.GetVoters())-1)/2, 1
+	for _, l := range dep.Move.GetLeaving() {
+		if fsm.Unreachable(snap.Cluster(l.GetEnv()).GetHealth()) {
+			least = 0
+			if slices.Contains(dep.Move.GetVoters(), l.GetEnv()) {
+				room--
+			}
+		}
+	}
+	return min(most, max(room, least))
 }
 
 func compareBools(a, b bool) int {

@@ -89,7 +89,8 @@ func TestNext(t *testing.T) {
 		{"and leaves", "a:av b:av c>d:al d:av", true, .99, withdraw("c", "d")},
 		{"one vote less is a step, too", "a:av b:avl c:av", true, .9, move.Step{Kind: move.Demote, Env: "b"}},
 		{"nobody votes before he is available", "a:av b:av c>d:avl d:s", true, .99, wait("c", move.CodeReplacement)},
-		{"a fourth vote is worse than three", "a:av b:av c>d:avl d:a", true, .9997, wait("c", move.CodeAvailability)},
+		{"a fourth vote is worse than three", "a:av b:av c>d:avl d:a", true, .9997, move.Step{Kind: move.Exchange, Env: "c", Replacement: "d"}},
+		{"a single vote is not exchanged", "a>b:avl b:a", true, .99, wait("a", move.CodeAvailability)},
 		{"the lost one's vote goes first", "a:av b:av c>d:xvl d:a", true, .99, move.Step{Kind: move.Demote, Env: "c"}},
 		{"but not before another can take it", "a:av b:av c>d:xvl d:x", true, .99, wait("c", move.CodeReplacement)},
 		{"then the other one votes", "a:av b:av c>d:xl d:a", true, .99, move.Step{Kind: move.Promote, Env: "d"}},
@@ -98,6 +99,11 @@ func TestNext(t *testing.T) {
 		{"it cannot arrive", "a:av b:av e:av f:av c:xv g>d:avl d:a", true, .9, move.Step{Kind: move.Promote, Env: "d"}},
 		{"no majority, no change", "a:av b:xv c>d:xvl d:a", true, .99, move.Step{Kind: move.Promote, Env: "d"}},
 		{"one that joins alone", "a:av b:av c:av d:a", true, .99, move.Step{Kind: move.Promote, Env: "d"}},
+		{"one vote becomes three at once", "a:av b:a c:a", true, .999, move.Step{Kind: move.Promote, Env: "b", With: []string{"c"}}},
+		{"but not before both are there", "a:av b:a c", true, .999, wait("c", move.CodeReplacement)},
+		{"four are wished", "a:av b:av c:av d:a", true, .9999, move.Step{Kind: move.Promote, Env: "d"}},
+		{"three votes become one at once", "a:av b:avl c:avl", true, .99, move.Step{Kind: move.Demote, Env: "b", With: []string{"c"}}},
+		{"then they leave", "a:av b:al c:al", true, .99, withdraw("b", "a")},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
