@@ -51,8 +51,26 @@ func (r *Registry) AdvanceMove(ctx context.Context, term uint64, key string) (*M
 		if row := snap.Rollout(key); row != nil && fsm.RolloutMoves(row.GetPhase()) && !aboutLost(state, step) {
 			step = move.Step{Env: step.Env, Code: codeRollout, Message: "waits until the rollout has ended"}
 		}
-		return r.carryOutMove(snap, dep, step)
+		cmd, out, err := r.carryOutMove(snap, dep, step)
+		if cmd != nil && step.Kind != move.Wait {
+			cmd.Guards = append(cmd.Guards, witnesses(snap, dep.UID, state)...)
+		}
+		return cmd, out, err
 	})
+}
+
+// witnesses guards what a step rests on: units that were available when it was decided, and
+// the clusters that they run in.
+func witnesses(snap *fsm.Snapshot, uid string, s move.State) []*pmpb.Guard {
+	var out []*pmpb.Guard
+	for _, u := range snap.UnitsByDeployment(uid) {
+		if u.GetTombstone() || !slices.ContainsFunc(s.Members, func(m move.Member) bool { return m.Name == u.GetEnv() && m.Serves }) {
+			continue
+		}
+		out = append(out, guard(pmpb.Guard_TABLE_UNIT, u.GetId(), u.GetModifyIndex()),
+			guard(pmpb.Guard_TABLE_CLUSTER, u.GetEnv(), snap.Cluster(u.GetEnv()).GetModifyIndex()))
+	}
+	return out
 }
 
 // codeRollout is why a move waits that could go on otherwise.

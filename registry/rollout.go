@@ -235,7 +235,7 @@ func (r *Registry) restage(now *pmpb.Rollout, live map[string]*pmpb.Unit, w *wis
 	}
 	arrange(row, limitsOf(w.doc.Rollout, w.plan.Kind, len(row.GetEnvs())))
 	if moved && row.GetDeadline() != nil {
-		r.renew(row) // what was sent has to arrive before the rollout can go on
+		r.extend(row) // what was sent has to arrive before the rollout can go on
 	}
 	w.rollout = row
 	return nil
@@ -284,6 +284,23 @@ func limitsOf(s *model.RolloutStrategy, kind scheduler.Kind, n int) rollout.Limi
 // renew gives a wave all of its time again.
 func (r *Registry) renew(row *pmpb.Rollout) {
 	row.Deadline = timestamppb.New(r.now().Add(row.GetProgressDeadline().AsDuration()))
+}
+
+// extend gives a wave that is under way all of its time again, for what was sent meanwhile, but
+// no more than twice in all: a rollout that is planned anew again and again must end, too. The
+// time stands still while it is paused.
+func (r *Registry) extend(row *pmpb.Rollout) {
+	now, all := r.now(), row.GetProgressDeadline().AsDuration()
+	if row.GetPaused() != nil {
+		now = row.GetPaused().AsTime()
+	}
+	until := now.Add(all)
+	if most := row.GetWaveStarted().AsTime().Add(2 * all); most.Before(until) {
+		until = most
+	}
+	if until.After(row.GetDeadline().AsTime()) {
+		row.Deadline = timestamppb.New(until)
+	}
 }
 
 // observe gives what is seen of the environments of a rollout, by name.
