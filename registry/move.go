@@ -55,7 +55,11 @@ func (r *Registry) leave(snap *fsm.Snapshot, fleet *scheduler.Fleet, w *wish, re
 		}
 	}
 	pair(next)
-	if !moves(next, w.plan.Clusters) || len(next.GetJoining()) == 0 && asked(reason) && move.AtOnce(stateOfMove(snap, fleet, w.uid, next, w.plan.Kind, w.plan.Target)) {
+	if !moves(next, w.plan.Clusters) {
+		return settled(next)
+	}
+	if state := stateOfMove(snap, fleet, w.uid, next, w.plan.Kind, w.plan.Target); len(next.GetJoining()) == 0 && asked(reason) && move.AtOnce(state) {
+		w.guards = append(w.guards, witnesses(snap, w.uid, state)...)
 		return settled(next)
 	}
 	if next.Started = have.Move.GetStarted(); next.Started == nil {

@@ -63,6 +63,19 @@ func TestMovesRestOnWhatIs(t *testing.T) {
 	}
 }
 
+// What a user takes away goes at once only if the rest is there when that takes effect.
+func TestUpdatesRestOnWhatIs(t *testing.T) {
+	s := newMovers(t, "e1", "e2", "e3")
+	s.deploy("cart:1", "", "e1", "e2", "e3")
+	s.settle()
+	s.between(func() { s.arrive("e2", oaaspb.DeploymentCondition_DOWN) })
+	s.deploy("cart:1", "", "e1", "e2")
+	s.expect("the rest is not available", "e1 e2 e3-", "")
+	s.settle()
+	s.drive()
+	s.expect("it is again", "e1 e2", "")
+}
+
 // A rollout that is planned anew again and again ends all the same: what was sent on the way
 // is given its time once.
 func TestDeadlineOutlivesPlans(t *testing.T) {
