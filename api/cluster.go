@@ -34,7 +34,7 @@ type Registry interface {
 	Rollback(ctx context.Context, ri registry.RequestInfo, key string, revision uint64) (*registry.RolloutOutcome, uint64, error)
 	RolloutStatusOf(snap *fsm.Snapshot, dep *fsm.Deployment) *registry.RolloutStatus
 	Simulate(snap *fsm.Snapshot, s registry.Scenario) (*registry.Simulation, error)
-	PutClusterPolicy(ctx context.Context, ri registry.RequestInfo, name string, policy *pmpb.ClusterPolicy) (uint64, error)
+	PutClusterPolicy(ctx context.Context, ri registry.RequestInfo, name string, policy *pmpb.ClusterPolicy, keepDrain bool) (uint64, error)
 	ForceDelete(ctx context.Context, ri registry.RequestInfo, key string, envs []string) (*registry.OrphanOutcome, uint64, error)
 	Orphan(ctx context.Context, ri registry.RequestInfo, uid string, envs []string) (*registry.OrphanOutcome, uint64, error)
 	RemoveCluster(ctx context.Context, ri registry.RequestInfo, name string) (uint64, error)

@@ -58,7 +58,8 @@ const headerRetryKey = "Pm-Retry-Key"
 // idempotency reads the Idempotency-Key. A request without one gets a key of this
 // node's own, so that it can be tried again when the leader is lost on the way:
 // the client then need not know. body is the document without white space, so
-// that the hash does not depend on the node that the request reached.
+// that the hash does not depend on the node that the request reached. How long its client
+// waits for the effect is not part of what a request asks for.
 func (s *Server) idempotency(r *http.Request, body []byte, reply func(any) (int, []byte)) (*registry.Idempotency, error) {
 	if callOf(r.Context()).hop == nil {
 		r.Header.Del(headerRetryKey)
@@ -72,8 +73,14 @@ func (s *Server) idempotency(r *http.Request, body []byte, reply func(any) (int,
 	} else if len(key) > maxIdempotencyKey || !visibleASCII(key) {
 		return nil, fail(registry.InvalidArgument, "Idempotency-Key must be at most %d visible ASCII characters", maxIdempotencyKey)
 	}
-	sum := sha256.New()
-	for _, part := range []string{r.Method, r.URL.EscapedPath(), string(body)} {
+	sum, parts := sha256.New(), []string{r.Method, r.URL.EscapedPath(), string(body)}
+	if asked := r.URL.Query(); len(asked) > 0 {
+		asked.Del("wait")
+		if text := asked.Encode(); text != "" {
+			parts = append(parts, text)
+		}
+	}
+	for _, part := range parts {
 		// Lengths keep the parts apart.
 		sum.Write([]byte(strconv.Itoa(len(part)) + ":" + part))
 	}

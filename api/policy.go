@@ -23,7 +23,8 @@ type ClusterPolicy struct {
 	Cordoned     bool   `json:"cordoned,omitempty"`
 	CordonReason string `json:"cordon_reason,omitempty"`
 	// What runs in a draining environment is moved elsewhere, and it is given nothing new.
-	Draining    bool   `json:"draining,omitempty"`
+	// Who says nothing of it leaves it as it is.
+	Draining    *bool  `json:"draining,omitempty"`
 	DrainReason string `json:"drain_reason,omitempty"`
 	// DrainSince is told only.
 	DrainSince string `json:"drain_since,omitempty"`
@@ -59,9 +60,12 @@ func tellPolicy(p *pmpb.ClusterPolicy) *ClusterPolicy {
 	}
 	out := &ClusterPolicy{
 		Labels: p.GetLabels(), Region: p.Region, Zone: p.Zone, Provider: p.GetProvider(),
-		Cordoned: p.GetCordoned(), CordonReason: p.GetCordonReason(), Draining: p.GetDraining(), DrainReason: p.GetDrainReason(),
+		Cordoned: p.GetCordoned(), CordonReason: p.GetCordonReason(), DrainReason: p.GetDrainReason(),
 		Cost: p.Cost, Availability: p.Availability, MaxUnits: p.GetMaxUnits(), MaxUnitsPerPackage: p.GetMaxUnitsPerPackage(),
 		LatencyMS: p.GetLatencyMs(),
+	}
+	if p.GetDraining() {
+		out.Draining = &p.Draining
 	}
 	if p.GetDrainSince() != nil {
 		out.DrainSince = zulu(p.GetDrainSince().AsTime())
@@ -81,7 +85,7 @@ func tellPolicy(p *pmpb.ClusterPolicy) *ClusterPolicy {
 func (p *ClusterPolicy) record() *pmpb.ClusterPolicy {
 	out := &pmpb.ClusterPolicy{
 		Labels: p.Labels, Region: p.Region, Zone: p.Zone, Provider: p.Provider,
-		Cordoned: p.Cordoned, CordonReason: p.CordonReason, Draining: p.Draining, DrainReason: p.DrainReason,
+		Cordoned: p.Cordoned, CordonReason: p.CordonReason, Draining: p.Draining != nil && *p.Draining, DrainReason: p.DrainReason,
 		Cost: p.Cost, Availability: p.Availability, MaxUnits: p.MaxUnits, MaxUnitsPerPackage: p.MaxUnitsPerPackage,
 		LatencyMs: p.LatencyMS,
 	}
@@ -93,6 +97,11 @@ func (p *ClusterPolicy) record() *pmpb.ClusterPolicy {
 	}
 	return out
 }
+
+// knowsNoDrains reports that whoever wrote the policy says nothing about drains, as clients
+// do that were made before there were any: what they change of a policy, they write without
+// what they cannot read. One that tells since when has read it, and ends it.
+func (p *ClusterPolicy) knowsNoDrains() bool { return p.Draining == nil && p.DrainSince == "" }
 
 func policyTag(name string, p *pmpb.ClusterPolicy) string {
 	return etag(name, registry.PolicyVersion(p))
@@ -129,7 +138,7 @@ func (s *Server) putPolicy(w http.ResponseWriter, r *http.Request) error {
 	ans, err := s.write(r, operation{
 		body: body,
 		run: func(ctx context.Context, ri registry.RequestInfo) (any, uint64, error) {
-			index, err := s.opts.Registry.PutClusterPolicy(ctx, ri, name, policy)
+			index, err := s.opts.Registry.PutClusterPolicy(ctx, ri, name, policy, wish.knowsNoDrains())
 			return nil, index, err
 		},
 		reply: func(any) (int, []byte) { return encoded(http.StatusOK, tellPolicy(policy)) },

@@ -60,6 +60,32 @@ func TestPolicyOfAnEnvironment(t *testing.T) {
 	}
 }
 
+// A client that knows of no drains changes a policy without ending one.
+func TestDrainOutlivesOldClients(t *testing.T) {
+	h := newHarness(t)
+	h.cluster("oaas-1", pmpb.ClusterHealth_CLUSTER_HEALTH_HEALTHY)
+	raise := &pmpb.Command{Op: &pmpb.Command_RaiseFeatureLevel{RaiseFeatureLevel: &pmpb.RaiseFeatureLevel{Level: fsm.FailoverFrom}}}
+	if _, err := h.store.Apply(context.Background(), raise); err != nil {
+		t.Fatal(err)
+	}
+	const path = "/api/v1/envs/oaas-1/policy"
+	for _, tt := range []struct{ body, want string }{
+		{`{"draining":true,"drain_reason":"disks"}`, `{"draining":true,"drain_reason":"disks","drain_since":"`},
+		{`{"cordoned":true,"cordon_reason":"old"}`, `{"cordoned":true,"cordon_reason":"old","draining":true,"drain_reason":"disks","drain_since":"`},
+		{`{}`, `{"draining":true,"drain_reason":"disks","drain_since":"`},
+		{`{"draining":false,"cordoned":true}`, `{"cordoned":true}`},
+		{`{"cordoned":true}`, `{"cordoned":true}`},
+		{`{"draining":true}`, `{"draining":true,"drain_since":"`},
+		{`{"drain_since":"2026-03-05T19:00:00Z"}`, `{}`}, // it has read that, and leaves out the rest
+	} {
+		written := h.must(http.StatusOK, http.MethodPut, path, tt.body)
+		read := h.must(http.StatusOK, http.MethodGet, path, "")
+		if got := strings.TrimSpace(read.Body.String()); !strings.HasPrefix(got, tt.want) || strings.TrimSpace(written.Body.String()) != got {
+			t.Errorf("after %s: %s, answered %s", tt.body, got, written.Body)
+		}
+	}
+}
+
 // Earlier plans can be read again.
 func TestPastPlans(t *testing.T) {
 	h := newHarness(t)

@@ -226,6 +226,11 @@ func TestIdempotency(t *testing.T) {
 	if p := h.problem(w); w.Code != http.StatusUnprocessableEntity || p.Code != registry.IdempotencyMismatch {
 		t.Errorf("other body: %d %s", w.Code, w.Body)
 	}
+	// Neither is how long its client waits; what else it asks for is.
+	again = h.do(http.MethodPost, "/api/v1/deployments?wait=1ms", shopCart, key)
+	if again.Code != http.StatusAccepted || h.store.State().Snapshot().Index() != index {
+		t.Errorf("with a wait: %d %s", again.Code, again.Body)
+	}
 	w = h.do(http.MethodPost, "/api/v1/deployments", shopCart, "Idempotency-Key: "+strings.Repeat("x", 256))
 	if h.problem(w); w.Code != http.StatusBadRequest {
 		t.Errorf("long key: %d", w.Code)
@@ -235,6 +240,10 @@ func TestIdempotency(t *testing.T) {
 	del2 := h.must(http.StatusOK, http.MethodDelete, "/api/v1/deployments/shop.Cart", "", "Idempotency-Key: k2")
 	if del.Body.String() != del2.Body.String() {
 		t.Errorf("deletion: %s, then %s", del.Body, del2.Body)
+	}
+	w = h.do(http.MethodDelete, "/api/v1/deployments/shop.Cart?force=true&orphan=true", "", "Idempotency-Key: k2")
+	if p := h.problem(w); w.Code != http.StatusUnprocessableEntity || p.Code != registry.IdempotencyMismatch {
+		t.Errorf("other query: %d %s", w.Code, w.Body)
 	}
 	h.must(http.StatusNoContent, http.MethodDelete, "/api/v1/packages/shop", "", "Idempotency-Key: k3")
 	w = h.must(http.StatusNoContent, http.MethodDelete, "/api/v1/packages/shop", "", "Idempotency-Key: k3")

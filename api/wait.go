@@ -71,7 +71,7 @@ func (s *Server) untilAvailable(ctx context.Context, key string, from registry.C
 			return false, detail + "; " + rolloutTrouble(row)
 		case row != nil && !fsm.RolloutSettled(row.GetPhase()):
 			detail += fmt.Sprintf("; its rollout is %s in wave %d of %d", registry.PhaseName(row.GetPhase()), row.GetWave()+1, fsm.RolloutWaves(row))
-		case condition == model.ConditionRunning && complete(units):
+		case condition == model.ConditionRunning && complete(units) && !outOfReach(snap, units):
 			return true, ""
 		}
 		if text := troubles(snap, units); text != "" {
@@ -84,6 +84,7 @@ func (s *Server) untilAvailable(ctx context.Context, key string, from registry.C
 		case <-snap.WatchUnitsByDeployment(dep.UID):
 		case <-snap.WatchDeployment(key):
 		case <-snap.WatchRollout(key):
+		case <-snap.WatchClusters():
 		case <-s.life.Done():
 			return false, detail + "; this node is stopping"
 		case <-ctx.Done():
@@ -96,6 +97,13 @@ func (s *Server) untilAvailable(ctx context.Context, key string, from registry.C
 // complete reports that every cluster runs its share, and all of it with what is wished now.
 func complete(units []*pmpb.Unit) bool {
 	return !slices.ContainsFunc(units, func(u *pmpb.Unit) bool { return !u.GetTombstone() && !fsm.UnitComplete(u) })
+}
+
+// outOfReach reports that a share runs where nobody can be asked whether it still does.
+func outOfReach(snap *fsm.Snapshot, units []*pmpb.Unit) bool {
+	return slices.ContainsFunc(units, func(u *pmpb.Unit) bool {
+		return !u.GetTombstone() && fsm.Unreachable(snap.Cluster(u.GetEnv()).GetHealth())
+	})
 }
 
 // givenUp reports that a cluster has a fault that waiting does not mend.

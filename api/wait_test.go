@@ -72,6 +72,20 @@ func TestWaitEnds(t *testing.T) {
 	}
 }
 
+// A cluster that cannot be reached has said that all is well, but not now.
+func TestWaitForWhatCannotBeReached(t *testing.T) {
+	h := shop(t)
+	runEverywhere(h)
+	h.cluster("oaas-2", pmpb.ClusterHealth_CLUSTER_HEALTH_UNREACHABLE)
+	w := h.must(http.StatusAccepted, http.MethodPost, "/api/v1/deployments?wait=20ms", shopCart)
+	if !strings.Contains(w.Body.String(), "oaas-2: the cluster cannot be reached") {
+		t.Errorf("%s", w.Body)
+	}
+	done := whenDeployed(h, 1, func() { h.cluster("oaas-2", pmpb.ClusterHealth_CLUSTER_HEALTH_HEALTHY) })
+	h.must(http.StatusOK, http.MethodPost, "/api/v1/deployments?wait=60s", shopCart)
+	<-done
+}
+
 func TestWaitEndsWithTheDeployment(t *testing.T) {
 	h := shop(t)
 	done := whenDeployed(h, 2, func() { h.must(http.StatusOK, http.MethodDelete, "/api/v1/deployments/shop.Cart", "") })

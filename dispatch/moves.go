@@ -77,7 +77,7 @@ func (v *moves) look(ctx context.Context) {
 		for _, l := range dep.Move.GetLeaving() {
 			moving[l.GetReason()]++
 		}
-		if len(dep.Move.GetLeaving()) > 0 {
+		if registry.Moving(dep.Move) {
 			v.advance(ctx, dep.Doc.Key)
 		}
 	}

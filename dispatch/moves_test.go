@@ -92,7 +92,7 @@ func (w *travellers) of(env string) *manager { return w.managers[slices.Index(w.
 func (w *travellers) policy(env string, p *pmpb.ClusterPolicy) {
 	w.t.Helper()
 	p.Region = &env
-	if _, err := w.registry.PutClusterPolicy(context.Background(), registry.RequestInfo{}, env, p); err != nil {
+	if _, err := w.registry.PutClusterPolicy(context.Background(), registry.RequestInfo{}, env, p, false); err != nil {
 		w.t.Fatal(err)
 	}
 }

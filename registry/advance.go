@@ -65,6 +65,9 @@ func (r *Registry) AdvanceRollout(ctx context.Context, term uint64, key string, 
 		cmd.Guards = []*pmpb.Guard{
 			guard(pmpb.Guard_TABLE_DEPLOYMENT, key, dep.ModifyIndex), guard(pmpb.Guard_TABLE_ROLLOUT, key, row.GetModifyIndex()),
 		}
+		if step.Outcome == rollout.Advance || step.Outcome == rollout.Complete {
+			cmd.Guards = append(cmd.Guards, evidence(snap, dep.UID, state)...)
+		}
 		res, err := r.store.Apply(ctx, cmd)
 		if err != nil {
 			return nil, fromStore(err)
@@ -77,6 +80,19 @@ func (r *Registry) AdvanceRollout(ctx context.Context, term uint64, key string, 
 		return out, fromStore(res.Err)
 	}
 	return nil, fromStore(last)
+}
+
+// evidence guards what a step rests on: environments that were available when it was decided.
+// What others say meanwhile changes nothing about it.
+func evidence(snap *fsm.Snapshot, uid string, s rollout.State) []*pmpb.Guard {
+	var out []*pmpb.Guard
+	live := liveUnits(snap, uid)
+	for _, e := range s.Envs {
+		if u := live[e.Name]; e.Available && u != nil {
+			out = append(out, guard(pmpb.Guard_TABLE_UNIT, u.GetId(), u.GetModifyIndex()))
+		}
+	}
+	return out
 }
 
 // restsOnEvidence reports that a step is taken because environments that were changed are
@@ -149,7 +165,11 @@ func (r *Registry) update(snap *fsm.Snapshot, dep *fsm.Deployment, row *pmpb.Rol
 	for _, env := range envs {
 		wanted[env] = true
 	}
-	shares, grid := planOf(snap.Plan(dep.Doc.Key)), layoutOf(dep.UID, dep.Doc, dep.Move)
+	grid, err := layoutOf(snap, dep.UID, dep.Doc, dep.Move)
+	if err != nil {
+		return nil, err
+	}
+	shares := planOf(snap.Plan(dep.Doc.Key))
 	var units []*pmpb.PlannedUnit
 	for _, e := range row.GetEnvs() {
 		if !wanted[e.GetEnv()] {

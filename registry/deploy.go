@@ -84,6 +84,8 @@ type wish struct {
 	// revised and rollout are set by stage.
 	revised *pmpb.Revised
 	rollout *pmpb.Rollout
+	// shardsGiven is how far the shards of a deployment were numbered before.
+	shardsGiven uint64
 	// move is what has to happen before environments that are not in the plan are left.
 	move *pmpb.Move
 }
@@ -163,7 +165,13 @@ func (r *Registry) decideDeployment(snap *fsm.Snapshot, dep *model.OClassDeploym
 		}
 	}
 	w.move = r.leave(snap, fleet, w, want.reason)
-	grid := layoutOf(uid, doc, w.move)
+	grid, err := layoutOf(snap, uid, doc, w.move)
+	if err != nil {
+		return nil, err
+	}
+	if grid != nil {
+		w.shardsGiven = grid.given
+	}
 	for i, env := range plan.Clusters {
 		w.guards = append(w.guards, guard(pmpb.Guard_TABLE_CLUSTER, env, snap.Cluster(env).GetModifyIndex()))
 		planned, err := newPlanned(grid.apply(buildUnit(uid, &plan.Assignments[i], doc, cls)))
@@ -180,7 +188,7 @@ func (w *wish) command() (*decision, error) {
 	if err != nil {
 		return nil, err
 	}
-	planned, err := json.Marshal(w.plan)
+	planned, err := json.Marshal(storedPlan{w.plan, w.shardsGiven})
 	if err != nil {
 		return nil, err
 	}

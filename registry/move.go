@@ -47,20 +47,35 @@ func (r *Registry) leave(snap *fsm.Snapshot, fleet *scheduler.Fleet, w *wish, re
 			next.Leaving = append(next.Leaving, r.leaving(have.Move, env, reason))
 		}
 	}
+	next.Voters = votersOf(have, w, units)
 	for _, env := range w.plan.Clusters {
-		if units[env] == nil || slices.Contains(have.Move.GetJoining(), env) {
+		withoutVote := len(next.GetVoters()) > 0 && !slices.Contains(next.GetVoters(), env)
+		if units[env] == nil || withoutVote || slices.Contains(have.Move.GetJoining(), env) {
 			next.Joining = append(next.Joining, env)
 		}
 	}
 	pair(next)
-	next.Voters = votersOf(have, w, next, units)
-	if len(next.GetLeaving()) == 0 || len(next.GetJoining()) == 0 && asked(reason) && move.AtOnce(stateOfMove(snap, fleet, w.uid, next, w.plan.Kind, w.plan.Target)) {
+	if !moves(next, w.plan.Clusters) {
+		return settled(next)
+	}
+	if state := stateOfMove(snap, fleet, w.uid, next, w.plan.Kind, w.plan.Target); len(next.GetJoining()) == 0 && asked(reason) && move.AtOnce(state) {
+		w.guards = append(w.guards, witnesses(snap, w.uid, state)...)
 		return settled(next)
 	}
 	if next.Started = have.Move.GetStarted(); next.Started == nil {
 		next.Started = timestamppb.New(r.now())
 	}
 	return next
+}
+
+// Moving reports that a deployment is on its way: there are environments that it has not left
+// yet, or that have no vote yet.
+func Moving(m *pmpb.Move) bool { return len(m.GetLeaving()) > 0 || len(m.GetVoters()) > 0 }
+
+// moves reports that with these environments in its plan something is still to be done.
+func moves(m *pmpb.Move, planned []string) bool {
+	return len(m.GetLeaving()) > 0 || len(m.GetVoters()) > 0 &&
+		slices.ContainsFunc(planned, func(env string) bool { return !slices.Contains(m.GetVoters(), env) })
 }
 
 // asked reports that a user wishes that environments are left.
@@ -98,8 +113,8 @@ func pair(m *pmpb.Move) {
 
 // votersOf are those who hold votes while a deployment with a quorum moves: those who held
 // them before, as far as they still are part of it.
-func votersOf(have *fsm.Deployment, w *wish, next *pmpb.Move, units map[string]*pmpb.Unit) []string {
-	if w.plan.Kind != scheduler.Quorum || len(next.GetLeaving()) == 0 {
+func votersOf(have *fsm.Deployment, w *wish, units map[string]*pmpb.Unit) []string {
+	if w.plan.Kind != scheduler.Quorum {
 		return nil
 	}
 	voters := have.Move.GetVoters()
@@ -143,7 +158,7 @@ func settled(m *pmpb.Move) *pmpb.Move {
 func stateOfMove(snap *fsm.Snapshot, fleet *scheduler.Fleet, uid string, m *pmpb.Move, kind scheduler.Kind, target float64) move.State {
 	const rounding = 1e-15 // a target of 0.99 must not fail on the last bit of 0.01
 	out := move.State{
-		Voting: kind == scheduler.Quorum, Permitted: 1 - target + rounding,
+		Voting: kind == scheduler.Quorum && len(m.GetVoters()) > 0, Permitted: 1 - target + rounding,
 		Loss: func(up []string, members int) float64 { return fleet.Loss(kind, up, members) },
 	}
 	for _, u := range snap.UnitsByDeployment(uid) {
@@ -196,42 +211,4 @@ func ruleOf(p *fsm.Plan) (scheduler.Kind, float64) {
 		return scheduler.Quorum, scheduler.DefaultTarget
 	}
 	return stored.Kind, *stored.Target
-}
-
-// layout is who has a part of the data grid of a deployment, and who holds its shards, while
-// it moves. nil is as the deployment says.
-type layout struct {
-	grid    *model.ODGMDataSpec
-	holders []string
-}
-
-// layoutOf gives the layout of a deployment with a quorum that is moving: whoever joins is a
-// member from the beginning, and holds shards once it has a vote.
-func layoutOf(uid string, doc *model.OClassDeployment, m *pmpb.Move) *layout {
-	if len(m.GetVoters()) == 0 || doc.ODGM == nil {
-		return nil
-	}
-	grid := *doc.ODGM
-	grid.EnvNodeIDs = map[string][]uint64{}
-	for env, ids := range doc.ODGM.EnvNodeIDs {
-		grid.EnvNodeIDs[env] = ids
-	}
-	for _, l := range m.GetLeaving() {
-		if grid.EnvNodeIDs[l.GetEnv()] == nil {
-			grid.EnvNodeIDs[l.GetEnv()] = []uint64{scheduler.NodeID(uid, l.GetEnv())}
-		}
-	}
-	if n := doc.ODGM.ReplicaCount; n != nil && int(*n) == len(doc.TargetEnvs) {
-		voters := uint32(len(m.GetVoters()))
-		grid.ReplicaCount = &voters
-	}
-	return &layout{grid: &grid, holders: m.GetVoters()}
-}
-
-// apply writes the layout into the content of a unit, which is the caller's own, and gives it.
-func (l *layout) apply(unit *oaaspb.DeploymentUnit) *oaaspb.DeploymentUnit {
-	if l != nil && unit.GetOdgmConfig() != nil {
-		layGrid(unit.OdgmConfig, unit.GetTargetEnv(), l.grid, l.holders)
-	}
-	return unit
 }

@@ -37,14 +37,14 @@ func (s *movers) wish(availability float64, more string) {
 }
 
 const (
-	quorum    = `,"odgm":{"collections":["shop.Cart"],"shard_type":"raft"}`
+	quorum    = `,"odgm":{"collections":["shop.Cart"],"shard_type":"raft","partition_count":3}`
 	automatic = `,"failover":{"mode":"automatic","after":"1m","max_per_hour":2}`
 	returning = `,"failover":{"mode":"automatic","after":"1m","on_return":"return"}`
 )
 
 func (s *movers) policy(env string, p *pmpb.ClusterPolicy) {
 	s.t.Helper()
-	if _, err := s.PutClusterPolicy(context.Background(), registry.RequestInfo{}, env, p); err != nil {
+	if _, err := s.PutClusterPolicy(context.Background(), registry.RequestInfo{}, env, p, false); err != nil {
 		s.t.Fatal(err)
 	}
 }
@@ -110,7 +110,7 @@ func (s *movers) drive() *registry.MoveProgress {
 		out = p
 	}
 	for _, dep := range s.snap().Deployments() {
-		if len(dep.Move.GetLeaving()) == 0 {
+		if !registry.Moving(dep.Move) {
 			continue
 		}
 		p, err := s.AdvanceMove(ctx, s.term, dep.Doc.Key)
@@ -315,8 +315,49 @@ func (s *movers) votes() string {
 	return strings.Join(slices.Sorted(maps.Keys(said)), "|")
 }
 
+// shards gives where the shards of a partition are, as the units that stay are told.
+func (s *movers) shards() map[uint64]string {
+	s.t.Helper()
+	out := map[uint64]string{}
+	for _, u := range s.snap().UnitsByDeployment(s.dep().UID) {
+		if u.GetTombstone() || s.dep().Leaves(u.GetEnv()) {
+			continue
+		}
+		unit, err := fsm.Desired(u)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		grid := unit.GetOdgmConfig()
+		for p, a := range grid.GetCollectionAssignments()["shop.Cart"].GetAssignments() {
+			if n := int(grid.GetReplicaCount()); len(a.GetReplica()) != n || len(a.GetShardIds()) != n || !slices.Contains(a.GetShardIds(), a.GetPrimary()) {
+				s.t.Errorf("%d replicas are wanted of partition %d: %v", n, p, a)
+			}
+			for i, id := range a.GetShardIds() {
+				out[id] = fmt.Sprintf("%d of partition %d", a.GetReplica()[i], p)
+			}
+		}
+	}
+	return out
+}
+
+// stays reports how many shards of each partition have another number, node or partition than
+// before.
+func stays(before, after map[uint64]string) (kept, lost int, moved []uint64) {
+	for id, at := range before {
+		switch now, there := after[id]; {
+		case !there:
+			lost++
+		case now != at:
+			moved = append(moved, id)
+		default:
+			kept++
+		}
+	}
+	return kept, lost, moved
+}
+
 // Votes go one at a time: one that joins has its own before another loses it, unless that one
-// is lost.
+// is lost. A vote is taken before its holder goes, so that it can still agree to that.
 func TestQuorumsMove(t *testing.T) {
 	for _, tt := range []struct {
 		name string
@@ -324,7 +365,7 @@ func TestQuorumsMove(t *testing.T) {
 		want []string
 	}{
 		{"drain", func(s *movers) { s.policy("e3", &pmpb.ClusterPolicy{Draining: true}) },
-			[]string{"e1 e2 e3 e4?", "e1 e2 e3 e4", "e1 e2 e4"}},
+			[]string{"e1 e2 e3 e4?", "e1 e2 e3 e4", "e1 e2 e3? e4", "e1 e2 e4"}},
 		{"failover", func(s *movers) { s.lose("e3") },
 			[]string{"e1 e2 e3 e4?", "e1 e2 e3? e4?", "e1 e2 e3? e4", "e1 e2 e4"}},
 	} {
@@ -337,11 +378,23 @@ func TestQuorumsMove(t *testing.T) {
 			s.policy("e4", &pmpb.ClusterPolicy{})
 			tt.away(s)
 			var got []string
+			before, ever := s.shards(), map[uint64]string{}
 			for range 2 * len(tt.want) {
 				s.drive()
 				if now := s.votes(); len(got) == 0 || got[len(got)-1] != now {
 					got = append(got, now)
 				}
+				after := s.shards()
+				if kept, lost, moved := stays(before, after); len(moved) > 0 || lost > 3 || kept < 6 {
+					t.Fatalf("%s: of the shards %v stay %d, and %v are elsewhere: %v", s.votes(), before, kept, moved, after)
+				}
+				for id, at := range after {
+					if was, known := ever[id]; known && was != at {
+						t.Fatalf("shard %d was %s and is %s", id, was, at)
+					}
+					ever[id] = at
+				}
+				before = after
 				s.drive() // what has not arrived changes nothing
 				s.settle()
 			}
@@ -349,8 +402,8 @@ func TestQuorumsMove(t *testing.T) {
 				t.Errorf("votes were %q, want %q", got, tt.want)
 			}
 			s.expect("it has moved", "e1 e2 e4", "")
-			before := s.unit("e1").GetFence()
-			if _, _, err := s.Replan(context.Background(), registry.RequestInfo{}, "shop.Cart", false); err != nil || s.unit("e1").GetFence() != before {
+			fence := s.unit("e1").GetFence()
+			if _, _, err := s.Replan(context.Background(), registry.RequestInfo{}, "shop.Cart", false); err != nil || s.unit("e1").GetFence() != fence {
 				t.Errorf("its last layout is not that of its plan: %v", err)
 			}
 		})

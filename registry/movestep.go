@@ -38,7 +38,7 @@ const heldAfter = 30 * time.Second
 // leader has taken over.
 func (r *Registry) AdvanceMove(ctx context.Context, term uint64, key string) (*MoveProgress, error) {
 	return r.stepping(ctx, term, key, func(snap *fsm.Snapshot, dep *fsm.Deployment) (*pmpb.Command, *MoveProgress, error) {
-		if len(dep.Move.GetLeaving()) == 0 {
+		if !Moving(dep.Move) {
 			return nil, &MoveProgress{}, nil
 		}
 		fleet, err := r.fleetOf(snap)
@@ -51,8 +51,26 @@ func (r *Registry) AdvanceMove(ctx context.Context, term uint64, key string) (*M
 		if row := snap.Rollout(key); row != nil && fsm.RolloutMoves(row.GetPhase()) && !aboutLost(state, step) {
 			step = move.Step{Env: step.Env, Code: codeRollout, Message: "waits until the rollout has ended"}
 		}
-		return r.carryOutMove(snap, dep, step)
+		cmd, out, err := r.carryOutMove(snap, dep, step)
+		if cmd != nil && step.Kind != move.Wait {
+			cmd.Guards = append(cmd.Guards, witnesses(snap, dep.UID, state)...)
+		}
+		return cmd, out, err
 	})
+}
+
+// witnesses guards what a step rests on: units that were available when it was decided, and
+// the clusters that they run in.
+func witnesses(snap *fsm.Snapshot, uid string, s move.State) []*pmpb.Guard {
+	var out []*pmpb.Guard
+	for _, u := range snap.UnitsByDeployment(uid) {
+		if u.GetTombstone() || !slices.ContainsFunc(s.Members, func(m move.Member) bool { return m.Name == u.GetEnv() && m.Serves }) {
+			continue
+		}
+		out = append(out, guard(pmpb.Guard_TABLE_UNIT, u.GetId(), u.GetModifyIndex()),
+			guard(pmpb.Guard_TABLE_CLUSTER, u.GetEnv(), snap.Cluster(u.GetEnv()).GetModifyIndex()))
+	}
+	return out
 }
 
 // codeRollout is why a move waits that could go on otherwise.
@@ -114,15 +132,17 @@ func (r *Registry) carryOutMove(snap *fsm.Snapshot, dep *fsm.Deployment, step mo
 		next.Voters = slices.DeleteFunc(next.Voters, func(v string) bool { return v == step.Env })
 		out.Replaced, out.Took = true, r.now().Sub(next.GetStarted().AsTime())
 	case move.Promote:
-		next.Voters = append(next.Voters, step.Env)
-		slices.Sort(next.Voters)
+		next.Voters = slices.Sorted(slices.Values(slices.Concat(next.Voters, []string{step.Env}, step.With)))
 	case move.Demote:
-		next.Voters = slices.DeleteFunc(next.Voters, func(v string) bool { return v == step.Env })
+		next.Voters = slices.DeleteFunc(next.Voters, func(v string) bool { return v == step.Env || slices.Contains(step.With, v) })
+	case move.Exchange:
+		next.Voters[slices.Index(next.Voters, step.Env)] = step.Replacement
+		slices.Sort(next.Voters)
 	default:
 		return nil, &MoveProgress{}, nil
 	}
 	next.Held = nil
-	if len(next.GetLeaving()) == 0 {
+	if !moves(next, sortedKeys(liveUnits(snap, dep.UID))) {
 		next = settled(next)
 	}
 	op.Move = next
@@ -135,9 +155,9 @@ func (r *Registry) carryOutMove(snap *fsm.Snapshot, dep *fsm.Deployment, step mo
 
 // relaid gives the units that stay with another layout of the data grid.
 func relaid(snap *fsm.Snapshot, dep *fsm.Deployment, next *pmpb.Move) ([]*pmpb.PlannedUnit, error) {
-	grid := layoutOf(dep.UID, dep.Doc, next)
-	if grid == nil && dep.Doc.ODGM != nil {
-		grid = &layout{grid: dep.Doc.ODGM}
+	grid, err := layoutOf(snap, dep.UID, dep.Doc, next)
+	if err != nil {
+		return nil, err
 	}
 	live := liveUnits(snap, dep.UID)
 	var out []*pmpb.PlannedUnit
@@ -194,7 +214,7 @@ func (r *Registry) heldBecause(dep *fsm.Deployment, env string, reason pmpb.Move
 // released takes back why a deployment was held.
 func released(dep *fsm.Deployment) *pmpb.Command {
 	next := proto.CloneOf(dep.Move)
-	if next.Held = nil; len(next.GetLeaving()) == 0 {
+	if next.Held = nil; !Moving(next) {
 		next = settled(next)
 	}
 	return &pmpb.Command{Op: &pmpb.Command_StepMove{StepMove: &pmpb.StepMove{Key: dep.Doc.Key, Uid: dep.UID, Move: next}}}

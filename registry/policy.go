@@ -29,8 +29,8 @@ const (
 // PutClusterPolicy replaces what operators say about a cluster. A precondition is held
 // against PolicyVersion: what the cluster reports changes its row all the time, and is
 // no reason to refuse. It needs the feature level fsm.PlannerFrom. It fills in what the
-// control plane itself keeps of a drain.
-func (r *Registry) PutClusterPolicy(ctx context.Context, ri RequestInfo, name string, policy *pmpb.ClusterPolicy) (uint64, error) {
+// control plane itself keeps of a drain; with keepDrain it leaves a drain as it is.
+func (r *Registry) PutClusterPolicy(ctx context.Context, ri RequestInfo, name string, policy *pmpb.ClusterPolicy, keepDrain bool) (uint64, error) {
 	if err := checkPolicy(policy); err != nil {
 		return 0, err
 	}
@@ -44,6 +44,9 @@ func (r *Registry) PutClusterPolicy(ctx context.Context, ri RequestInfo, name st
 		}
 		if err := ri.Precondition.check("The policy of "+name, PolicyVersion(have.GetPolicy())); err != nil {
 			return nil, err
+		}
+		if keepDrain {
+			policy.Draining, policy.DrainReason = have.GetPolicy().GetDraining(), have.GetPolicy().GetDrainReason()
 		}
 		if err := r.dateDrain(snap, have, policy); err != nil {
 			return nil, err

@@ -13,7 +13,7 @@ func TestPutClusterPolicy(t *testing.T) {
 	ctx := context.Background()
 	r, store := fixture(t, "oaas-1")
 	put := func(pre registry.Precondition, p *pmpb.ClusterPolicy) error {
-		_, err := r.PutClusterPolicy(ctx, registry.RequestInfo{Precondition: pre}, "oaas-1", p)
+		_, err := r.PutClusterPolicy(ctx, registry.RequestInfo{Precondition: pre}, "oaas-1", p, false)
 		return err
 	}
 	row := func() *pmpb.Cluster { return store.State().Snapshot().Cluster("oaas-1") }
@@ -41,7 +41,7 @@ func TestPutClusterPolicy(t *testing.T) {
 	if err := put(registry.Precondition{ModifyIndex: &version}, &pmpb.ClusterPolicy{}); err != nil || row().GetPolicy() != nil {
 		t.Errorf("%v, %v", err, row().GetPolicy())
 	}
-	if _, err := r.PutClusterPolicy(ctx, registry.RequestInfo{}, "mars", &pmpb.ClusterPolicy{}); registry.CodeOf(err) != registry.NotFound {
+	if _, err := r.PutClusterPolicy(ctx, registry.RequestInfo{}, "mars", &pmpb.ClusterPolicy{}, false); registry.CodeOf(err) != registry.NotFound {
 		t.Errorf("of an unknown cluster: %v", err)
 	}
 }

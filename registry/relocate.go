@@ -81,7 +81,7 @@ func (r *Registry) due(snap *fsm.Snapshot, dep *fsm.Deployment, suspected bool) 
 	case !suspected && r.stuck(dep):
 		return pmpb.MoveReason_MOVE_REASON_REPLAN, true
 	default:
-		return why, dep.Move.GetHeld() != nil && len(dep.Move.GetLeaving()) == 0
+		return why, dep.Move.GetHeld() != nil && !Moving(dep.Move)
 	}
 }
 
@@ -132,7 +132,7 @@ func lostSince(c *pmpb.Cluster) time.Time {
 // now; nil without one.
 func (r *Registry) comesBack(snap *fsm.Snapshot, dep *fsm.Deployment) *pmpb.LostEnv {
 	p := dep.Doc.Failover
-	if !p.Automatic() || p.OnReturn != model.OnReturnMoveBack || len(dep.Move.GetLeaving()) > 0 {
+	if !p.Automatic() || p.OnReturn != model.OnReturnMoveBack || Moving(dep.Move) {
 		return nil
 	}
 	for _, l := range dep.Move.GetLost() {
@@ -162,7 +162,7 @@ func (r *Registry) Relocate(ctx context.Context, term uint64, key string) (*Move
 			return r.relocate(snap, dep, causes)
 		case back != nil && !suspected:
 			return r.goBack(snap, dep, back)
-		case dep.Move.GetHeld() != nil && len(dep.Move.GetLeaving()) == 0:
+		case dep.Move.GetHeld() != nil && !Moving(dep.Move):
 			return released(dep), &MoveProgress{}, nil
 		default:
 			return nil, &MoveProgress{}, nil
@@ -175,7 +175,7 @@ func (r *Registry) Relocate(ctx context.Context, term uint64, key string) (*Move
 func (r *Registry) relocate(snap *fsm.Snapshot, dep *fsm.Deployment, causes []cause) (*pmpb.Command, *MoveProgress, error) {
 	first := causes[0]
 	held := func(code, format string, args ...any) (*pmpb.Command, *MoveProgress, error) {
-		if len(dep.Move.GetLeaving()) > 0 {
+		if Moving(dep.Move) {
 			return nil, &MoveProgress{Held: code}, nil // what is under way says why that does not go on
 		}
 		return r.heldBecause(dep, first.env, first.reason, code, fmt.Sprintf(format, args...))
@@ -387,7 +387,7 @@ func forgotten(dep *fsm.Deployment, back *pmpb.LostEnv) *pmpb.Command {
 	op := cmd.GetStepMove()
 	if op.Move != nil {
 		op.Move.Lost = slices.DeleteFunc(op.Move.Lost, func(l *pmpb.LostEnv) bool { return l.GetEnv() == back.GetEnv() })
-		if len(op.Move.GetLeaving()) == 0 {
+		if !Moving(op.Move) {
 			op.Move = settled(op.Move)
 		}
 	}

@@ -17,7 +17,7 @@ func TestReplan(t *testing.T) {
 	raised(t, store)
 	cost := func(name string, cost float64, cordoned bool) {
 		t.Helper()
-		if _, err := r.PutClusterPolicy(ctx, registry.RequestInfo{}, name, &pmpb.ClusterPolicy{Cost: &cost, Cordoned: cordoned}); err != nil {
+		if _, err := r.PutClusterPolicy(ctx, registry.RequestInfo{}, name, &pmpb.ClusterPolicy{Cost: &cost, Cordoned: cordoned}, false); err != nil {
 			t.Fatal(err)
 		}
 	}

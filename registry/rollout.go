@@ -235,7 +235,7 @@ func (r *Registry) restage(now *pmpb.Rollout, live map[string]*pmpb.Unit, w *wis
 	}
 	arrange(row, limitsOf(w.doc.Rollout, w.plan.Kind, len(row.GetEnvs())))
 	if moved && row.GetDeadline() != nil {
-		r.renew(row) // what was sent has to arrive before the rollout can go on
+		r.extend(row) // what was sent has to arrive before the rollout can go on
 	}
 	w.rollout = row
 	return nil
@@ -284,6 +284,23 @@ func limitsOf(s *model.RolloutStrategy, kind scheduler.Kind, n int) rollout.Limi
 // renew gives a wave all of its time again.
 func (r *Registry) renew(row *pmpb.Rollout) {
 	row.Deadline = timestamppb.New(r.now().Add(row.GetProgressDeadline().AsDuration()))
+}
+
+// extend gives a wave that is under way all of its time again, for what was sent meanwhile, but
+// no more than twice in all: a rollout that is planned anew again and again must end, too. The
+// time stands still while it is paused.
+func (r *Registry) extend(row *pmpb.Rollout) {
+	now, all := r.now(), row.GetProgressDeadline().AsDuration()
+	if row.GetPaused() != nil {
+		now = row.GetPaused().AsTime()
+	}
+	until := now.Add(all)
+	if most := row.GetWaveStarted().AsTime().Add(2 * all); most.Before(until) {
+		until = most
+	}
+	if until.After(row.GetDeadline().AsTime()) {
+		row.Deadline = timestamppb.New(until)
+	}
 }
 
 // observe gives what is seen of the environments of a rollout, by name.
@@ -358,7 +375,7 @@ func (r *Registry) stateOf(snap *fsm.Snapshot, row *pmpb.Rollout) rollout.State 
 	seen := r.observe(snap, row, liveUnits(snap, row.GetDeploymentUid()))
 	s := rollout.State{
 		Limits: rollout.Limits{
-			Canary: int(row.GetCanary()), MaxUnavailable: int(row.GetMaxUnavailable()), MinHealthy: row.GetMinHealthyTime().AsDuration(),
+			Canary: int(row.GetCanary()), MaxUnavailable: roomOf(snap, row), MinHealthy: row.GetMinHealthyTime().AsDuration(),
 			Deadline: row.GetProgressDeadline().AsDuration(), RollBack: row.GetRollbackOnFailure(),
 		},
 		Back: goesBack(row), Wave: int(row.GetWave()),
@@ -370,6 +387,28 @@ func (r *Registry) stateOf(snap *fsm.Snapshot, row *pmpb.Rollout) rollout.State 
 		s.Envs = append(s.Envs, seen[e.GetEnv()])
 	}
 	return s
+}
+
+// roomOf is how many environments of a rollout may be unavailable now: while votes move, no
+// more than leave a majority of those that there are, of which what is lost is down already.
+// What is lost is left without waiting for the rollout, which can wait for that; anything
+// else waits for the rollout, which goes on with one at least.
+func roomOf(snap *fsm.Snapshot, row *pmpb.Rollout) int {
+	most := int(row.GetMaxUnavailable())
+	dep := snap.DeploymentByUID(row.GetDeploymentUid())
+	if dep == nil || len(dep.Move.GetVoters()) == 0 {
+		return most
+	}
+	room, least := (len(dep.Move.GetVoters())-1)/2, 1
+	for _, l := range dep.Move.GetLeaving() {
+		if fsm.Unreachable(snap.Cluster(l.GetEnv()).GetHealth()) {
+			least = 0
+			if slices.Contains(dep.Move.GetVoters(), l.GetEnv()) {
+				room--
+			}
+		}
+	}
+	return min(most, max(room, least))
 }
 
 func compareBools(a, b bool) int {

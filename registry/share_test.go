@@ -123,7 +123,7 @@ func TestQuotaPerPackage(t *testing.T) {
 	ctx := context.Background()
 	r, store := withShop(t, "oaas-1", "oaas-2")
 	raised(t, store)
-	if _, err := r.PutClusterPolicy(ctx, registry.RequestInfo{}, "oaas-1", &pmpb.ClusterPolicy{MaxUnitsPerPackage: 1}); err != nil {
+	if _, err := r.PutClusterPolicy(ctx, registry.RequestInfo{}, "oaas-1", &pmpb.ClusterPolicy{MaxUnitsPerPackage: 1}, false); err != nil {
 		t.Fatal(err)
 	}
 	var first int

@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"slices"
 	"strings"
 
 	"google.golang.org/protobuf/proto"
@@ -196,32 +195,8 @@ func odgmConfig(env string, dep *model.OClassDeployment, cls *model.OClass) *oaa
 		Log:            spec.Log,
 		Invocations:    invocations(dep, cls),
 	}
-	layGrid(out, env, spec, nil)
+	layGrid(out, env, spec, shardTable(spec))
 	return out
-}
-
-// layGrid writes the members of the data grid, and who of them holds which shards: those of
-// all environments, or only of some.
-func layGrid(out *oaaspb.OdgmConfig, env string, spec *model.ODGMDataSpec, holders []string) {
-	out.ReplicaCount, out.OdgmNodeId = spec.ReplicaCount, nil
-	out.EnvNodeIds = map[string]*oaaspb.OdgmNodeIds{}
-	out.CollectionAssignments = map[string]*oaaspb.CollectionShardAssignments{}
-	var members []uint64
-	for name, ids := range spec.EnvNodeIDs {
-		out.EnvNodeIds[name] = &oaaspb.OdgmNodeIds{Ids: ids}
-		if len(holders) == 0 || slices.Contains(holders, name) {
-			members = append(members, ids...)
-		}
-	}
-	if ids := spec.EnvNodeIDs[env]; len(ids) > 0 {
-		out.OdgmNodeId = &ids[0]
-	}
-	table := shardTable(spec, members)
-	if len(table) > 0 {
-		for _, collection := range spec.Collections {
-			out.CollectionAssignments[collection] = &oaaspb.CollectionShardAssignments{Assignments: table}
-		}
-	}
 }
 
 // maxShards is how many shards a command could hold if each took two bytes only,
@@ -250,15 +225,10 @@ func shardCounts(spec *model.ODGMDataSpec) (partitions, replicas uint32) {
 	return partitions, replicas
 }
 
-// shardTable is the same for every collection of a deployment.
-func shardTable(spec *model.ODGMDataSpec, members []uint64) []*oaaspb.ShardAssignmentSpec {
+// shardTable is the first one of a deployment, and the same for each of its collections.
+func shardTable(spec *model.ODGMDataSpec) []*oaaspb.ShardAssignmentSpec {
 	partitions, replicas := shardCounts(spec)
-	var table []*oaaspb.ShardAssignmentSpec
-	for _, a := range shard.Assign(int(partitions), int(replicas), members) {
-		primary := a.Primary
-		table = append(table, &oaaspb.ShardAssignmentSpec{Primary: &primary, Replica: a.Replica, ShardIds: a.ShardIDs})
-	}
-	return table
+	return tableSpec(shard.Assign(int(partitions), int(replicas), membersOf(spec, nil)))
 }
 
 // invocations has a route per binding whose function runs in the clusters.

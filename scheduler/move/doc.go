@@ -21,7 +21,11 @@
 //     environments that stay and can be reached have what the last step sent them. One joins
 //     before another one leaves. Where one has to join in the place of one that is lost, the
 //     lost one's vote is taken first: an even number of votes, one of them lost, is worse
-//     than what there is.
+//     than what there is. Where one vote more or less would be worse and several would not,
+//     as from one to three, it is several; or one takes the vote of another, if those that
+//     stay are a majority before and after.
+//   - A vote is taken before its holder is withdrawn, which waits until the others have that:
+//     what the votes agree on, they agree on by the majority that there was before, too.
 //
 // # The fleet
 //

@@ -47,12 +47,14 @@ const (
 	Wait Kind = iota
 	// Done: nothing leaves any more.
 	Done
-	// Withdraw the unit of an environment, and its vote if it has one.
+	// Withdraw the unit of an environment, which has no vote any more.
 	Withdraw
 	// Promote gives an environment a vote.
 	Promote
-	// Demote takes the vote of an environment that stays until it is replaced.
+	// Demote takes the vote of an environment that is left, and leaves its unit as it is.
 	Demote
+	// Exchange gives the vote of an environment that is left to its replacement.
+	Exchange
 )
 
 // Why a move waits.
@@ -70,10 +72,12 @@ const (
 // Step is what is to be done next.
 type Step struct {
 	Kind Kind
-	// Env that is withdrawn, promoted or demoted, or that it waits for.
-	Env string
+	// Env that is withdrawn, promoted or demoted, or that it waits for. With are others that
+	// are promoted or demoted with it.
+	Env  string
+	With []string
 	// Replacement is the available environment that takes the place of Env when that is
-	// withdrawn.
+	// withdrawn, or its vote.
 	Replacement string
 	// Code and Message are why it waits.
 	Code, Message string
@@ -217,56 +221,4 @@ func (s *State) missing() string {
 		return ""
 	}
 	return "; not available: " + strings.Join(out, ", ")
-}
-
-// nextVote is Next for a deployment with a quorum.
-func (s *State) nextVote() Step {
-	for _, m := range s.Members {
-		if !m.Leaving && m.Voter && !m.Available && !m.Lost {
-			return Step{Env: m.Name, Code: CodeUnsettled, Message: "waits until " + describe(m) + " is available with the votes as they are"}
-		}
-	}
-	votes, held := s.votes(), Step{}
-	keep := func(step Step) {
-		if held.Code == "" {
-			held = step
-		}
-	}
-	for _, m := range s.leaving() {
-		by, wait := s.replacement(m)
-		switch {
-		case wait != nil:
-			keep(*wait)
-		case by.Voter:
-			step := s.withdraw(m)
-			if step.Kind == Withdraw {
-				return step
-			}
-			keep(step)
-		case s.keeps(votes, slices.Concat(votes, []string{by.Name})):
-			return Step{Kind: Promote, Env: by.Name}
-		case m.Voter && !m.Serves && s.keeps(votes, without(votes, m.Name)):
-			return Step{Kind: Demote, Env: m.Name}
-		default:
-			keep(Step{Env: m.Name, Code: CodeAvailability, Message: fmt.Sprintf(
-				"%s: neither a vote more, for %s, nor one less leaves the deployment as available as it is", m.Name, by.Name)})
-		}
-	}
-	for _, m := range s.Members {
-		switch {
-		case m.Leaving || m.Voter:
-		case !m.Available:
-			keep(Step{Env: m.Name, Code: CodeReplacement, Message: "waits until " + describe(m) + " is available"})
-		case s.keeps(votes, slices.Concat(votes, []string{m.Name})):
-			return Step{Kind: Promote, Env: m.Name}
-		default:
-			keep(Step{Env: m.Name, Code: CodeAvailability, Message: m.Name + ": a vote more would make the deployment less available"})
-		}
-	}
-	return held
-}
-
-// without gives a copy of a set without a name.
-func without(set []string, name string) []string {
-	return slices.DeleteFunc(slices.Clone(set), func(n string) bool { return n == name })
 }

@@ -84,9 +84,13 @@ func TestNext(t *testing.T) {
 		{"one that cannot go does not stop another", "a>c:la b>d:la c d:a", false, .99, withdraw("b", "d")},
 
 		{"a vote for the one that joins", "a:av b:av c>d:avl d:a", true, .99, move.Step{Kind: move.Promote, Env: "d"}},
-		{"then the other one leaves", "a:av b:av c>d:avl d:av", true, .99, withdraw("c", "d")},
+		{"then the other one loses its own", "a:av b:av c>d:avl d:av", true, .99, move.Step{Kind: move.Demote, Env: "c"}},
+		{"which the others have to know first", "a:av b:sv c>d:al d:av", true, .99, wait("b", move.CodeUnsettled)},
+		{"and leaves", "a:av b:av c>d:al d:av", true, .99, withdraw("c", "d")},
+		{"one vote less is a step, too", "a:av b:avl c:av", true, .9, move.Step{Kind: move.Demote, Env: "b"}},
 		{"nobody votes before he is available", "a:av b:av c>d:avl d:s", true, .99, wait("c", move.CodeReplacement)},
-		{"a fourth vote is worse than three", "a:av b:av c>d:avl d:a", true, .9997, wait("c", move.CodeAvailability)},
+		{"a fourth vote is worse than three", "a:av b:av c>d:avl d:a", true, .9997, move.Step{Kind: move.Exchange, Env: "c", Replacement: "d"}},
+		{"a single vote is not exchanged", "a>b:avl b:a", true, .99, wait("a", move.CodeAvailability)},
 		{"the lost one's vote goes first", "a:av b:av c>d:xvl d:a", true, .99, move.Step{Kind: move.Demote, Env: "c"}},
 		{"but not before another can take it", "a:av b:av c>d:xvl d:x", true, .99, wait("c", move.CodeReplacement)},
 		{"then the other one votes", "a:av b:av c>d:xl d:a", true, .99, move.Step{Kind: move.Promote, Env: "d"}},
@@ -95,6 +99,11 @@ func TestNext(t *testing.T) {
 		{"it cannot arrive", "a:av b:av e:av f:av c:xv g>d:avl d:a", true, .9, move.Step{Kind: move.Promote, Env: "d"}},
 		{"no majority, no change", "a:av b:xv c>d:xvl d:a", true, .99, move.Step{Kind: move.Promote, Env: "d"}},
 		{"one that joins alone", "a:av b:av c:av d:a", true, .99, move.Step{Kind: move.Promote, Env: "d"}},
+		{"one vote becomes three at once", "a:av b:a c:a", true, .999, move.Step{Kind: move.Promote, Env: "b", With: []string{"c"}}},
+		{"but not before both are there", "a:av b:a c", true, .999, wait("c", move.CodeReplacement)},
+		{"four are wished", "a:av b:av c:av d:a", true, .9999, move.Step{Kind: move.Promote, Env: "d"}},
+		{"three votes become one at once", "a:av b:avl c:avl", true, .99, move.Step{Kind: move.Demote, Env: "b", With: []string{"c"}}},
+		{"then they leave", "a:av b:al c:al", true, .99, withdraw("b", "a")},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -107,6 +116,27 @@ func TestNext(t *testing.T) {
 				t.Errorf("step (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+func TestAtOnce(t *testing.T) {
+	for _, tt := range []struct {
+		name, members string
+		voting        bool
+		target        float64
+		want          bool
+	}{
+		{"what stays is enough", "a:a b:a c:al", false, .99, true},
+		{"it is not available", "a:a b:s c:al", false, .99, false},
+		{"it is not enough", "a:a b:al", false, .9999, false},
+		{"nothing stays", "a:al", false, .9, false},
+		{"the majority would go", "a:av b:avl c:avl", true, .9, false},
+		{"a vote would go", "a:av b:av c:avl", true, .9, false},
+		{"without its vote", "a:av b:av c:al", true, .9, true},
+	} {
+		if got := move.AtOnce(move.State{Members: members(tt.members), Voting: tt.voting, Permitted: 1 - tt.target, Loss: lossOf(tt.voting, .99)}); got != tt.want {
+			t.Errorf("%s: %t", tt.name, got)
+		}
 	}
 }
 

@@ -111,6 +111,33 @@ func (w *world) find(name string) *place {
 	return w.places[slices.IndexFunc(w.places, func(p *place) bool { return p.name == name })]
 }
 
+// vote gives an environment a vote, or takes it.
+func (w *world) vote(kind move.Kind, p *place) {
+	switch {
+	case kind == move.Promote && (p.voter || p.leaving || !p.up || !p.ok || p.behind > 0):
+		w.t.Fatalf("%+v gets a vote", p)
+	case kind == move.Demote && (!p.voter || !p.leaving):
+		w.t.Fatalf("%+v loses its vote", p)
+	case kind != move.Promote && kind != move.Demote:
+		w.t.Fatalf("%+v has no part in step %d", p, kind)
+	}
+	p.voter = kind == move.Promote
+}
+
+func (w *world) votes() (n int) {
+	for _, p := range w.places {
+		if p.unit && p.voter {
+			n++
+		}
+	}
+	return n
+}
+
+// wished says that nothing leaves and all is there: it is what somebody wants, as it is.
+func (w *world) wished() bool {
+	return !slices.ContainsFunc(w.places, func(p *place) bool { return p.unit && (p.leaving || !p.up || !p.ok || p.behind > 0) })
+}
+
 // act does the next step and holds it against the invariants.
 func (w *world) act() move.Step {
 	step := move.Next(w.state)
@@ -125,28 +152,33 @@ func (w *world) act() move.Step {
 	} else {
 		w.steps[what] = true
 	}
-	before, env := w.truth(), w.find(step.Env)
+	before, env, wished := w.truth(), w.find(step.Env), w.wished()
+	for _, name := range step.With {
+		w.vote(step.Kind, w.find(name))
+	}
 	switch step.Kind {
 	case move.Withdraw:
 		by := w.find(step.Replacement)
 		if !env.leaving || !by.unit || by.leaving || !by.up || !by.ok || by.behind > 0 || w.voting && !by.voter {
 			w.t.Fatalf("%+v is withdrawn for %+v", env, by)
 		}
+		if w.voting && env.voter {
+			w.t.Fatalf("%+v is withdrawn with its vote", env)
+		}
 		env.unit, env.leaving, env.voter = false, false, false
-	case move.Promote:
-		if env.voter || env.leaving || !env.up || !env.ok || env.behind > 0 {
-			w.t.Fatalf("%+v gets a vote", env)
+	case move.Promote, move.Demote:
+		w.vote(step.Kind, env)
+	case move.Exchange:
+		votes := w.votes()
+		w.vote(move.Demote, env)
+		if 2*w.votes() <= votes {
+			w.t.Fatalf("%+v leaves no majority of %d", step, votes)
 		}
-		env.voter = true
-	case move.Demote:
-		if !env.voter || !env.leaving {
-			w.t.Fatalf("%+v loses its vote", env)
-		}
-		env.voter = false
+		w.vote(move.Promote, w.find(step.Replacement))
 	default:
 		w.t.Fatalf("step %+v is none", step)
 	}
-	if after := w.truth(); after > max(before, w.state.Permitted)*(1+1e-9) {
+	if after := w.truth(); after > max(before, w.state.Permitted)*(1+1e-9) && !wished {
 		w.t.Fatalf("step %+v: loss %v became %v, permitted %v", step, before, after, w.state.Permitted)
 	}
 	if w.voting {
