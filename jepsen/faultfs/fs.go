@@ -84,6 +84,7 @@ type FS struct {
 	space               *space
 	count               counters
 	open                gauge
+	patience            time.Duration
 
 	// mu is held by what mounts and unmounts.
 	mu     sync.Mutex
@@ -110,7 +111,7 @@ func Mount(backing, mountpoint string, opts Options) (*FS, error) {
 	}
 	f := &FS{
 		backing: backing, mountpoint: mountpoint, opts: opts, log: opts.Logger,
-		faults: newFaults(opts.Seed), space: &space{size: opts.Size},
+		faults: newFaults(opts.Seed), space: &space{size: opts.Size}, patience: closeWait,
 	}
 	f.open.init()
 	if f.log == nil {
@@ -267,7 +268,7 @@ func (f *FS) remount(do func() error) error {
 	if f.closed {
 		return ErrClosed
 	}
-	if !f.open.zero(closeWait) {
+	if !f.open.zero(f.patience) {
 		return fmt.Errorf("%w: %s", ErrBusy, f.mountpoint)
 	}
 	if err := f.unmount(); err != nil {
