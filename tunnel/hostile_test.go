@@ -174,7 +174,7 @@ func TestWhoIsNotEntitledAnyMoreIsSentAway(t *testing.T) {
 		}
 	}
 	eventually(t, "it is told why", func() bool {
-		return strings.Contains(e.log.String(), "this connection is ended: the token is none of edge-1")
+		return strings.Contains(e.log.String(), "the token is none of edge-1")
 	})
 	eventually(t, "nobody knows it", func() bool {
 		return len(n.hub.Connections(edge)) == 0 && len(p.node("pm-1").hub.Connections(edge)) == 0
