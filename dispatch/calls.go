@@ -117,6 +117,10 @@ func (l *lane) settle(o outcome) {
 	switch {
 	case o.waiting != nil:
 		l.fail(log, a, o)
+	case o.gone && l.work.have == nil:
+		// The session has ended: who answered need not be the one that it was with. Asked
+		// again in the next one.
+		log.Info("removal not believed: the session with the cluster has ended meanwhile")
 	case o.gone && o.do == clearFirst:
 		log.Info("the old content is gone, the new one is sent")
 		l.drop(id)

@@ -31,6 +31,7 @@ type hostile struct {
 	watch  func(stream grpc.ServerStreamingServer[oaaspb.RuntimeEvent]) error
 	deploy func(ctx context.Context, req *oaaspb.DeployRequest) (*oaaspb.DeployResponse, error)
 	info   func(ctx context.Context) (*oaaspb.ClusterInfo, error)
+	remove func(ctx context.Context, req *oaaspb.DeleteDeploymentRequest) (*oaaspb.DeleteDeploymentResponse, error)
 }
 
 func (h *hostile) WatchRuntimes(req *oaaspb.WatchRuntimesRequest, stream grpc.ServerStreamingServer[oaaspb.RuntimeEvent]) error {
@@ -45,6 +46,13 @@ func (h *hostile) Deploy(ctx context.Context, req *oaaspb.DeployRequest) (*oaasp
 		return h.deploy(ctx, req)
 	}
 	return h.manager.Deploy(ctx, req)
+}
+
+func (h *hostile) DeleteDeployment(ctx context.Context, req *oaaspb.DeleteDeploymentRequest) (*oaaspb.DeleteDeploymentResponse, error) {
+	if h.remove != nil {
+		return h.remove(ctx, req)
+	}
+	return h.manager.DeleteDeployment(ctx, req)
 }
 
 func (h *hostile) GetClusterInfo(ctx context.Context, req *oaaspb.GetClusterInfoRequest) (*oaaspb.ClusterInfo, error) {
