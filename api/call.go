@@ -159,8 +159,11 @@ func (s *Server) account(w *statusWriter, r *http.Request, c *call, took time.Du
 // PM-Index with the index that their answer was made at.
 func (s *Server) stamp(h http.Header) {
 	h.Set("PM-Index", formatIndex(s.opts.Registry.State().Snapshot().Index()))
-	h.Set("PM-Term", formatIndex(s.opts.Cluster.Term()))
-	if leader, known := s.opts.Cluster.Leader(); known {
+	// Both of one moment: whoever compares answers finds one leader for each term.
+	leader, known := s.opts.Cluster.Leader()
+	h.Set("PM-Term", formatIndex(leader.Term))
+	h.Del("PM-Leader") // an earlier stamp may have known one
+	if known {
 		h.Set("PM-Leader", leader.ServerID)
 	}
 	h.Set("PM-Served-By", s.opts.Cluster.ServerID())

@@ -43,10 +43,10 @@ type Registry interface {
 // Cluster is what the API needs of the node's place among its peers.
 type Cluster interface {
 	ServerID() string
-	Term() uint64
 	// IsLeader is true once this node leads and has applied all earlier writes.
 	IsLeader() bool
-	// Leader names the leader as far as this node knows.
+	// Leader names the leader as far as this node knows, and the term in which it leads.
+	// While none is known, Term is that of this node.
 	Leader() (raftstore.LeaderInfo, bool)
 	// LeaderConn gives a pooled connection to the leader's internal port. An
 	// error means that nothing was sent.
@@ -56,6 +56,8 @@ type Cluster interface {
 	ServerConn(ctx context.Context, id string) (*grpc.ClientConn, error)
 	// LastContact is the age of the last message from the leader, 0 on the leader.
 	LastContact() time.Duration
+	// Staleness is how old this node's state can be at most, 0 on the leader.
+	Staleness() time.Duration
 	// Servers gives the members as far as this node knows.
 	Servers() []raftstore.Server
 }

@@ -144,7 +144,7 @@ func TestConsistency(t *testing.T) {
 			t.Errorf("%q: %d barriers, %v", tt.query, barriers, w.Header())
 		}
 	}
-	h.store.contact = 10 * time.Second
+	h.store.staleness = 10 * time.Second
 	w := h.do(http.MethodGet, "/api/v1/packages?consistency=stale&max_staleness=5s", "")
 	if p := h.problem(w); p.Code != registry.Unavailable || !p.Retryable {
 		t.Errorf("too stale: %s", w.Body)

@@ -237,3 +237,44 @@ func TestStuckTransferEndsTheNode(t *testing.T) {
 	c.newLeader(stuck)
 	c.write("k", "y")
 }
+
+// turning is a node whose term and leader change in the middle of being looked at: each look
+// at the leader is followed by the next of the moments.
+type turning struct {
+	moments []moment
+}
+
+type moment struct {
+	term   uint64
+	leader raft.ServerID
+}
+
+func (r *turning) CurrentTerm() uint64 { return r.moments[0].term }
+
+func (r *turning) LeaderWithID() (raft.ServerAddress, raft.ServerID) {
+	id := r.moments[0].leader
+	if len(r.moments) > 1 {
+		r.moments = r.moments[1:]
+	}
+	return "", id
+}
+
+// A leader is never named with the term of another one, in whatever moment a node is asked.
+func TestLeaderAndTermAreOfOneMoment(t *testing.T) {
+	for _, tc := range []struct {
+		name    string
+		moments []moment
+		leader  raft.ServerID
+		term    uint64
+	}{
+		{"at rest", []moment{{3, "a"}}, "a", 3},
+		{"the term ends after the leader was seen", []moment{{3, "a"}, {4, ""}, {4, "b"}}, "", 4},
+		{"the leader changes twice", []moment{{3, "a"}, {4, "b"}, {5, "c"}}, "c", 5},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			if id, term := leaderInTerm(&turning{tc.moments}); id != tc.leader || term != tc.term {
+				t.Errorf("leader %q in term %d, want %q in %d", id, term, tc.leader, tc.term)
+			}
+		})
+	}
+}

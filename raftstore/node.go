@@ -44,7 +44,8 @@ type Node struct {
 	dir   *dataDir // nil when in memory
 	bolt  *raftboltdb.BoltStore
 	store *guardedStore
-	layer *streamLayer // nil when in memory
+	logs  raft.LogStore // store, with the latest entries in memory
+	layer *streamLayer  // nil when in memory
 	trans raft.Transport
 	raft  *raft.Raft
 	peers *directory
@@ -150,6 +151,7 @@ func (n *Node) start() error {
 	if err != nil {
 		return fmt.Errorf("raftstore: %w", err)
 	}
+	n.logs = logs
 	if n.raft, err = newRaft(n.raftConfig(), n.fsm, logs, n.store, n.snapshots, trans); err != nil {
 		closeTransport(trans)
 		return errors.Join(n.fsm.startError, err)

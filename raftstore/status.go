@@ -17,17 +17,32 @@ type LeaderInfo struct {
 	Term        uint64
 }
 
-// Leader gives the leader as far as this node knows, which may be late. False:
-// none is known.
+// Leader gives the leader as far as this node knows, which may be late, and the
+// term in which it leads. False: none is known to lead in Term.
 func (n *Node) Leader() (LeaderInfo, bool) {
-	_, id := n.raft.LeaderWithID()
+	id, term := leaderInTerm(n.raft)
 	if id == "" {
-		return LeaderInfo{Term: n.raft.CurrentTerm()}, false
+		return LeaderInfo{Term: term}, false
 	}
 	m := n.peers.lookup(string(id))
-	return LeaderInfo{
-		ServerID: string(id), GRPCAddress: m.GetGrpcAddress(), HTTPAddress: m.GetHttpAddress(), Term: n.raft.CurrentTerm(),
-	}, true
+	return LeaderInfo{ServerID: string(id), GRPCAddress: m.GetGrpcAddress(), HTTPAddress: m.GetHttpAddress(), Term: term}, true
+}
+
+// leaderInTerm gives a term and who leads in it. The library keeps the two apart, but
+// forgets a leader before it takes another term and knows the next one only after
+// that: who is known between two looks at one term leads in that term.
+func leaderInTerm(r interface {
+	CurrentTerm() uint64
+	LeaderWithID() (raft.ServerAddress, raft.ServerID)
+}) (raft.ServerID, uint64) {
+	for term := r.CurrentTerm(); ; {
+		_, id := r.LeaderWithID()
+		now := r.CurrentTerm()
+		if now == term {
+			return id, term
+		}
+		term = now
+	}
 }
 
 // WaitLeader waits until a leader is known that can be reached: this node,

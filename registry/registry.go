@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"sync/atomic"
 	"time"
 
@@ -26,8 +27,8 @@ type Store interface {
 	ReadBarrier(ctx context.Context) (uint64, error)
 	// WaitApplied returns once the local state has applied the command at index.
 	WaitApplied(ctx context.Context, index uint64) error
-	// LastContact is the age of the last message from the leader, 0 on the leader.
-	LastContact() time.Duration
+	// Staleness is how old the local state can be at most, 0 on the leader.
+	Staleness() time.Duration
 }
 
 // Options configure a Registry.
@@ -149,8 +150,11 @@ func (r *Registry) Read(ctx context.Context, c Consistency) (*fsm.Snapshot, erro
 			return nil, fromStore(err)
 		}
 	case c.Stale:
-		if age := r.store.LastContact(); c.MaxStaleness > 0 && age > c.MaxStaleness {
-			return nil, errorf(Unavailable, "This node last heard from the leader %s ago, more than the allowed %s", age.Round(time.Millisecond), c.MaxStaleness)
+		if c.MaxStaleness == 0 {
+			break
+		}
+		if age := r.store.Staleness(); age > c.MaxStaleness {
+			return nil, errorf(Unavailable, "The state of this node %s, more than the allowed %s", staleText(age), c.MaxStaleness)
 		}
 	default:
 		if _, err := r.store.ReadBarrier(ctx); err != nil {
@@ -158,6 +162,14 @@ func (r *Registry) Read(ctx context.Context, c Consistency) (*fsm.Snapshot, erro
 		}
 	}
 	return r.store.State().Snapshot(), nil
+}
+
+// staleText says how old a state is. A node that has heard nothing yet does not know.
+func staleText(age time.Duration) string {
+	if age == math.MaxInt64 {
+		return "is of unknown age"
+	}
+	return fmt.Sprintf("may be %s old", age.Round(time.Millisecond))
 }
 
 // decision is one attempt of an operation: the command to propose, nil when there is
