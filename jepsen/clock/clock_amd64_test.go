@@ -160,6 +160,9 @@ func (p *process) ask(t *testing.T) (r reading) {
 
 func opened(t *testing.T, p *process) *Clock {
 	t.Helper()
+	if err := Available(); err != nil {
+		t.Skipf("this machine lets nobody into another process: %v", err)
+	}
 	c, err := Open(p.cmd.Process.Pid)
 	if err != nil {
 		t.Fatal(err)
@@ -186,9 +189,6 @@ func (p *process) apart(t *testing.T, offset time.Duration) {
 }
 
 func TestTheWallClockJumpsAndTheMonotonicDoesNot(t *testing.T) {
-	if err := Available(); err != nil {
-		t.Fatal(err)
-	}
 	p := start(t, "tell")
 	before, began := p.ask(t), time.Now()
 	c := opened(t, p)
