@@ -325,7 +325,8 @@ func TestFlood(t *testing.T) {
 		}
 		for i := 0; ; i++ {
 			s := bad.says(ids[i%len(ids)], oaaspb.DeploymentCondition(1+i/len(ids)%4))
-			s.Status.Message = proto.String(fmt.Sprint(i))
+			// Long ones count as many, so that a slow machine is flooded too.
+			s.Status.Message = proto.String(fmt.Sprint(i) + strings.Repeat(".", 8<<10))
 			for _, e := range []*oaaspb.RuntimeEvent{upserted(s), heartbeat(i%2 == 0)} {
 				if err := stream.Send(e); err != nil {
 					return err
@@ -463,7 +464,8 @@ func TestDescriptionWithoutMeasure(t *testing.T) {
 		}
 		return info, nil
 	}
-	n := newNeighbourhood(t, bad)
+	// Megabytes take their time where the race detector looks on.
+	n := newNeighbourhood(t, bad, func(o *dispatch.Options) { o.CallTimeout = 15 * time.Second })
 	n.await("described", func(s *fsm.Snapshot) bool { return len(s.Cluster("oaas-1").GetLabels()) > 0 })
 	if size := proto.Size(n.store.State().Snapshot().Cluster("oaas-1")); size > 64<<10 {
 		t.Errorf("the row has %d bytes", size)
