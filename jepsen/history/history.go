@@ -112,6 +112,13 @@ func (r *Recorder) Call(op Operation) (answer func(edit func(*Operation))) {
 	}
 }
 
+// Len is how many operations were taken down so far.
+func (r *Recorder) Len() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.ops)
+}
+
 // Event takes down what happens now. The returned function takes down its end.
 func (r *Recorder) Event(e Event) (end func()) {
 	r.mu.Lock()

@@ -19,7 +19,11 @@ func Heal(ctx context.Context, t *Target) error {
 				disk.Heal()
 			}
 		}
-		if err := reviveNode(ctx, n); err != nil {
+		revive := reviveNode
+		if _, out := t.removed.Load(n.Name()); out {
+			revive = t.renew
+		}
+		if err := revive(ctx, n); err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", n.Name(), err))
 		}
 	}

@@ -50,6 +50,7 @@ func removing(ctx context.Context, t *Target, random *rand.Rand) (*Fault, error)
 	return &Fault{
 		Nodes: []string{node.Name()}, Text: "taken out by " + asked.Name(),
 		Begin: func(ctx context.Context) error {
+			t.removed.Store(node.Name(), true) // also when it is not known whether it was
 			ctx, cancel := context.WithTimeout(ctx, askLimit)
 			defer cancel()
 			if _, err := t.Cluster.Client(asked.Name()).RemoveMember(ctx, node.Name(), false, true); err != nil {
@@ -57,18 +58,19 @@ func removing(ctx context.Context, t *Target, random *rand.Rand) (*Fault, error)
 			}
 			return nil
 		},
-		End: func(ctx context.Context) error { return renew(ctx, node) },
+		End: func(ctx context.Context) error { return t.renew(ctx, node) },
 	}, nil
 }
 
 // renew starts a node with an empty disk.
-func renew(ctx context.Context, node *cluster.Node) error {
+func (t *Target) renew(ctx context.Context, node *cluster.Node) error {
 	if err := node.Kill(); err != nil {
 		return err
 	}
 	if err := node.Wipe(); err != nil {
 		return err
 	}
+	t.removed.Delete(node.Name())
 	return node.Start(ctx)
 }
 
@@ -79,7 +81,7 @@ func replacing(ctx context.Context, t *Target, random *rand.Rand) (*Fault, error
 	node := t.some(random, 1)[0]
 	return &Fault{
 		Nodes: []string{node.Name()}, Text: "disk lost",
-		Begin: func(ctx context.Context) error { return renew(ctx, node) },
+		Begin: func(ctx context.Context) error { return t.renew(ctx, node) },
 		End:   func(ctx context.Context) error { return startAll(ctx, []*cluster.Node{node}) },
 	}, nil
 }

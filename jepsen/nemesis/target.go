@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -33,6 +34,8 @@ type Target struct {
 
 	// clocks are those that were moved and not set right yet.
 	clocks clocks
+	// removed has the nodes, by name, that were taken out of the cluster and are not back as new ones.
+	removed sync.Map
 	// build is the index of the build that the nodes run now. Only the upgrade, which overlaps nothing that restarts nodes, touches it.
 	build int
 }
@@ -67,12 +70,6 @@ func (t *Target) follower(ctx context.Context, random *rand.Rand) (*cluster.Node
 		return nil, errors.New("there is no other node")
 	}
 	return t.Cluster.Node(others[random.IntN(len(others))]), nil
-}
-
-// anyNode is a random node.
-func (t *Target) anyNode(_ context.Context, random *rand.Rand) (*cluster.Node, error) {
-	nodes := t.Cluster.Nodes()
-	return nodes[random.IntN(len(nodes))], nil
 }
 
 // some are that many random nodes, in random order.
