@@ -40,7 +40,12 @@ type Operation struct {
 	ServedBy string `json:"served_by,omitempty"`
 	Index    uint64 `json:"index,omitempty"`
 	Term     uint64 `json:"term,omitempty"`
-	// Input and Output are of the workload's own types.
+	// Leader is who leads in Term, as the answer says.
+	Leader string `json:"leader,omitempty"`
+	// Command says that Index is that of the command by which this operation took effect,
+	// and not just of the state at that time.
+	Command bool `json:"command,omitempty"`
+	// Input and Output are a Request and an Answer, or what the Kind says.
 	Input   any           `json:"input,omitempty"`
 	Output  any           `json:"output,omitempty"`
 	Outcome Outcome       `json:"outcome"`
