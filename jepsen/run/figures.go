@@ -7,30 +7,119 @@ import (
 	"time"
 
 	"oaas.io/control-plane/bench"
+	"oaas.io/control-plane/jepsen/check"
 	"oaas.io/control-plane/jepsen/history"
 	"oaas.io/control-plane/jepsen/nemesis"
 )
 
-// span is a stretch of the history.
-type span struct{ from, to time.Duration }
+// killLeader is the nemesis after which the first acknowledged write is timed.
+const killLeader = "kill-leader"
 
-func (s span) has(at time.Duration) bool { return at >= s.from && at < s.to }
+// Figures are what was measured, in the form of all benchmarks.
+func (r *Result) Figures() []bench.Result {
+	h := r.History
+	seed := fmt.Sprintf("seed %d, %s, %d nodes, %d crm, %d agents", r.Options.Seed, r.Options.Duration, r.Options.Nodes, r.Options.CRMs, r.Options.Agents)
+	stretches := broken(r.Done)
+	faulty := shareOf(h, "faults", stretches)
+	whole := shareOf(h, "whole", []Span{r.Broken})
+	ready, censored := convergence(stretches, looks(h), r.Options.Nodes)
+	if r.Ready > 0 {
+		ready = append(ready, r.Ready-r.Healed)
+	}
+	writes := firstWrites(h, r.Done, killLeader)
 
-func (s span) length() time.Duration { return max(s.to-s.from, 0) }
+	out := []bench.Result{
+		bench.Info("chaos_operations", float64(whole.OK+whole.Failed+whole.Unknown), "", seed),
+		bench.Info("chaos_faults", float64(len(r.Done)-skipped(r.Done)), "", fmt.Sprintf("of %d kinds; %d could not be done at their time, %d kinds not on this machine", kinds(r.Done), skipped(r.Done), len(r.Missing))),
+		bench.Info("chaos_ops_per_second", whole.Rate, "1/s", "acknowledged, over the whole time"),
+		bench.Info("chaos_ops_per_second_faults", faulty.Rate, "1/s", fmt.Sprintf("acknowledged while something was broken, %s of %s", faulty.Lasted.Round(time.Second), r.Broken.length().Round(time.Second))),
+		bench.Info("chaos_unknown", float64(whole.Unknown), "", "operations whose outcome is not known"),
+		bench.Info("chaos_convergence_p50", bench.Quantile(ready, 0.5).Seconds(), "s", fmt.Sprintf("from the end of a fault until all nodes were ready, %s; %d were broken again before", count(len(ready), "time"), censored)),
+		bench.Info("chaos_convergence_p99", bench.Quantile(ready, 0.99).Seconds(), "s", "the same"),
+	}
+	if len(writes) > 0 {
+		out = append(out, bench.AtMost("chaos_write_after_kill_p99", bench.Quantile(writes, 0.99).Seconds(), 3, "s",
+			fmt.Sprintf("SIGKILL of the leader until a write is acknowledged that was sent after it, %s; p50 %.3f s", count(len(writes), "time"), bench.Quantile(writes, 0.5).Seconds())))
+	}
+	out = append(out, bench.Exactly("chaos_healed", unhealed(r), 0, "", fmt.Sprintf("0: ready %s and at rest %s after the last heal", after(r.Healed, r.Ready), after(r.Healed, r.Rested))))
+	for i := range r.Verdicts {
+		v := &r.Verdicts[i]
+		out = append(out, bench.Exactly("chaos_violations_"+v.Name, violations(v), 0, "", v.Detail))
+	}
+	for _, s := range shares(h, r.Done, r.Broken) {
+		if s.Times == 0 {
+			continue
+		}
+		note := fmt.Sprintf("%s, %s in all; latency p50 %d ms, p99 %d ms; %d failed, %d unknown", count(s.Times, "time"), s.Lasted.Round(time.Second), s.P50.Milliseconds(), s.P99.Milliseconds(), s.Failed, s.Unknown)
+		out = append(out, bench.Info("chaos_ops_per_second_"+s.Name, s.Rate, "1/s", note))
+	}
+	return out
+}
 
-// broken are the stretches in which at least one fault lasted, in order and without overlaps.
-func broken(done []nemesis.Done) []span {
-	var all []span
-	for _, d := range done {
-		if d.Skipped == nil {
-			all = append(all, span{d.Began, d.Ended})
+// unhealed counts what did not come about after the last heal.
+func unhealed(r *Result) (n float64) {
+	for _, at := range []time.Duration{r.Ready, r.Rested} {
+		if at == 0 {
+			n++
 		}
 	}
-	slices.SortFunc(all, func(a, b span) int { return cmp.Compare(a.from, b.from) })
-	var merged []span
+	return n
+}
+
+func after(from, at time.Duration) string {
+	if at == 0 {
+		return "never"
+	}
+	return (at - from).Round(time.Millisecond).String()
+}
+
+// violations counts what a verdict found; one that could not be reached counts as one.
+func violations(v *check.Verdict) float64 {
+	if v.OK {
+		return 0
+	}
+	return float64(max(v.Counts["violations"], len(v.Violations), 1))
+}
+
+func skipped(done []nemesis.Done) (n int) {
+	for _, d := range done {
+		if d.Skipped != nil {
+			n++
+		}
+	}
+	return n
+}
+
+func kinds(done []nemesis.Done) int {
+	seen := map[string]bool{}
+	for _, d := range done {
+		if d.Skipped == nil {
+			seen[d.Nemesis] = true
+		}
+	}
+	return len(seen)
+}
+
+// Span is a stretch of the history.
+type Span struct{ From, To time.Duration }
+
+func (s Span) has(at time.Duration) bool { return at >= s.From && at < s.To }
+
+func (s Span) length() time.Duration { return max(s.To-s.From, 0) }
+
+// broken are the stretches in which at least one fault lasted, in order and without overlaps.
+func broken(done []nemesis.Done) []Span {
+	var all []Span
+	for _, d := range done {
+		if d.Skipped == nil {
+			all = append(all, Span{d.Began, d.Ended})
+		}
+	}
+	slices.SortFunc(all, func(a, b Span) int { return cmp.Compare(a.From, b.From) })
+	var merged []Span
 	for _, s := range all {
-		if n := len(merged); n > 0 && s.from <= merged[n-1].to {
-			merged[n-1].to = max(merged[n-1].to, s.to)
+		if n := len(merged); n > 0 && s.From <= merged[n-1].To {
+			merged[n-1].To = max(merged[n-1].To, s.To)
 		} else {
 			merged = append(merged, s)
 		}
@@ -38,17 +127,37 @@ func broken(done []nemesis.Done) []span {
 	return merged
 }
 
+// look is what a look at a node showed.
+type look struct {
+	at    time.Duration
+	node  string
+	ready bool
+}
+
+// looks are those of the history, in the order in which they were answered.
+func looks(h history.History) (out []look) {
+	for i := range h.Operations {
+		op := &h.Operations[i]
+		if op.Kind != history.Look || op.Return == 0 {
+			continue
+		}
+		status, err := history.As[history.Status](op.Output)
+		out = append(out, look{at: op.Return, node: op.Node, ready: err == nil && status.Ready})
+	}
+	slices.SortStableFunc(out, func(a, b look) int { return cmp.Compare(a.at, b.at) })
+	return out
+}
+
 // convergence gives, for each stretch of faults, how long after its end all nodes were ready at the same time. A stretch whose
 // successor came first is censored: it is counted, and has no time.
-func convergence(stretches []span, looks []Look, nodes int) (times []time.Duration, censored int) {
-	slices.SortStableFunc(looks, func(a, b Look) int { return cmp.Compare(a.At, b.At) })
+func convergence(stretches []Span, looks []look, nodes int) (times []time.Duration, censored int) {
 	for i, s := range stretches {
 		until := time.Duration(1<<63 - 1)
 		if i+1 < len(stretches) {
-			until = stretches[i+1].from
+			until = stretches[i+1].From
 		}
-		if at, ok := allReady(looks, s.to, until, nodes); ok {
-			times = append(times, at-s.to)
+		if at, ok := allReady(looks, Span{s.To, until}, nodes); ok {
+			times = append(times, at-s.To)
 		} else {
 			censored++
 		}
@@ -57,22 +166,19 @@ func convergence(stretches []span, looks []Look, nodes int) (times []time.Durati
 }
 
 // allReady is the first time in a stretch at which the latest look at each of that many nodes, since its begin, was good.
-func allReady(looks []Look, from, to time.Duration, nodes int) (time.Duration, bool) {
+func allReady(looks []look, in Span, nodes int) (time.Duration, bool) {
 	ready := map[string]bool{}
 	for _, l := range looks {
-		if l.At < from {
+		if !in.has(l.at) {
 			continue
 		}
-		if l.At >= to {
-			return 0, false
-		}
-		if l.Ready {
-			ready[l.Node] = true
+		if l.ready {
+			ready[l.node] = true
 		} else {
-			delete(ready, l.Node)
+			delete(ready, l.node)
 		}
 		if len(ready) >= nodes {
-			return l.At, true
+			return l.at, true
 		}
 	}
 	return 0, false
@@ -85,7 +191,8 @@ func firstWrites(h history.History, done []nemesis.Done, name string) (times []t
 			continue
 		}
 		first := time.Duration(0)
-		for _, op := range h.Operations {
+		for i := range h.Operations {
+			op := &h.Operations[i]
 			if isWrite(op) && op.Outcome == history.OK && op.Call >= d.Began && (first == 0 || op.Return < first) {
 				first = op.Return
 			}
@@ -97,73 +204,72 @@ func firstWrites(h history.History, done []nemesis.Done, name string) (times []t
 	return times
 }
 
+// isUse tells what users do from what is only looked at or listened to.
+func isUse(op *history.Operation) bool { return op.Kind != history.Look && op.Kind != history.Follow }
+
+func isWrite(op *history.Operation) bool { return isUse(op) && op.Kind != history.Read }
+
 // Share is how the operations went in a part of the history.
 type Share struct {
 	// Name of the nemesis, or what else the part is.
-	Name string `json:"name"`
-	// Times that the nemesis was done, and those that it could not be.
-	Times   int           `json:"times"`
-	Skipped int           `json:"skipped"`
-	Lasted  time.Duration `json:"lasted"`
-	OK      int           `json:"ok"`
-	Failed  int           `json:"failed"`
-	Unknown int           `json:"unknown"`
-	P50     time.Duration `json:"p50"`
-	P99     time.Duration `json:"p99"`
-	Rate    float64       `json:"rate"`
+	Name string
+	// Times that the nemesis was done; Skipped those that it could not be.
+	Times, Skipped      int
+	Lasted              time.Duration
+	OK, Failed, Unknown int
+	P50, P99            time.Duration
+	// Rate of what was acknowledged, by the second.
+	Rate float64
 }
 
 // shares tells for each nemesis, and for the time without any, how operations that were called meanwhile went.
-func shares(h history.History, done []nemesis.Done, whole span) []Share {
-	parts := map[string][]span{}
-	skipped := map[string]int{}
+func shares(h history.History, done []nemesis.Done, whole Span) []Share {
+	parts, not := map[string][]Span{}, map[string]int{}
 	var names []string
 	for _, d := range done {
 		if !slices.Contains(names, d.Nemesis) {
 			names = append(names, d.Nemesis)
 		}
 		if d.Skipped != nil {
-			skipped[d.Nemesis]++
+			not[d.Nemesis]++
 			continue
 		}
-		parts[d.Nemesis] = append(parts[d.Nemesis], span{d.Began, d.Ended})
+		parts[d.Nemesis] = append(parts[d.Nemesis], Span{d.Began, d.Ended})
 	}
 	slices.Sort(names)
-	out := []Share{shareOf(h, "(nothing broken)", gaps(broken(done), whole), false)}
+	out := []Share{shareOf(h, "nothing-broken", gaps(broken(done), whole))}
 	for _, name := range names {
-		s := shareOf(h, name, parts[name], true)
-		s.Skipped = skipped[name]
+		s := shareOf(h, name, parts[name])
+		s.Skipped = not[name]
 		out = append(out, s)
 	}
 	return out
 }
 
 // gaps are what some stretches leave of the whole.
-func gaps(stretches []span, whole span) (left []span) {
-	at := whole.from
+func gaps(stretches []Span, whole Span) (left []Span) {
+	at := whole.From
 	for _, s := range stretches {
-		if s.from > at {
-			left = append(left, span{at, min(s.from, whole.to)})
+		if s.From > at {
+			left = append(left, Span{at, min(s.From, whole.To)})
 		}
-		at = max(at, s.to)
+		at = max(at, s.To)
 	}
-	if at < whole.to {
-		left = append(left, span{at, whole.to})
+	if at < whole.To {
+		left = append(left, Span{at, whole.To})
 	}
 	return left
 }
 
-func shareOf(h history.History, name string, parts []span, counted bool) Share {
-	s := Share{Name: name}
-	if counted {
-		s.Times = len(parts)
-	}
+func shareOf(h history.History, name string, parts []Span) Share {
+	s := Share{Name: name, Times: len(parts)}
 	for _, p := range parts {
 		s.Lasted += p.length()
 	}
 	var took []time.Duration
-	for _, op := range h.Operations {
-		if !slices.ContainsFunc(parts, func(p span) bool { return p.has(op.Call) }) {
+	for i := range h.Operations {
+		op := &h.Operations[i]
+		if !isUse(op) || !slices.ContainsFunc(parts, func(p Span) bool { return p.has(op.Call) }) {
 			continue
 		}
 		switch op.Outcome {
@@ -181,23 +287,6 @@ func shareOf(h history.History, name string, parts []span, counted bool) Share {
 		s.Rate = float64(s.OK) / s.Lasted.Seconds()
 	}
 	return s
-}
-
-// isWrite tells writes from reads by their kind.
-func isWrite(op history.Operation) bool {
-	switch op.Kind {
-	case "read", "get", "list", "watch", "scan", "stale-read", "final-read":
-		return false
-	}
-	return true
-}
-
-// heaviest is the largest resident set of any node's process, and what the same process had when it was first weighed.
-func heaviest(weights []Weight) (most uint64) {
-	for _, w := range weights {
-		most = max(most, w.RSS)
-	}
-	return most
 }
 
 func count(n int, singular string) string {

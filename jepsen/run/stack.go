@@ -4,9 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"sync"
+
+	"github.com/hashicorp/go-hclog"
 
 	"oaas.io/control-plane/deploy/local/agent"
 	"oaas.io/control-plane/jepsen/cluster"
@@ -31,7 +32,7 @@ type stack struct {
 
 // startStack starts a cluster in a directory. After an error nothing is left running.
 func startStack(ctx context.Context, dir string, o Options) (*stack, error) {
-	s := &stack{options: o, dir: dir, recorder: history.NewRecorder(), disks: &diskSet{seed: o.Seed, log: o.Logger}, fences: &fences{}}
+	s := &stack{options: o, dir: dir, recorder: history.NewRecorder(), disks: &diskSet{seed: o.Seed, log: o.Logger.Named("disk")}, fences: &fences{}}
 	s.fences.recorder = s.recorder
 	options := cluster.Options{
 		Nodes: o.Nodes, CRMs: o.CRMs, Agents: o.Agents, Bin: o.Bin, Dir: filepath.Join(dir, "cluster"), Seed: o.Seed,
@@ -96,10 +97,36 @@ func (s *stack) stop(ctx context.Context) error {
 // diskSet are the disks of the nodes.
 type diskSet struct {
 	seed uint64
-	log  interface{ Named(string) logger }
+	log  hclog.Logger
 
 	mu   sync.Mutex
 	disk map[string]*faultfs.FS
+}
+
+// mounted is a disk as the cluster wants it.
+type mounted struct{ *faultfs.FS }
+
+func (m mounted) Path() string { return m.Mountpoint() }
+
+func (d *diskSet) mount(node, dir string) (cluster.Disk, error) {
+	// Syncs cost the machine's disk nothing: what counts is what the file system remembers as synced.
+	fs, err := faultfs.Mount(filepath.Join(dir, "disk"), filepath.Join(dir, "data"), faultfs.Options{Seed: d.seed, NoBackingSync: true, Logger: d.log})
+	if err != nil {
+		return nil, err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.disk == nil {
+		d.disk = map[string]*faultfs.FS{}
+	}
+	d.disk[node] = fs
+	return mounted{fs}, nil
+}
+
+func (d *diskSet) of(node string) *faultfs.FS {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.disk[node]
 }
 
 // fences takes down every change that an agent has stored.
@@ -125,5 +152,3 @@ func (f *fences) seen() []history.Fenced {
 	defer f.mu.Unlock()
 	return append([]history.Fenced(nil), f.stored...)
 }
-
-var _ = os.Getenv
