@@ -265,6 +265,7 @@ func stepsOf(o *object) ([]porcupine.Operation, []Violation) {
 		end = max(end, o.ops[i].Return, o.ops[i].Call)
 	}
 	var out []porcupine.Operation
+	rows := map[int]int{} // a picture has one for each process
 	for i := range o.ops {
 		e := &o.ops[i]
 		s := stepOf(e)
@@ -281,7 +282,10 @@ func stepsOf(o *object) ([]porcupine.Operation, []Violation) {
 		if !s.known {
 			ret = end + 1
 		}
-		out = append(out, porcupine.Operation{ClientId: e.Process, Input: s, Call: int64(e.Call), Return: int64(ret)})
+		if _, known := rows[e.Process]; !known {
+			rows[e.Process] = len(rows)
+		}
+		out = append(out, porcupine.Operation{ClientId: rows[e.Process], Input: s, Call: int64(e.Call), Return: int64(ret)})
 	}
 	return out, violations
 }
