@@ -3,22 +3,38 @@ package run
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 
-	"oaas.io/control-plane/cmd/internal/version"
 	"oaas.io/control-plane/jepsen/check"
+	"oaas.io/control-plane/jepsen/history"
 	"oaas.io/control-plane/jepsen/report"
 )
 
 // judge has everything checked.
 func (r *Result) judge() {
-	r.Verdicts = []check.Verdict{check.Linearizable(r.History, check.LinearizableOptions{})}
+	r.Verdicts = []check.Verdict{
+		check.Linearizable(r.History, check.LinearizableOptions{}), check.LogOrder(r.History, &r.Final), check.Set(r.History, &r.Final),
+		check.Streams(r.History), check.OneEffect(r.History, &r.Final), check.Sessions(r.History, 0), check.Runtimes(r.desired(), r.Final.Clusters),
+		check.Fences(r.Final.Fenced), check.Leaders(r.History), check.Replicas(&r.Final), check.Answers(r.History),
+	}
 	for i := range r.Verdicts {
 		r.say("%s", r.Verdicts[i])
 	}
+}
+
+// desired are the units as any node that told its state has them.
+func (r *Result) desired() []history.Unit {
+	for _, name := range slices.Sorted(maps.Keys(r.Final.Nodes)) {
+		if state := r.Final.Nodes[name]; state.Error == "" {
+			return state.Units
+		}
+	}
+	return nil
 }
 
 // Summary is what the report shows beside the history.
@@ -28,7 +44,7 @@ func (r *Result) Summary() report.Summary {
 		Seed:    r.Options.Seed,
 		Command: r.Options.Command,
 		Began:   r.Began, Took: r.Took,
-		Versions: []report.Field{{Name: "oaas-chaos", Value: version.Version}, {Name: "Go", Value: runtime.Version()}},
+		Versions: append(r.Versions, report.Field{Name: "Go", Value: runtime.Version()}),
 	}
 	for i := range r.Verdicts {
 		s.Verdicts = append(s.Verdicts, verdictOf(&r.Verdicts[i]))

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -14,6 +15,7 @@ import (
 	"oaas.io/control-plane/jepsen/check"
 	"oaas.io/control-plane/jepsen/history"
 	"oaas.io/control-plane/jepsen/nemesis"
+	"oaas.io/control-plane/jepsen/report"
 	"oaas.io/control-plane/jepsen/workload"
 )
 
@@ -45,6 +47,8 @@ type Result struct {
 	History               history.History
 	Final                 history.Final
 	Verdicts              []check.Verdict
+	// Versions of the programs.
+	Versions []report.Field
 	// Problems are what the harness itself could not do.
 	Problems []error
 	// Dir has logs, data and history; empty when they were removed.
@@ -88,6 +92,7 @@ func Run(ctx context.Context, options Options) (*Result, error) {
 // make starts, breaks, heals, looks and stops.
 func (r *Result) make(ctx context.Context, dir string) error {
 	r.say("Starting %d nodes, %d crm and %d agents, seed %d ...", r.Options.Nodes, r.Options.CRMs, r.Options.Agents, r.Options.Seed)
+	r.Versions = versions(ctx, r.Options)
 	s, err := startStack(ctx, dir, r.Options)
 	if err != nil {
 		return err
@@ -213,6 +218,20 @@ func (r *Result) say(format string, args ...any) {
 
 // oneLine makes one line of an error of several.
 func oneLine(text string) string { return strings.Join(strings.Split(text, "\n"), "; ") }
+
+// versions asks the programs. One that does not say is not among them.
+func versions(ctx context.Context, o Options) (out []report.Field) {
+	programs := []string{filepath.Join(o.Bin, "pmd"), filepath.Join(o.Bin, "crm")}
+	if o.UpgradeBin != "" {
+		programs = append(programs, filepath.Join(o.UpgradeBin, "pmd"))
+	}
+	for _, program := range programs {
+		if said, err := exec.CommandContext(ctx, program, "--version").Output(); err == nil {
+			out = append(out, report.Field{Name: filepath.Base(program), Value: strings.TrimSpace(string(said)), Note: program})
+		}
+	}
+	return out
+}
 
 // users are the workloads that run.
 type users struct {

@@ -16,7 +16,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"oaas.io/control-plane/bench"
-	"oaas.io/control-plane/cmd/internal/version"
 	"oaas.io/control-plane/deploy/local/system"
 	"oaas.io/control-plane/deploy/local/workdir"
 	"oaas.io/control-plane/jepsen/nemesis"
@@ -47,8 +46,7 @@ Exit codes: 0 all promises kept, 1 one was broken, 2 usage, or it could not run.
 		Example: `  oaas-chaos --bin bin --seed 42 --duration 15m
   oaas-chaos --bin bin --nemesis kill-leader,partition-leader --workload register --duration 2m
   oaas-chaos --bin bin --list`,
-		Version: version.Version,
-		Args:    cobra.NoArgs,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if !cmd.Flags().Changed("seed") {
 				f.Seed = uint64(rand.Uint32()) //nolint:gosec // any will do; short ones are typed more easily
