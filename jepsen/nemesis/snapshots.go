@@ -44,4 +44,3 @@ func saving(_ context.Context, t *Target, random *rand.Rand) (*Fault, error) {
 		End: func(context.Context) error { return nil },
 	}, nil
 }
-
