@@ -23,12 +23,18 @@ type Variant struct {
 	// Nemeses and Workloads are the names of those that bring it about.
 	Nemeses   []string
 	Workloads []string
+	// Tests are those of the guarded packages that fail without the guard: small directed
+	// scenarios.
+	Tests []Test
 	// TimeBox is how long the harness may need to find it.
 	TimeBox time.Duration
 	// Agents says that the agents inside the harness have the guard too: the harness is then
 	// one of the programs that are built.
 	Agents bool
 }
+
+// Test names tests of a package, as go test does.
+type Test struct{ Package, Run string }
 
 // Version is the version that a program of the variant reports, base being that of the
 // whole program.
