@@ -12,8 +12,12 @@ import (
 	"oaas.io/control-plane/jepsen/nemesis"
 )
 
-// killLeader is the nemesis after which the first acknowledged write is timed.
-const killLeader = "kill-leader"
+const (
+	// killLeader is the nemesis after which the first acknowledged write is timed.
+	killLeader = "kill-leader"
+	// writeAfterKill is what is promised of it with the profile standard, in seconds.
+	writeAfterKill = 3
+)
 
 // Figures are what was measured, in the form of all benchmarks.
 func (r *Result) Figures() []bench.Result {
@@ -22,28 +26,23 @@ func (r *Result) Figures() []bench.Result {
 	stretches := broken(r.Done)
 	faulty := shareOf(h, "faults", stretches)
 	whole := shareOf(h, "whole", []Span{r.Broken})
-	ready, censored := convergence(stretches, looks(h), r.Options.Nodes)
-	if r.Ready > 0 {
-		ready = append(ready, r.Ready-r.Healed)
-	}
-	writes := firstWrites(h, r.Done, killLeader)
-
+	_, kills := check.Recovery(h, 0, alone(h, killLeader))
 	out := []bench.Result{
 		bench.Info("chaos_operations", float64(whole.OK+whole.Failed+whole.Unknown), "", seed),
 		bench.Info("chaos_faults", float64(len(r.Done)-skipped(r.Done)), "", fmt.Sprintf("of %d kinds; %d could not be done at their time, %d kinds not on this machine", kinds(r.Done), skipped(r.Done), len(r.Missing))),
 		bench.Info("chaos_ops_per_second", whole.Rate, "1/s", "acknowledged, over the whole time"),
 		bench.Info("chaos_ops_per_second_faults", faulty.Rate, "1/s", fmt.Sprintf("acknowledged while something was broken, %s of %s", faulty.Lasted.Round(time.Second), r.Broken.length().Round(time.Second))),
 		bench.Info("chaos_unknown", float64(whole.Unknown), "", "operations whose outcome is not known"),
-		bench.Info("chaos_convergence_p50", bench.Quantile(ready, 0.5).Seconds(), "s", fmt.Sprintf("from the end of a fault until all nodes were ready, %s; %d were broken again before", count(len(ready), "time"), censored)),
-		bench.Info("chaos_convergence_p99", bench.Quantile(ready, 0.99).Seconds(), "s", "the same"),
+		bench.Info("chaos_convergence_p50", seconds(r.Checks.Converged, 50), "s", fmt.Sprintf("from the end of a fault until all nodes are ready, one leads and the clusters have confirmed, %s", reached(r.Checks.Converged))),
+		bench.Info("chaos_convergence_p99", seconds(r.Checks.Converged, 99), "s", "the same"),
 	}
-	if len(writes) > 0 {
-		out = append(out, bench.AtMost("chaos_write_after_kill_p99", bench.Quantile(writes, 0.99).Seconds(), 3, "s",
-			fmt.Sprintf("SIGKILL of the leader until a write is acknowledged that was sent after it, %s; p50 %.3f s", count(len(writes), "time"), bench.Quantile(writes, 0.5).Seconds())))
+	if len(kills) > 0 {
+		out = append(out, bench.AtMost("chaos_write_after_kill_p99", seconds(kills, 99), writeAfterKill, "s",
+			fmt.Sprintf("SIGKILL of the leader, with nothing else broken, until a write is acknowledged that was sent after it, %s; p50 %.3f s", reached(kills), seconds(kills, 50))))
 	}
 	out = append(out, bench.Exactly("chaos_healed", unhealed(r), 0, "", fmt.Sprintf("0: ready %s and at rest %s after the last heal", after(r.Healed, r.Ready), after(r.Healed, r.Rested))))
-	for i := range r.Verdicts {
-		v := &r.Verdicts[i]
+	for i := range r.Checks.Verdicts {
+		v := &r.Checks.Verdicts[i]
 		out = append(out, bench.Exactly("chaos_violations_"+v.Name, violations(v), 0, "", v.Detail))
 	}
 	for _, s := range shares(h, r.Done, r.Broken) {
@@ -127,87 +126,33 @@ func broken(done []nemesis.Done) []Span {
 	return merged
 }
 
-// look is what a look at a node showed.
-type look struct {
-	at    time.Duration
-	node  string
-	ready bool
+// alone matches faults of a name during which no other one lasted.
+func alone(h history.History, name string) func(history.Event) bool {
+	return func(e history.Event) bool {
+		return e.Name == name && !slices.ContainsFunc(h.Events, func(o history.Event) bool {
+			return o.Kind == history.Fault && (o.At != e.At || o.Name != e.Name) && o.At < e.End && o.End > e.At
+		})
+	}
 }
 
-// looks are those of the history, in the order in which they were answered.
-func looks(h history.History) (out []look) {
-	for i := range h.Operations {
-		op := &h.Operations[i]
-		if op.Kind != history.Look || op.Return == 0 {
-			continue
-		}
-		status, err := history.As[history.Status](op.Output)
-		out = append(out, look{at: op.Return, node: op.Node, ready: err == nil && status.Ready})
-	}
-	slices.SortStableFunc(out, func(a, b look) int { return cmp.Compare(a.at, b.at) })
-	return out
+// seconds is a percentile of those lapses that came to an end.
+func seconds(l check.Lapses, p float64) float64 { return ended(l).Percentile(p).Seconds() }
+
+func ended(l check.Lapses) check.Lapses {
+	return slices.DeleteFunc(slices.Clone(l), func(one check.Lapse) bool { return !one.Reached })
 }
 
-// convergence gives, for each stretch of faults, how long after its end all nodes were ready at the same time. A stretch whose
-// successor came first is censored: it is counted, and has no time.
-func convergence(stretches []Span, looks []look, nodes int) (times []time.Duration, censored int) {
-	for i, s := range stretches {
-		until := time.Duration(1<<63 - 1)
-		if i+1 < len(stretches) {
-			until = stretches[i+1].From
-		}
-		if at, ok := allReady(looks, Span{s.To, until}, nodes); ok {
-			times = append(times, at-s.To)
-		} else {
-			censored++
-		}
+func reached(l check.Lapses) string {
+	n := len(ended(l))
+	text := count(n, "time")
+	if n < len(l) {
+		text += fmt.Sprintf("; %d more were broken again before", len(l)-n)
 	}
-	return times, censored
-}
-
-// allReady is the first time in a stretch at which the latest look at each of that many nodes, since its begin, was good.
-func allReady(looks []look, in Span, nodes int) (time.Duration, bool) {
-	ready := map[string]bool{}
-	for _, l := range looks {
-		if !in.has(l.at) {
-			continue
-		}
-		if l.ready {
-			ready[l.node] = true
-		} else {
-			delete(ready, l.node)
-		}
-		if len(ready) >= nodes {
-			return l.at, true
-		}
-	}
-	return 0, false
-}
-
-// firstWrites gives, for each fault of a name, how long after its begin a write was acknowledged that had been sent after it.
-func firstWrites(h history.History, done []nemesis.Done, name string) (times []time.Duration) {
-	for _, d := range done {
-		if d.Nemesis != name || d.Skipped != nil {
-			continue
-		}
-		first := time.Duration(0)
-		for i := range h.Operations {
-			op := &h.Operations[i]
-			if isWrite(op) && op.Outcome == history.OK && op.Call >= d.Began && (first == 0 || op.Return < first) {
-				first = op.Return
-			}
-		}
-		if first > 0 {
-			times = append(times, first-d.Began)
-		}
-	}
-	return times
+	return text
 }
 
 // isUse tells what users do from what is only looked at or listened to.
 func isUse(op *history.Operation) bool { return op.Kind != history.Look && op.Kind != history.Follow }
-
-func isWrite(op *history.Operation) bool { return isUse(op) && op.Kind != history.Read }
 
 // Share is how the operations went in a part of the history.
 type Share struct {

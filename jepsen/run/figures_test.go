@@ -31,29 +31,21 @@ func TestBrokenAndGaps(t *testing.T) {
 	}
 }
 
-func TestConvergence(t *testing.T) {
-	looks := []look{
-		{1 * s, "pm-1", true}, {1 * s, "pm-2", true}, // before the end: they do not count
-		{6 * s, "pm-1", true}, {7 * s, "pm-2", false}, {8 * s, "pm-1", false}, {9 * s, "pm-2", true}, {10 * s, "pm-1", true},
-		{21 * s, "pm-1", true}, {31 * s, "pm-2", true},
+func TestAlone(t *testing.T) {
+	fault := func(name string, from, to time.Duration) history.Event {
+		return history.Event{Kind: history.Fault, Name: name, At: from, End: to}
 	}
-	times, censored := convergence([]Span{{1 * s, 5 * s}, {15 * s, 20 * s}, {25 * s, 30 * s}}, looks, 2)
-	if want := []time.Duration{5 * s}; !slices.Equal(times, want) || censored != 2 {
-		t.Errorf("convergence = %v and %d censored, want %v and 2", times, censored, want)
-	}
-}
-
-func TestFirstWrites(t *testing.T) {
-	h := history.History{Operations: []history.Operation{
-		{Kind: history.Put, Outcome: history.OK, Call: 9 * s, Return: 11 * s}, // sent before
-		{Kind: history.Read, Outcome: history.OK, Call: 11 * s, Return: 11 * s},
-		{Kind: history.Put, Outcome: history.Unknown, Call: 11 * s},
-		{Kind: history.Put, Outcome: history.OK, Call: 11 * s, Return: 14 * s},
-		{Kind: history.CAS, Outcome: history.OK, Call: 12 * s, Return: 13 * s},
+	h := history.History{Events: []history.Event{
+		fault(killLeader, 1*s, 2*s), fault("a", 2*s, 5*s), fault(killLeader, 4*s, 6*s), fault(killLeader, 8*s, 9*s), {Kind: history.Note, At: 8 * s},
 	}}
-	got := firstWrites(h, []nemesis.Done{done(killLeader, 10*s, 20*s), done("pause-leader", 0, 1*s), done(killLeader, 30*s, 31*s)}, killLeader)
-	if want := []time.Duration{3 * s}; !slices.Equal(got, want) {
-		t.Errorf("first writes = %v, want %v", got, want)
+	var got []time.Duration
+	for _, e := range h.Events {
+		if alone(h, killLeader)(e) {
+			got = append(got, e.At)
+		}
+	}
+	if want := []time.Duration{1 * s, 8 * s}; !slices.Equal(got, want) {
+		t.Errorf("alone at %v, want %v", got, want)
 	}
 }
 

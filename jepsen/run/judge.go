@@ -3,38 +3,31 @@ package run
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strconv"
+	"time"
 
 	"oaas.io/control-plane/jepsen/check"
-	"oaas.io/control-plane/jepsen/history"
 	"oaas.io/control-plane/jepsen/report"
+)
+
+const (
+	// convergeWithin bounds how long after a fault everything may take to be well again, recoverWithin how long writes may stand
+	// still: faults last some seconds, two of them may follow each other, and most cannot be lived through by a minority.
+	convergeWithin = 45 * time.Second
+	recoverWithin  = 60 * time.Second
 )
 
 // judge has everything checked.
 func (r *Result) judge() {
-	r.Verdicts = []check.Verdict{
-		check.Linearizable(r.History, check.LinearizableOptions{}), check.LogOrder(r.History, &r.Final), check.Set(r.History, &r.Final),
-		check.Streams(r.History), check.OneEffect(r.History, &r.Final), check.Sessions(r.History, 0), check.Runtimes(r.desired(), r.Final.Clusters),
-		check.Fences(r.Final.Fenced), check.Leaders(r.History), check.Replicas(&r.Final), check.Answers(r.History),
+	r.Checks = check.All(r.History, &r.Final, check.Options{
+		Nodes: r.Nodes, ConvergeWithin: convergeWithin, RecoverWithin: recoverWithin, RestBefore: r.Broken.From, RestAfter: r.Rested,
+	})
+	for i := range r.Checks.Verdicts {
+		r.say("%s", r.Checks.Verdicts[i])
 	}
-	for i := range r.Verdicts {
-		r.say("%s", r.Verdicts[i])
-	}
-}
-
-// desired are the units as any node that told its state has them.
-func (r *Result) desired() []history.Unit {
-	for _, name := range slices.Sorted(maps.Keys(r.Final.Nodes)) {
-		if state := r.Final.Nodes[name]; state.Error == "" {
-			return state.Units
-		}
-	}
-	return nil
 }
 
 // Summary is what the report shows beside the history.
@@ -46,8 +39,8 @@ func (r *Result) Summary() report.Summary {
 		Began:   r.Began, Took: r.Took,
 		Versions: append(r.Versions, report.Field{Name: "Go", Value: runtime.Version()}),
 	}
-	for i := range r.Verdicts {
-		s.Verdicts = append(s.Verdicts, verdictOf(&r.Verdicts[i]))
+	for i := range r.Checks.Verdicts {
+		s.Verdicts = append(s.Verdicts, verdictOf(&r.Checks.Verdicts[i]))
 	}
 	for _, f := range r.Figures() {
 		value := strconv.FormatFloat(f.Value, 'g', -1, 64)

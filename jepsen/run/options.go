@@ -9,6 +9,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"oaas.io/control-plane/jepsen/history"
 	"oaas.io/control-plane/jepsen/nemesis"
 	"oaas.io/control-plane/jepsen/workload"
 )
@@ -103,7 +104,7 @@ func WorkloadNames() (names []string) {
 	return names
 }
 
-// workloads gives those of some names, all for none, and always the one that looks at the nodes: figures need it.
+// workloads gives those of some names, all for none, without the one that looks at the nodes: that one always runs.
 func workloads(names []string) ([]workload.Workload, error) {
 	for _, name := range names {
 		if !slices.Contains(WorkloadNames(), name) {
@@ -112,7 +113,7 @@ func workloads(names []string) ([]workload.Workload, error) {
 	}
 	var chosen []workload.Workload
 	for _, w := range workload.All() {
-		if len(names) == 0 || slices.Contains(names, w.Name()) || w.Name() == (workload.Probe{}).Name() {
+		if (len(names) == 0 || slices.Contains(names, w.Name())) && w.Name() != history.Probe {
 			chosen = append(chosen, w)
 		}
 	}

@@ -25,6 +25,8 @@ const (
 	// healLimit is how long a healed cluster may take until all nodes are ready, and restLimit until nothing is left to do.
 	healLimit = 90 * time.Second
 	restLimit = 90 * time.Second
+	// restTime is how long the nodes are looked at while nobody uses them, before and after.
+	restTime = 3 * time.Second
 	// finalLimit bounds the last reads.
 	finalLimit = time.Minute
 	// stopLimit bounds the end of the cluster.
@@ -39,14 +41,16 @@ type Result struct {
 	Steps   []nemesis.Step
 	Done    []nemesis.Done
 	Missing []nemesis.Missing
-	// Broken is the stretch of the history in which faults came and went.
+	// Nodes by name, as they were at the end.
+	Nodes []string
+	// Broken is the stretch of the history in which faults came and went. Before it there was a while without users.
 	Broken Span
 	// Healed is when the last heal began, Ready when all nodes were ready after it, Rested when no cluster had anything left to do;
 	// 0 when that did not come about in time.
 	Healed, Ready, Rested time.Duration
 	History               history.History
 	Final                 history.Final
-	Verdicts              []check.Verdict
+	Checks                *check.Result
 	// Versions of the programs.
 	Versions []report.Field
 	// Problems are what the harness itself could not do.
@@ -56,14 +60,7 @@ type Result struct {
 }
 
 // Kept reports that no promise was broken.
-func (r *Result) Kept() bool {
-	for i := range r.Verdicts {
-		if !r.Verdicts[i].OK {
-			return false
-		}
-	}
-	return true
-}
+func (r *Result) Kept() bool { return r.Checks.OK() && r.Ready > 0 && r.Rested > 0 }
 
 // Run makes a run. Its error says why there could be none; promises that were broken are in the result.
 func Run(ctx context.Context, options Options) (*Result, error) {
@@ -115,7 +112,6 @@ func (r *Result) make(ctx context.Context, dir string) error {
 	if err := r.use(ctx, s); err != nil {
 		return err
 	}
-	r.look(ctx, s)
 	r.say("Judging %d operations ...", len(r.History.Operations))
 	r.judge()
 	r.problem(stop())
@@ -137,22 +133,41 @@ func (r *Result) plan(s *stack) error {
 	return nemesis.WriteSchedule(r.Options.Progress, r.Steps)
 }
 
-// use lets the workloads run while the schedule is carried out, and until the cluster is at rest.
+// use has the nodes looked at from before the first user until after the last.
 func (r *Result) use(ctx context.Context, s *stack) error {
-	chosen, err := nemesis.Named(r.Options.Nemeses...)
+	chosen, err := workloads(r.Options.Workloads)
 	if err != nil {
 		return err
 	}
-	users, err := startUsers(ctx, s, r.Options)
+	looking := startUsers(ctx, s, []workload.Workload{workload.Probe{}})
+	defer looking.end() //nolint:errcheck // ended below, with its error
+	if err := pause(ctx, restTime); err != nil {
+		return err
+	}
+	if err := r.breakIt(ctx, s, chosen); err != nil {
+		return err
+	}
+	r.settle(ctx, s)
+	if err := pause(ctx, restTime); err != nil {
+		return err
+	}
+	r.problem(looking.end())
+	r.look(ctx, s)
+	return nil
+}
+
+// breakIt lets the users go on while the schedule is carried out, and until all nodes are ready again.
+func (r *Result) breakIt(ctx context.Context, s *stack, chosen []workload.Workload) error {
+	nemeses, err := nemesis.Named(r.Options.Nemeses...)
 	if err != nil {
 		return err
 	}
+	users := startUsers(ctx, s, chosen)
 	defer users.end() //nolint:errcheck // ended below, with its error
 	progress := startProgress(ctx, s, r)
-
 	r.Broken.From = s.recorder.Now()
 	breakCtx, cancel := context.WithTimeout(ctx, r.Options.Duration)
-	r.Done = nemesis.Run(breakCtx, s.target, chosen, r.Steps, progress.fault)
+	r.Done = nemesis.Run(breakCtx, s.target, nemeses, r.Steps, progress.fault)
 	<-breakCtx.Done()
 	cancel()
 	r.Broken.To = s.recorder.Now()
@@ -173,24 +188,28 @@ func (r *Result) use(ctx context.Context, s *stack) error {
 	return ctx.Err()
 }
 
-// look waits until nothing is left to do, and reads the state at the end.
-func (r *Result) look(ctx context.Context, s *stack) {
-	restCtx, cancel := context.WithTimeout(ctx, restLimit)
+// settle waits until nothing is left to do.
+func (r *Result) settle(ctx context.Context, s *stack) {
+	ctx, cancel := context.WithTimeout(ctx, restLimit)
 	defer cancel()
-	if err := s.rest(restCtx); err != nil {
+	if err := s.rest(ctx); err != nil {
 		r.problem(err)
-	} else {
-		r.Rested = s.recorder.Now()
-		r.say("Nothing is left to do %s after the heal.", (r.Rested - r.Healed).Round(time.Millisecond))
+		return
 	}
-	finalCtx, cancel := context.WithTimeout(ctx, finalLimit)
+	r.Rested = s.recorder.Now()
+	r.say("Nothing is left to do %s after the heal.", (r.Rested - r.Healed).Round(time.Millisecond))
+}
+
+// look reads the state at the end.
+func (r *Result) look(ctx context.Context, s *stack) {
+	ctx, cancel := context.WithTimeout(ctx, finalLimit)
 	defer cancel()
-	final, err := workload.Observe(finalCtx, s.env)
+	final, err := workload.Observe(ctx, s.env)
 	r.problem(err)
-	final.Clusters, err = s.runtimes(finalCtx)
+	final.Clusters, err = s.runtimes(ctx)
 	r.problem(err)
 	final.Fenced = s.fences.seen()
-	r.Final, r.History = final, s.recorder.History()
+	r.Nodes, r.Final, r.History = s.nodes(), final, s.recorder.History()
 }
 
 // store writes what a later look at the run needs.
@@ -233,7 +252,7 @@ func versions(ctx context.Context, o Options) (out []report.Field) {
 	return out
 }
 
-// users are the workloads that run.
+// users are workloads that run.
 type users struct {
 	cancel context.CancelFunc
 	group  sync.WaitGroup
@@ -242,14 +261,10 @@ type users struct {
 	errs []error
 }
 
-func startUsers(ctx context.Context, s *stack, o Options) (*users, error) {
-	chosen, err := workloads(o.Workloads)
-	if err != nil {
-		return nil, err
-	}
+func startUsers(ctx context.Context, s *stack, of []workload.Workload) *users {
 	ctx, cancel := context.WithCancel(ctx)
 	u := &users{cancel: cancel}
-	for _, w := range chosen {
+	for _, w := range of {
 		u.group.Go(func() {
 			if err := w.Run(ctx, s.env); err != nil {
 				u.mu.Lock()
@@ -258,7 +273,7 @@ func startUsers(ctx context.Context, s *stack, o Options) (*users, error) {
 			}
 		})
 	}
-	return u, nil
+	return u
 }
 
 // end lets what is under way finish. It may be called again.
@@ -266,4 +281,15 @@ func (u *users) end() error {
 	u.cancel()
 	u.group.Wait()
 	return errors.Join(u.errs...)
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		return nil
+	}
 }
