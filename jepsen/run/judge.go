@@ -25,6 +25,9 @@ func (r *Result) judge() {
 	r.Checks = check.All(r.History, &r.Final, check.Options{
 		Nodes: r.Nodes, ConvergeWithin: convergeWithin, RecoverWithin: recoverWithin, RestBefore: r.Broken.From, RestAfter: r.Rested,
 	})
+	if r.Restored != nil {
+		r.Checks.Verdicts = append(r.Checks.Verdicts, *r.Restored)
+	}
 	for i := range r.Checks.Verdicts {
 		r.say("%s", r.Checks.Verdicts[i])
 	}

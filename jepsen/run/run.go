@@ -51,6 +51,8 @@ type Result struct {
 	History               history.History
 	Final                 history.Final
 	Checks                *check.Result
+	// Restored is the verdict on the restore, nil when there was none.
+	Restored *check.Verdict
 	// Versions of the programs.
 	Versions []report.Field
 	// Problems are what the harness itself could not do.
@@ -60,7 +62,9 @@ type Result struct {
 }
 
 // Kept reports that no promise was broken.
-func (r *Result) Kept() bool { return r.Checks.OK() && r.Ready > 0 && r.Rested > 0 }
+func (r *Result) Kept() bool {
+	return r.Checks.OK() && r.Ready > 0 && r.Rested > 0
+}
 
 // Run makes a run. Its error says why there could be none; promises that were broken are in the result.
 func Run(ctx context.Context, options Options) (*Result, error) {
@@ -111,6 +115,10 @@ func (r *Result) make(ctx context.Context, dir string) error {
 	}
 	if err := r.use(ctx, s); err != nil {
 		return err
+	}
+	if r.Options.Restore && r.Rested > 0 {
+		r.say("Restoring a snapshot under load ...")
+		r.restore(ctx, s)
 	}
 	r.say("Judging %d operations ...", len(r.History.Operations))
 	r.judge()
