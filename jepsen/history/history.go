@@ -117,11 +117,11 @@ func (r *Recorder) Call(op Operation) (answer func(edit func(*Operation))) {
 	}
 }
 
-// Len is how many operations were taken down so far.
-func (r *Recorder) Len() int {
+// Since is a copy of the operations that were taken down after the first n, as far as they are known by now.
+func (r *Recorder) Since(n int) []Operation {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return len(r.ops)
+	return slices.Clone(r.ops[min(n, len(r.ops)):])
 }
 
 // Event takes down what happens now. The returned function takes down its end.

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"oaas.io/control-plane/jepsen/history"
 	"oaas.io/control-plane/jepsen/nemesis"
 )
 
@@ -39,17 +40,27 @@ func (p *progress) end() {
 func (p *progress) follow(ctx context.Context) {
 	ticker := time.NewTicker(progressEvery)
 	defer ticker.Stop()
-	last := p.stack.recorder.Len()
+	seen := len(p.stack.recorder.Since(0))
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
 		}
-		n := p.stack.recorder.Len()
-		p.result.say("%s  %5.0f ops/s  %s%s", p.clock(), float64(n-last)/progressEvery.Seconds(), p.leader(ctx), p.faults())
-		last = n
+		news := p.stack.recorder.Since(seen)
+		seen += len(news)
+		p.result.say("%s  %5.0f ops/s  %s%s", p.clock(), float64(acknowledged(news))/progressEvery.Seconds(), p.leader(ctx), p.faults())
 	}
+}
+
+// acknowledged counts what users asked and were answered. What is still under way is not counted later: this is for the eye.
+func acknowledged(ops []history.Operation) (n int) {
+	for i := range ops {
+		if isUse(&ops[i]) && ops[i].Outcome == history.OK {
+			n++
+		}
+	}
+	return n
 }
 
 func (p *progress) clock() string {

@@ -72,6 +72,17 @@ func Run(ctx context.Context, options Options) (*Result, error) {
 		return nil, err
 	}
 	o := options.withDefaults()
+	// The programs run in directories of their own.
+	for _, dir := range []*string{&o.Bin, &o.UpgradeBin} {
+		if *dir == "" {
+			continue
+		}
+		absolute, err := filepath.Abs(*dir)
+		if err != nil {
+			return nil, err
+		}
+		*dir = absolute
+	}
 	work, err := workdir.New(o.Dir, "chaos")
 	if err != nil {
 		return nil, err
