@@ -48,13 +48,21 @@ type content struct {
 	alloc  allocation
 }
 
-// hold opens the backing file when it is not open yet.
-func (c *content) hold(path string, fresh bool) error {
+// open counts a handle, and for one that may write sees that the backing file is open. A
+// fresh file is one that was just made: nothing of it is synced.
+func (c *content) open(path string, writes, fresh bool) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.f != nil {
-		return nil
+	if writes && c.f == nil {
+		if err := c.hold(path, fresh); err != nil {
+			return err
+		}
 	}
+	c.opens++
+	return nil
+}
+
+func (c *content) hold(path string, fresh bool) error {
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
 		return err
@@ -70,19 +78,19 @@ func (c *content) hold(path string, fresh bool) error {
 	return nil
 }
 
+func (c *content) release() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.opens--
+	c.settle()
+}
+
 // settle closes the backing file when nobody needs it.
 func (c *content) settle() {
 	if c.f != nil && c.opens == 0 && len(c.pages) == 0 && c.synced == c.length {
 		_ = c.f.Close() // what was written through it was written
 		c.f = nil
 	}
-}
-
-func (c *content) open(delta int) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.opens += delta
-	c.settle()
 }
 
 // write writes what there is room for.

@@ -150,7 +150,8 @@ func (f *FS) FailSync(x Failure) { f.fail(syncing, "sync", x) }
 // FailWrite fails writes, truncations and changes of names; nothing of them is done.
 func (f *FS) FailWrite(x Failure) { f.fail(writing, "write", x) }
 
-// FailRead fails reads of files. What the kernel has cached is read without it.
+// FailRead fails reads of files. What the kernel has cached is read without it, and the
+// kernel tries a read again whose reading ahead has failed: one failure may not be seen.
 func (f *FS) FailRead(x Failure) { f.fail(reading, "read", x) }
 
 func (f *FS) fail(k kind, what string, x Failure) {

@@ -45,22 +45,24 @@ func (f *FS) openAt(names *names, path string, flags uint32) (*handle, error) {
 		return nil, err
 	}
 	o := names.object(st)
-	if flags&(syscall.O_WRONLY|syscall.O_RDWR|syscall.O_TRUNC) != 0 {
-		err = o.content.hold(path, false)
+	h, err := f.handle(o, file, path, flags&(syscall.O_WRONLY|syscall.O_RDWR|syscall.O_TRUNC) != 0, false)
+	if err != nil || flags&syscall.O_TRUNC == 0 {
+		return h, err
 	}
-	if err == nil && flags&syscall.O_TRUNC != 0 {
-		err = o.content.truncate(0)
+	if err := o.content.truncate(0); err != nil {
+		h.Release(context.Background())
+		return nil, err
 	}
-	if err != nil {
-		return nil, errors.Join(err, file.Close())
-	}
-	return f.handle(o, file), nil
+	return h, nil
 }
 
-func (f *FS) handle(o *object, file *os.File) *handle {
-	o.content.open(1)
+// handle makes a handle of an open backing file, which it closes when it cannot.
+func (f *FS) handle(o *object, file *os.File, path string, writes, fresh bool) (*handle, error) {
+	if err := o.content.open(path, writes, fresh); err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
 	f.open.add(1)
-	return &handle{fs: f, object: o, f: file, loopback: fs.NewLoopbackFileFromOS(file)}
+	return &handle{fs: f, object: o, f: file, loopback: fs.NewLoopbackFileFromOS(file)}, nil
 }
 
 // Read reads what was written, synced or not.
@@ -110,7 +112,7 @@ func (h *handle) Flush(context.Context) syscall.Errno { return 0 }
 // Release closes.
 func (h *handle) Release(ctx context.Context) syscall.Errno {
 	errno := h.loopback.Release(ctx)
-	h.object.content.open(-1)
+	h.object.content.release()
 	h.fs.open.add(-1)
 	return errno
 }

@@ -142,10 +142,10 @@ func (n *names) commit(c change, before ...*object) {
 }
 
 // made notes a new entry. A new directory knows where it is.
-func (n *names) made(dir *object, name string) (*object, *syscall.Stat_t, error) {
+func (n *names) made(dir *object, name string) (*object, error) {
 	st, err := lstat(n.at(dir, name))
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	// A number that is in use again belongs to a new file.
 	delete(n.objects, st.Ino)
@@ -154,7 +154,7 @@ func (n *names) made(dir *object, name string) (*object, *syscall.Stat_t, error)
 		o.parent, o.name = dir, name
 	}
 	n.commit(change{settings: []setting{{dir, name, o}}, moved: o}, nil)
-	return o, st, nil
+	return o, nil
 }
 
 // link makes another name of a file.

@@ -130,7 +130,7 @@ func (n *node) Mkdir(ctx context.Context, name string, mode uint32, out *fuse.En
 		if err := owned(ctx, path); err != nil {
 			return err
 		}
-		_, _, err := names.made(dir, name)
+		_, err := names.made(dir, name)
 		return err
 	})
 	return n.child(ctx, name, errno, out)
@@ -146,7 +146,7 @@ func (n *node) Symlink(ctx context.Context, target, name string, out *fuse.Entry
 		if err := owned(ctx, path); err != nil {
 			return err
 		}
-		_, _, err := names.made(dir, name)
+		_, err := names.made(dir, name)
 		return err
 	})
 	return n.child(ctx, name, errno, out)
@@ -214,17 +214,13 @@ func (n *node) Create(ctx context.Context, name string, flags, mode uint32, out 
 			_ = f.Close() // the error before it says more
 			return err
 		}
-		o, _, err := names.made(dir, name)
+		o, err := names.made(dir, name)
 		if err != nil {
 			_ = f.Close() // the error before it says more
 			return err
 		}
-		if err := o.content.hold(path, true); err != nil {
-			_ = f.Close() // the error before it says more
-			return err
-		}
-		h = n.fs.handle(o, f)
-		return nil
+		h, err = n.fs.handle(o, f, path, true, true)
+		return err
 	})
 	child, errno := n.child(ctx, name, errno, out)
 	if errno != 0 {
