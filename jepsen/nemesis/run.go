@@ -50,6 +50,7 @@ func (d Done) String() string {
 type conductor struct {
 	target  *Target
 	nemeses map[string]Nemesis
+	keeper  *keeper
 	// told is called when a step begins and when it has ended.
 	told func(Done, bool)
 
@@ -62,12 +63,17 @@ type conductor struct {
 // is mended and the rest is left out. A step whose time has come waits for earlier ones that it must not overlap. told is called
 // when a fault begins and when it has ended.
 func Run(ctx context.Context, t *Target, nemeses []Nemesis, steps []Step, told func(d Done, ended bool)) []Done {
-	c := &conductor{target: t, nemeses: map[string]Nemesis{}, told: told, running: map[*Done]chan struct{}{}}
+	c := &conductor{
+		target: t, nemeses: map[string]Nemesis{}, told: told, running: map[*Done]chan struct{}{},
+		keeper: &keeper{target: t, down: map[string]time.Time{}},
+	}
 	for _, n := range nemeses {
 		c.nemeses[n.Name()] = n
 	}
+	keepCtx, stopKeeping := context.WithCancel(ctx)
+	var kept, group sync.WaitGroup
+	kept.Go(func() { c.keeper.keep(keepCtx) })
 	began := time.Now()
-	var group sync.WaitGroup
 	for _, step := range steps {
 		if !c.wait(ctx, time.Until(began.Add(step.At))) || !c.clear(ctx, c.nemeses[step.Nemesis]) {
 			break
@@ -87,6 +93,8 @@ func Run(ctx context.Context, t *Target, nemeses []Nemesis, steps []Step, told f
 		})
 	}
 	group.Wait()
+	stopKeeping()
+	kept.Wait()
 	return c.done
 }
 
@@ -130,6 +138,10 @@ func (c *conductor) against(n Nemesis) <-chan struct{} {
 
 // carryOut does one step from its begin to its end.
 func (c *conductor) carryOut(ctx context.Context, d *Done) {
+	if holds(c.nemeses[d.Nemesis]) {
+		c.keeper.own.Lock()
+		defer c.keeper.own.Unlock()
+	}
 	recorder := c.target.Recorder
 	random := rand.New(rand.NewPCG(d.Seed, 0)) //nolint:gosec // repeatable, not secret
 	fault, err := c.nemeses[d.Nemesis].Choose(ctx, c.target, random)
