@@ -37,6 +37,8 @@
 //   - A process that hangs in a slow call can be killed; a signal that does not kill it does
 //     not end the call, as on a disk.
 //
-// The process that serves a mount must not map its files: a page fault stops the very
-// runtime that has to answer it. Read the backing directory instead.
+// The process that serves a mount must not map its files, nor start a process whose working
+// directory or program is in it: page faults and the steps between fork and exec stop the
+// very runtime that has to answer them. Read the backing directory instead, and let what is
+// started change its directory itself.
 package faultfs

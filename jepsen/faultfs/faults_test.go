@@ -18,33 +18,27 @@ func TestSlowCallsTakeLonger(t *testing.T) {
 	if err := put(path, "x"); err != nil {
 		t.Fatal(err)
 	}
-	for name, c := range map[string]struct {
+	for _, c := range []struct {
+		name string
 		slow func(Delay)
+		d    Delay
 		do   func() error
 	}{
-		"sync":             {f.SlowSync, func() error { return syncFile(path) }},
-		"sync directory":   {f.SlowSync, func() error { return syncDirAt(f.Mountpoint()) }},
-		"write":            {f.SlowWrite, func() error { return overwrite(path, 0, "y") }},
-		"name":             {f.SlowWrite, func() error { return os.Rename(path, path) }},
-		"truncate":         {f.SlowWrite, func() error { return os.Truncate(path, 1) }},
-		"read":             {f.SlowRead, func() error { return holds(path, "y") }},
-		"jitter and a min": {f.SlowSync, func() error { return syncFile(path) }},
+		{"sync", f.SlowSync, Delay{Base: delay}, func() error { return syncFile(path) }},
+		{"sync of a directory", f.SlowSync, Delay{Base: delay}, func() error { return syncDirAt(f.Mountpoint()) }},
+		{"write", f.SlowWrite, Delay{Base: delay}, func() error { return overwrite(path, 0, "y") }},
+		{"name", f.SlowWrite, Delay{Base: delay}, func() error { return os.Rename(path, path+"2") }},
+		{"truncate", f.SlowWrite, Delay{Base: delay}, func() error { return os.Truncate(path+"2", 1) }},
+		{"read", f.SlowRead, Delay{Base: delay}, func() error { return holds(path+"2", "y") }},
+		{"jitter and a base", f.SlowSync, Delay{Base: delay, Jitter: time.Millisecond}, func() error { return syncFile(path + "2") }},
 	} {
-		d := Delay{Base: delay}
-		if strings.Contains(name, "jitter") {
-			d.Jitter = time.Millisecond
-		}
-		if name == "name" {
-			// A rename to itself changes nothing and does not get here.
-			c.do = func() error { return errors.Join(os.Rename(path, path+"2"), os.Rename(path+"2", path)) }
-		}
-		c.slow(d)
+		c.slow(c.d)
 		began := time.Now()
 		err := c.do()
 		took := time.Since(began)
 		f.Heal()
 		if err != nil || took < delay {
-			t.Errorf("%s took %v, %v", name, took, err)
+			t.Errorf("%s took %v, %v", c.name, took, err)
 		}
 	}
 	if f.Counters().Delayed < 7 {
@@ -217,8 +211,7 @@ func TestCloseReturnsWhileAProcessHangs(t *testing.T) {
 // hang starts a process that hangs in a sync.
 func hang(t *testing.T, f *FS) *exec.Cmd {
 	t.Helper()
-	cmd := exec.Command("/bin/sh", "-c", "echo x > a; exec sync a")
-	cmd.Dir = f.Mountpoint()
+	cmd := exec.Command("/bin/sh", "-c", `cd "$0" && echo x > a; exec sync a`, f.Mountpoint())
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
