@@ -68,9 +68,9 @@ func ended(op *history.Operation) time.Duration {
 
 // intervals puts the operations into intervals of that width by when they ended.
 func intervals(ops []*history.Operation, length, width time.Duration) []interval {
-	out := make([]interval, int(length/width)+1)
+	out := make([]interval, int((length-1)/width)+1)
 	for _, op := range ops {
-		at := &out[ended(op)/width]
+		at := &out[min(int(ended(op)/width), len(out)-1)]
 		switch op.Outcome {
 		case history.OK:
 			at.ok++
@@ -163,6 +163,20 @@ type edge struct {
 	at    time.Duration
 	fault *share
 	by    int
+}
+
+// broken are the parts of the run in which at least one fault lasted.
+func broken(pieces []piece) (out []piece) {
+	for _, p := range pieces {
+		switch n := len(out); {
+		case p.shares[0].Name == healthy:
+		case n > 0 && out[n-1].to == p.from:
+			out[n-1].to = p.to
+		default:
+			out = append(out, p)
+		}
+	}
+	return out
 }
 
 // piecesOf cuts the run at the edges of all faults.

@@ -32,11 +32,11 @@ type chart struct {
 
 // charts draws how the operations went.
 func charts(of []interval, width, length time.Duration) []chart {
-	seconds := width.Seconds()
 	rate := func(count func(*interval) int) []float64 {
 		out := make([]float64, len(of))
 		for i := range of {
-			out[i] = float64(count(&of[i])) / seconds
+			// The last one may be shorter.
+			out[i] = float64(count(&of[i])) / min(width, length-time.Duration(i)*width).Seconds()
 		}
 		return out
 	}

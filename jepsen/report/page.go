@@ -40,11 +40,13 @@ type page struct {
 	Verdicts              []verdict
 	Faults, Leaders, Note lanes
 	Charts                []chart
-	Shares                []share
-	Asked                 []*asked
-	Ticks                 []tick
-	Attached              []attached
-	Left, Plot, Whole     float64
+	// Broken are the times of faults, to be seen behind the charts.
+	Broken            []bar
+	Shares            []share
+	Asked             []*asked
+	Ticks             []tick
+	Attached          []attached
+	Left, Plot, Whole float64
 	// Series are the charts' values for the script.
 	Series series
 }
@@ -108,6 +110,10 @@ func render(w io.Writer, h history.History, s Summary) error {
 		Shares: sharesOf(ops, h.Events, length), Asked: askedOf(ops), Ticks: a.ticks(),
 		Attached: attachedOf(s.Attachments), Left: left, Plot: plotWidth, Whole: left + plotWidth + 20,
 		Series: series{Left: left, Plot: plotWidth, LengthMS: ms(length), WidthMS: ms(width)},
+	}
+	_, pieces := piecesOf(h.Events, length)
+	for _, b := range broken(pieces) {
+		p.Broken = append(p.Broken, a.bar(b.from, b.to))
 	}
 	for _, c := range p.Charts {
 		sc := seriesChart{Unit: c.Unit}

@@ -11,7 +11,8 @@ var catalogue = []Variant{
 		Breaks:  "I1, I3: there is one leader per term, and one history",
 		Schedule: "A candidate's vote must come in late: after a heartbeat of the next term's leader has made it a follower, it makes itself leader of that leader's term. " +
 			"Links that delay by seconds in one direction, while leaders are cut off or paused again and again.",
-		Nemeses: []string{"slow-link", "pause-leader", "partition-leader", "transfer"}, Workloads: []string{"register"},
+		Nemeses: []string{"slow-link", "kill-leader", "pause-leader", "partition-one-way"}, Workloads: []string{"register", "set"},
+		Tests:   []Test{{"./raftstore", "^TestLateVoteMakesNoSecondLeader$"}, {"./raftstore", "^TestHeartbeatsGoThroughTheMainLoop$"}},
 		TimeBox: 15 * time.Minute,
 	},
 	{
@@ -20,7 +21,8 @@ var catalogue = []Variant{
 		Breaks:  "I2: reads are linearizable",
 		Schedule: "Leadership is handed over and the old leader is cut off at once from the voters, but not from a server without a vote; it reads on until its lease ends. " +
 			"Or the leader is paused between a heartbeat and its answer, on slow links, and has reads waiting when it goes on.",
-		Nemeses: []string{"transfer-isolate", "pause-leader", "slow-link"}, Workloads: []string{"register"},
+		Nemeses: []string{"transfer-isolate", "pause-leader"}, Workloads: []string{"register"},
+		Tests:   []Test{{"./raftstore", "^TestVerifyLeaderIsNoReadBarrier$"}},
 		TimeBox: 10 * time.Minute,
 	},
 	{
@@ -28,7 +30,8 @@ var catalogue = []Variant{
 		Removed:  "A cluster stores whatever change comes last, also one that is older than what it has, and a change of a unit that a newer one has deleted.",
 		Breaks:   "I5: a deposed leader's late message has no effect",
 		Schedule: "The leader is paused with calls to clusters under way; they arrive after those of its successor. Slow links to the clusters make it likely.",
-		Nemeses:  []string{"pause-leader", "slow-link"}, Workloads: []string{"deployments"},
+		Nemeses:  []string{"slow-clusters", "pause-leader", "kill-leader"}, Workloads: []string{"lifecycle"},
+		Tests:   []Test{{"./deploy/local/agent", "^TestFences$"}, {"./deploy/crd", "^TestDeliveryRules$"}},
 		TimeBox: 10 * time.Minute, Agents: true,
 	},
 	{
@@ -36,7 +39,8 @@ var catalogue = []Variant{
 		Removed:  "The header Idempotency-Key is ignored.",
 		Breaks:   "I11: a repeated request has one effect and one answer",
 		Schedule: "A write takes effect and its answer is lost with the leader; the client asks again with the same key and gets another answer, or has a second effect.",
-		Nemeses:  []string{"kill-leader", "partition-leader", "pause-leader"}, Workloads: []string{"register"},
+		Nemeses:  []string{"kill-leader", "partition-leader", "pause-leader"}, Workloads: []string{"idempotent"},
+		Tests:   []Test{{"./api", "^TestIdempotency$"}},
 		TimeBox: 5 * time.Minute,
 	},
 	{
@@ -44,7 +48,8 @@ var catalogue = []Variant{
 		Removed:  "The tombstone of a unit whose cluster cannot be reached is forgotten at once, as if the cluster had confirmed.",
 		Breaks:   "I7: no ClassRuntime outlives its tombstone",
 		Schedule: "A cluster is away while one of its deployments is deleted, and comes back.",
-		Nemeses:  []string{"unplug-agent"}, Workloads: []string{"deployments"},
+		Nemeses:  []string{"unplug-agent"}, Workloads: []string{"lifecycle"},
+		Tests:   []Test{{"./dispatch", "^TestTombstoneWaitsForConfirmation$"}},
 		TimeBox: 5 * time.Minute,
 	},
 	{
@@ -52,7 +57,8 @@ var catalogue = []Variant{
 		Removed:  "Reads without a consistency parameter are answered from the local state.",
 		Breaks:   "I2: reads are linearizable",
 		Schedule: "A follower is behind. It always is, by some milliseconds; a slow link, a pause or a partition makes it seconds.",
-		Nemeses:  []string{"partition-follower", "pause-follower"}, Workloads: []string{"register"},
+		Nemeses:  []string{"slow-link", "partition-follower", "pause-follower"}, Workloads: []string{"register"},
+		Tests:   []Test{{"./registry", "^TestReadsNeedTheBarrier$"}, {"./api", "^TestConsistency$"}},
 		TimeBox: 3 * time.Minute,
 	},
 	{
@@ -60,7 +66,7 @@ var catalogue = []Variant{
 		Removed:  "The log store tells of a write before it is on disk.",
 		Breaks:   "I1: a write that was acknowledged is not lost",
 		Schedule: "A majority loses power at once: what was written and not synced is gone.",
-		Nemeses:  []string{"power-cut-all", "power-cut-majority"}, Workloads: []string{"register"},
+		Nemeses:  []string{"power-cut-all", "power-cut-majority"}, Workloads: []string{"set", "register"},
 		TimeBox: 5 * time.Minute,
 	},
 }
