@@ -48,7 +48,6 @@ type store struct {
 	apply func(*pmpb.Command) error
 	// barrier, when set, is asked before each linearizable read.
 	barrier func() error
-	contact time.Duration
 }
 
 func newStore(t testing.TB) *store {
@@ -106,8 +105,6 @@ func (s *store) WaitApplied(ctx context.Context, index uint64) error {
 		}
 	}
 }
-
-func (s *store) LastContact() time.Duration { return s.contact }
 
 // node is a place in a cluster. The zero value leads.
 type node struct {

@@ -26,8 +26,6 @@ type Store interface {
 	ReadBarrier(ctx context.Context) (uint64, error)
 	// WaitApplied returns once the local state has applied the command at index.
 	WaitApplied(ctx context.Context, index uint64) error
-	// LastContact is the age of the last message from the leader, 0 on the leader.
-	LastContact() time.Duration
 }
 
 // Options configure a Registry.
@@ -63,7 +61,10 @@ func (o *Options) Validate() error {
 // concurrent use.
 type Registry struct {
 	// prepared is the fleet of the latest index that was planned on.
-	prepared    atomic.Pointer[preparedFleet]
+	prepared atomic.Pointer[preparedFleet]
+	// fresh is a time at which the local state held everything that was acknowledged by then;
+	// nil while none is known.
+	fresh       atomic.Pointer[time.Time]
 	store       Store
 	log         hclog.Logger
 	newUID      func() string
@@ -149,11 +150,11 @@ func (r *Registry) Read(ctx context.Context, c Consistency) (*fsm.Snapshot, erro
 			return nil, fromStore(err)
 		}
 	case c.Stale:
-		if age := r.store.LastContact(); c.MaxStaleness > 0 && age > c.MaxStaleness {
-			return nil, errorf(Unavailable, "This node last heard from the leader %s ago, more than the allowed %s", age.Round(time.Millisecond), c.MaxStaleness)
+		if err := r.notOlder(ctx, c.MaxStaleness); err != nil {
+			return nil, err
 		}
 	default:
-		if _, err := r.store.ReadBarrier(ctx); err != nil {
+		if err := r.readBarrier(ctx); err != nil {
 			return nil, fromStore(err)
 		}
 	}
@@ -173,7 +174,7 @@ type decision struct {
 // anew when a guarded row moved meanwhile. It returns the outcome of the
 // decision that took effect and the Raft index of its command.
 func (r *Registry) commit(ctx context.Context, ri RequestInfo, decide func(*fsm.Snapshot) (*decision, error)) (any, uint64, error) {
-	if _, err := r.store.ReadBarrier(ctx); err != nil {
+	if err := r.readBarrier(ctx); err != nil {
 		return nil, 0, fromStore(err)
 	}
 	var last error
