@@ -42,7 +42,7 @@ func both(a, b func(*Target) error) func(*Target) error {
 
 // removing begins on a cluster that is whole only: with one node taken out, the rest is all that there is.
 func removing(ctx context.Context, t *Target, random *rand.Rand) (*Fault, error) {
-	if _, err := t.whole(ctx); err != nil {
+	if err := t.whole(ctx); err != nil {
 		return nil, err
 	}
 	node := t.some(random, 1)[0]
@@ -75,7 +75,7 @@ func (t *Target) renew(ctx context.Context, node *cluster.Node) error {
 }
 
 func replacing(ctx context.Context, t *Target, random *rand.Rand) (*Fault, error) {
-	if _, err := t.whole(ctx); err != nil {
+	if err := t.whole(ctx); err != nil {
 		return nil, err
 	}
 	node := t.some(random, 1)[0]

@@ -10,15 +10,18 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
-	"oaas.io/control-plane/api/client"
 	"oaas.io/control-plane/deploy/local/system"
 	"oaas.io/control-plane/jepsen/cluster"
 	"oaas.io/control-plane/jepsen/faultfs"
 	"oaas.io/control-plane/jepsen/history"
 )
 
-// askLimit bounds how long a nemesis asks the cluster for something before it gives up.
-const askLimit = 5 * time.Second
+const (
+	// askLimit bounds how long a nemesis asks the cluster for something before it gives up.
+	askLimit = 5 * time.Second
+	// wholeLimit is how long one waits that needs all nodes in health.
+	wholeLimit = 15 * time.Second
+)
 
 // Target is what is broken.
 type Target struct {
@@ -95,32 +98,34 @@ func names(nodes []*cluster.Node) []string {
 	return out
 }
 
-// whole reports why not every node is a voter in health just now. Nothing that takes a disk away begins before: the copy that it
-// takes must not be one of the last.
-func (t *Target) whole(ctx context.Context) ([]client.Member, error) {
-	leader, err := t.leader(ctx)
-	if err != nil {
-		return nil, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, askLimit)
+// whole waits until every node is a voter in health, and says why not if that takes long. Nothing that takes a disk away begins
+// before: the copy that it takes must not be one of the last. A node that is new has no vote for its first ten seconds.
+func (t *Target) whole(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, wholeLimit)
 	defer cancel()
-	members, err := t.Cluster.Client(leader.Name()).MembersWithHealth(ctx)
-	if err != nil {
-		return nil, err
-	}
-	voters := 0
-	for _, m := range members {
-		if m.Health == nil || !m.Health.Healthy {
-			return nil, fmt.Errorf("%s is not in health, and no copy is to spare", m.Name)
+	return system.Poll(ctx, "no copy is missing", func(ctx context.Context) (bool, error) {
+		name, _, err := t.Cluster.Leader(ctx)
+		if err != nil {
+			return false, fmt.Errorf("%w: %w", errNoLeader, err)
 		}
-		if m.Voter {
-			voters++
+		members, err := t.Cluster.Client(name).MembersWithHealth(ctx)
+		if err != nil {
+			return false, err
 		}
-	}
-	if want := len(t.Cluster.Nodes()); voters != want {
-		return nil, fmt.Errorf("%d of %d nodes have a vote, and no copy is to spare", voters, want)
-	}
-	return members, nil
+		voters := 0
+		for _, m := range members {
+			if m.Health == nil || !m.Health.Healthy {
+				return false, fmt.Errorf("%s is not in health", m.Name)
+			}
+			if m.Voter {
+				voters++
+			}
+		}
+		if want := len(t.Cluster.Nodes()); voters != want {
+			return false, fmt.Errorf("%d of %d nodes have a vote", voters, want)
+		}
+		return true, nil
+	})
 }
 
 // between is a random duration within two bounds.
