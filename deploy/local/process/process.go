@@ -27,6 +27,9 @@ type Spec struct {
 	Dir string
 	// LogFile receives stdout and stderr, appended, so that the log of an earlier run stays readable.
 	LogFile string
+	// Fork runs start on a thread from which the program inherits what threads have for themselves, such as namespaces. The
+	// program dies with that thread (see the package comment). nil means the one thread for all.
+	Fork func(start func() error) error
 }
 
 // Process is one run of a Spec.
@@ -59,7 +62,11 @@ func Start(spec Spec) (*Process, error) {
 	cmd.Dir = spec.Dir
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = sysProcAttr()
-	if err := onForkThread(cmd.Start); err != nil {
+	fork := spec.Fork
+	if fork == nil {
+		fork = onForkThread
+	}
+	if err := fork(cmd.Start); err != nil {
 		return nil, fmt.Errorf("start %s: %w", spec.Name, err)
 	}
 	p := &Process{spec: spec, cmd: cmd, done: make(chan struct{})}
