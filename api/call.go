@@ -159,9 +159,10 @@ func (s *Server) account(w *statusWriter, r *http.Request, c *call, took time.Du
 // PM-Index with the index that their answer was made at.
 func (s *Server) stamp(h http.Header) {
 	h.Set("PM-Index", formatIndex(s.opts.Registry.State().Snapshot().Index()))
-	// Term and leader are of one look: who compares answers must not find two leaders in a term.
+	// Both of one moment: whoever compares answers finds one leader for each term.
 	leader, known := s.opts.Cluster.Leader()
 	h.Set("PM-Term", formatIndex(leader.Term))
+	h.Del("PM-Leader") // an earlier stamp may have known one
 	if known {
 		h.Set("PM-Leader", leader.ServerID)
 	}

@@ -45,8 +45,8 @@ type Cluster interface {
 	ServerID() string
 	// IsLeader is true once this node leads and has applied all earlier writes.
 	IsLeader() bool
-	// Leader names the leader as far as this node knows, and the term in which it leads; with
-	// false no leader is known in that term.
+	// Leader names the leader as far as this node knows, and the term in which it leads.
+	// While none is known, Term is that of this node.
 	Leader() (raftstore.LeaderInfo, bool)
 	// LeaderConn gives a pooled connection to the leader's internal port. An
 	// error means that nothing was sent.

@@ -31,6 +31,9 @@ type answer struct {
 
 // send writes the answer. Its headers replace those that this node had set.
 func (a *answer) send(w http.ResponseWriter) {
+	if a.header.Get("PM-Term") != "" {
+		w.Header().Del("PM-Leader") // it is of this node's term
+	}
 	for name, values := range a.header {
 		w.Header()[name] = values
 	}

@@ -17,10 +17,10 @@ type LeaderInfo struct {
 	Term        uint64
 }
 
-// Leader gives the leader as far as this node knows, which may be late, and the term in which
-// it leads. False: none is known in that term.
+// Leader gives the leader as far as this node knows, which may be late, and the
+// term in which it leads. False: none is known to lead in Term.
 func (n *Node) Leader() (LeaderInfo, bool) {
-	id, term := n.leaderAndTerm()
+	id, term := leaderInTerm(n.raft)
 	if id == "" {
 		return LeaderInfo{Term: term}, false
 	}
@@ -28,16 +28,20 @@ func (n *Node) Leader() (LeaderInfo, bool) {
 	return LeaderInfo{ServerID: string(id), GRPCAddress: m.GetGrpcAddress(), HTTPAddress: m.GetHttpAddress(), Term: term}, true
 }
 
-// leaderAndTerm gives a leader and a term that belong together, although the library tells them
-// one by one. It forgets the leader before it raises the term and learns of the next one
-// afterwards, so that a leader that is read between two looks at the same term leads in it.
-func (n *Node) leaderAndTerm() (raft.ServerID, uint64) {
-	for {
-		term := n.raft.CurrentTerm()
-		_, id := n.raft.LeaderWithID()
-		if n.raft.CurrentTerm() == term {
+// leaderInTerm gives a term and who leads in it. The library keeps the two apart, but
+// forgets a leader before it takes another term and knows the next one only after
+// that: who is known between two looks at one term leads in that term.
+func leaderInTerm(r interface {
+	CurrentTerm() uint64
+	LeaderWithID() (raft.ServerAddress, raft.ServerID)
+}) (raft.ServerID, uint64) {
+	for term := r.CurrentTerm(); ; {
+		_, id := r.LeaderWithID()
+		now := r.CurrentTerm()
+		if now == term {
 			return id, term
 		}
+		term = now
 	}
 }
 
