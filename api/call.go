@@ -159,8 +159,10 @@ func (s *Server) account(w *statusWriter, r *http.Request, c *call, took time.Du
 // PM-Index with the index that their answer was made at.
 func (s *Server) stamp(h http.Header) {
 	h.Set("PM-Index", formatIndex(s.opts.Registry.State().Snapshot().Index()))
-	h.Set("PM-Term", formatIndex(s.opts.Cluster.Term()))
-	if leader, known := s.opts.Cluster.Leader(); known {
+	// Term and leader are of one look: who compares answers must not find two leaders in a term.
+	leader, known := s.opts.Cluster.Leader()
+	h.Set("PM-Term", formatIndex(leader.Term))
+	if known {
 		h.Set("PM-Leader", leader.ServerID)
 	}
 	h.Set("PM-Served-By", s.opts.Cluster.ServerID())

@@ -43,10 +43,10 @@ type Registry interface {
 // Cluster is what the API needs of the node's place among its peers.
 type Cluster interface {
 	ServerID() string
-	Term() uint64
 	// IsLeader is true once this node leads and has applied all earlier writes.
 	IsLeader() bool
-	// Leader names the leader as far as this node knows.
+	// Leader names the leader as far as this node knows, and the term in which it leads; with
+	// false no leader is known in that term.
 	Leader() (raftstore.LeaderInfo, bool)
 	// LeaderConn gives a pooled connection to the leader's internal port. An
 	// error means that nothing was sent.

@@ -124,7 +124,6 @@ type node struct {
 }
 
 func (n *node) ServerID() string { return n.id }
-func (n *node) Term() uint64     { return 3 }
 
 func (n *node) IsLeader() bool {
 	n.mu.Lock()

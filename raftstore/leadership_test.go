@@ -237,3 +237,42 @@ func TestStuckTransferEndsTheNode(t *testing.T) {
 	c.newLeader(stuck)
 	c.write("k", "y")
 }
+
+// Whoever reads who leads in which term must not find two leaders in one.
+func TestLeaderAndTermBelongTogether(t *testing.T) {
+	t.Parallel()
+	c := startCluster(t, 3)
+	c.expectHealthy(3)
+	ctx, cancel := context.WithCancel(t.Context())
+	var readers sync.WaitGroup
+	var mu sync.Mutex
+	leaders := map[uint64]string{}
+	for _, n := range c.nodes {
+		readers.Go(func() {
+			for ctx.Err() == nil {
+				info, known := n.Leader()
+				if !known {
+					continue
+				}
+				mu.Lock()
+				if first := leaders[info.Term]; first == "" {
+					leaders[info.Term] = info.ServerID
+				} else if first != info.ServerID {
+					t.Errorf("%s says that %s leads in term %d, where %s led", n.name, info.ServerID, info.Term, first)
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	for range 20 {
+		leader := c.leader()
+		to := c.others(leader)[0]
+		// Refusals, as while the other one catches up, are part of it.
+		_ = leader.raft.LeadershipTransferToServer(raft.ServerID(to.ServerID()), raft.ServerAddress(to.raftAddr)).Error()
+	}
+	cancel()
+	readers.Wait()
+	if len(leaders) < 5 {
+		t.Errorf("saw %d terms", len(leaders))
+	}
+}

@@ -17,17 +17,28 @@ type LeaderInfo struct {
 	Term        uint64
 }
 
-// Leader gives the leader as far as this node knows, which may be late. False:
-// none is known.
+// Leader gives the leader as far as this node knows, which may be late, and the term in which
+// it leads. False: none is known in that term.
 func (n *Node) Leader() (LeaderInfo, bool) {
-	_, id := n.raft.LeaderWithID()
+	id, term := n.leaderAndTerm()
 	if id == "" {
-		return LeaderInfo{Term: n.raft.CurrentTerm()}, false
+		return LeaderInfo{Term: term}, false
 	}
 	m := n.peers.lookup(string(id))
-	return LeaderInfo{
-		ServerID: string(id), GRPCAddress: m.GetGrpcAddress(), HTTPAddress: m.GetHttpAddress(), Term: n.raft.CurrentTerm(),
-	}, true
+	return LeaderInfo{ServerID: string(id), GRPCAddress: m.GetGrpcAddress(), HTTPAddress: m.GetHttpAddress(), Term: term}, true
+}
+
+// leaderAndTerm gives a leader and a term that belong together, although the library tells them
+// one by one. It forgets the leader before it raises the term and learns of the next one
+// afterwards, so that a leader that is read between two looks at the same term leads in it.
+func (n *Node) leaderAndTerm() (raft.ServerID, uint64) {
+	for {
+		term := n.raft.CurrentTerm()
+		_, id := n.raft.LeaderWithID()
+		if n.raft.CurrentTerm() == term {
+			return id, term
+		}
+	}
 }
 
 // WaitLeader waits until a leader is known that can be reached: this node,

@@ -40,7 +40,12 @@ type Operation struct {
 	ServedBy string `json:"served_by,omitempty"`
 	Index    uint64 `json:"index,omitempty"`
 	Term     uint64 `json:"term,omitempty"`
-	// Input and Output are of the workload's own types.
+	// Leader is who leads in Term, as the answer says.
+	Leader string `json:"leader,omitempty"`
+	// Command says that Index is that of the command by which this operation took effect,
+	// and not just of the state at that time.
+	Command bool `json:"command,omitempty"`
+	// Input and Output are a Request and an Answer, or what the Kind says.
 	Input   any           `json:"input,omitempty"`
 	Output  any           `json:"output,omitempty"`
 	Outcome Outcome       `json:"outcome"`
@@ -110,6 +115,13 @@ func (r *Recorder) Call(op Operation) (answer func(edit func(*Operation))) {
 		edit(&r.ops[op.ID])
 		r.ops[op.ID].Return = now
 	}
+}
+
+// Since is a copy of the operations that were taken down after the first n, as far as they are known by now.
+func (r *Recorder) Since(n int) []Operation {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.ops[min(n, len(r.ops)):])
 }
 
 // Event takes down what happens now. The returned function takes down its end.

@@ -1,0 +1,129 @@
+package nemesis
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"oaas.io/control-plane/api/client"
+	"oaas.io/control-plane/deploy/local/system"
+	"oaas.io/control-plane/jepsen/cluster"
+	"oaas.io/control-plane/jepsen/faultfs"
+	"oaas.io/control-plane/jepsen/history"
+)
+
+// askLimit bounds how long a nemesis asks the cluster for something before it gives up.
+const askLimit = 5 * time.Second
+
+// Target is what is broken.
+type Target struct {
+	Cluster  *cluster.Cluster
+	Recorder *history.Recorder
+	// Disks are the file systems of the nodes' data directories by the nodes' names. There are none where faultfs is not available;
+	// NoDisks says why.
+	Disks   func(node string) *faultfs.FS
+	NoDisks error
+	// Binaries are two builds of pmd, of different versions, between which upgrades go to and fro. Fewer mean none.
+	Binaries []string
+	Log      hclog.Logger
+
+	// clocks are those that were moved and not set right yet.
+	clocks clocks
+	// removed has the nodes, by name, that were taken out of the cluster and are not back as new ones.
+	removed sync.Map
+	// build is the index of the build that the nodes run now. Only the upgrade, which overlaps nothing that restarts nodes, touches it.
+	build int
+}
+
+// errNoLeader says that a fault is about the leader and there was none.
+var errNoLeader = errors.New("no node leads at this moment")
+
+// leader is the node that leads now. It waits a moment for one: elections are short.
+func (t *Target) leader(ctx context.Context) (*cluster.Node, error) {
+	ctx, cancel := context.WithTimeout(ctx, askLimit)
+	defer cancel()
+	var leader *cluster.Node
+	err := system.Poll(ctx, "a node leads", func(ctx context.Context) (bool, error) {
+		name, _, err := t.Cluster.Leader(ctx)
+		leader = t.Cluster.Node(name)
+		return err == nil && leader != nil, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errNoLeader, err)
+	}
+	return leader, nil
+}
+
+// follower is a random node that does not lead now.
+func (t *Target) follower(ctx context.Context, random *rand.Rand) (*cluster.Node, error) {
+	leader, err := t.leader(ctx)
+	if err != nil {
+		return nil, err
+	}
+	others := t.others(leader.Name())
+	if len(others) == 0 {
+		return nil, errors.New("there is no other node")
+	}
+	return t.Cluster.Node(others[random.IntN(len(others))]), nil
+}
+
+// some are that many random nodes, in random order.
+func (t *Target) some(random *rand.Rand, n int) []*cluster.Node {
+	nodes := shuffled(random, t.Cluster.Nodes())
+	return nodes[:min(n, len(nodes))]
+}
+
+// majority is the least number of nodes that is more than half of them.
+func (t *Target) majority() int { return len(t.Cluster.Nodes())/2 + 1 }
+
+func shuffled[T any](random *rand.Rand, of []T) []T {
+	out := append([]T(nil), of...)
+	random.Shuffle(len(out), func(i, j int) { out[i], out[j] = out[j], out[i] })
+	return out
+}
+
+func names(nodes []*cluster.Node) []string {
+	var out []string
+	for _, n := range nodes {
+		out = append(out, n.Name())
+	}
+	return out
+}
+
+// whole reports why not every node is a voter in health just now. Nothing that takes a disk away begins before: the copy that it
+// takes must not be one of the last.
+func (t *Target) whole(ctx context.Context) ([]client.Member, error) {
+	leader, err := t.leader(ctx)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, askLimit)
+	defer cancel()
+	members, err := t.Cluster.Client(leader.Name()).MembersWithHealth(ctx)
+	if err != nil {
+		return nil, err
+	}
+	voters := 0
+	for _, m := range members {
+		if m.Health == nil || !m.Health.Healthy {
+			return nil, fmt.Errorf("%s is not in health, and no copy is to spare", m.Name)
+		}
+		if m.Voter {
+			voters++
+		}
+	}
+	if want := len(t.Cluster.Nodes()); voters != want {
+		return nil, fmt.Errorf("%d of %d nodes have a vote, and no copy is to spare", voters, want)
+	}
+	return members, nil
+}
+
+// between is a random duration within two bounds.
+func between(random *rand.Rand, from, to time.Duration) time.Duration {
+	return from + time.Duration(random.Int64N(int64(to-from)+1)).Round(time.Millisecond)
+}
