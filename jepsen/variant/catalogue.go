@@ -13,6 +13,7 @@ var catalogue = []Variant{
 			"Links that delay by seconds in one direction, while leaders are cut off or paused again and again.",
 		Nemeses: []string{"slow-link", "kill-leader", "pause-leader", "partition-one-way"}, Workloads: []string{"register", "set"},
 		Tests:   []Test{{"./raftstore", "^TestLateVoteMakesNoSecondLeader$"}, {"./raftstore", "^TestHeartbeatsGoThroughTheMainLoop$"}},
+		Checks:  []string{"leaders", "replicas", "linearizable", "log order", "set"},
 		TimeBox: 15 * time.Minute,
 	},
 	{
@@ -23,6 +24,7 @@ var catalogue = []Variant{
 			"Or the leader is paused between a heartbeat and its answer, on slow links, and has reads waiting when it goes on.",
 		Nemeses: []string{"transfer-isolate", "pause-leader"}, Workloads: []string{"register"},
 		Tests:   []Test{{"./raftstore", "^TestVerifyLeaderIsNoReadBarrier$"}},
+		Checks:  []string{"linearizable", "log order"},
 		TimeBox: 10 * time.Minute,
 	},
 	{
@@ -32,6 +34,7 @@ var catalogue = []Variant{
 		Schedule: "The leader is paused with calls to clusters under way; they arrive after those of its successor. Slow links to the clusters make it likely.",
 		Nemeses:  []string{"slow-clusters", "pause-leader", "kill-leader"}, Workloads: []string{"lifecycle"},
 		Tests:   []Test{{"./deploy/local/agent", "^TestFences$"}, {"./deploy/crd", "^TestDeliveryRules$"}},
+		Checks:  []string{"fences", "runtimes"},
 		TimeBox: 10 * time.Minute, Agents: true,
 	},
 	{
@@ -41,6 +44,7 @@ var catalogue = []Variant{
 		Schedule: "A write takes effect and its answer is lost with the leader; the client asks again with the same key and gets another answer, or has a second effect.",
 		Nemeses:  []string{"kill-leader", "partition-leader", "pause-leader"}, Workloads: []string{"idempotent"},
 		Tests:   []Test{{"./api", "^TestIdempotency$"}},
+		Checks:  []string{"idempotency", "linearizable"},
 		TimeBox: 5 * time.Minute,
 	},
 	{
@@ -50,6 +54,7 @@ var catalogue = []Variant{
 		Schedule: "A cluster is away while one of its deployments is deleted, and comes back.",
 		Nemeses:  []string{"unplug-agent"}, Workloads: []string{"lifecycle"},
 		Tests:   []Test{{"./dispatch", "^TestTombstoneWaitsForConfirmation$"}},
+		Checks:  []string{"runtimes"},
 		TimeBox: 5 * time.Minute,
 	},
 	{
@@ -59,6 +64,7 @@ var catalogue = []Variant{
 		Schedule: "A follower is behind. It always is, by some milliseconds; a slow link, a pause or a partition makes it seconds.",
 		Nemeses:  []string{"slow-link", "partition-follower", "pause-follower"}, Workloads: []string{"register"},
 		Tests:   []Test{{"./registry", "^TestReadsNeedTheBarrier$"}, {"./api", "^TestConsistency$"}},
+		Checks:  []string{"linearizable", "log order"},
 		TimeBox: 3 * time.Minute,
 	},
 	{
@@ -67,6 +73,7 @@ var catalogue = []Variant{
 		Breaks:   "I1: a write that was acknowledged is not lost",
 		Schedule: "A majority loses power at once: what was written and not synced is gone.",
 		Nemeses:  []string{"power-cut-all", "power-cut-majority"}, Workloads: []string{"set", "register"},
+		Checks:  []string{"set", "linearizable", "log order", "replicas"},
 		TimeBox: 5 * time.Minute,
 	},
 }

@@ -25,7 +25,7 @@ func TestCatalogue(t *testing.T) {
 	guards := map[string]bool{}
 	for _, v := range All() {
 		if v.Name == "" || v.Guard == "" || v.Removed == "" || v.Breaks == "" || v.Schedule == "" || v.TimeBox <= 0 ||
-			len(v.Nemeses) == 0 || len(v.Workloads) == 0 {
+			len(v.Nemeses) == 0 || len(v.Workloads) == 0 || len(v.Checks) == 0 {
 			t.Errorf("%+v is not whole", v)
 		}
 		// That a disk forgets needs a disk that does: TestPowerCut.
