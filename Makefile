@@ -79,6 +79,15 @@ chaos-long: build build-next ## The same with five nodes for DURATION (default 2
 chaos-quick: build build-next ## Three minutes of it with three nodes and clusters in memory; part of make test.
 	$(CHAOS_RUN) --duration 2m --fault 3s --pause 2s --overlap 0.2 --processes 2 --rate 12
 
+# A harness that does not find what is known to be broken proves nothing: jepsen/variant.
+.PHONY: chaos-prove
+chaos-prove: build ## Take out one guard after the other, and see whether the harness finds out (up to an hour; VARIANT=a,b, SEED=n).
+	bin/oaas-chaos prove $(if $(VARIANT),--variant $(VARIANT)) $(if $(SEED),--seed $(SEED)) $(CHAOS)
+
+.PHONY: chaos-guards
+chaos-guards: ## The same with a small directed test for each guard (some minutes).
+	go test -count=1 -v -tags variants -timeout 30m -run '^(TestGuardsAreMissed|TestPowerCut)$$' ./jepsen/variant
+
 .PHONY: bench-main
 bench-main: build ## Measure what the main job promises; writes bench/out/main.json.
 	$(LOCAL) bench --bin bin --out bench/out/main.json

@@ -4,7 +4,7 @@ import "slices"
 
 // All is the catalogue.
 func All() []Nemesis {
-	return slices.Concat(processes(), links(), disks(), times(), memberships(), upgrades(), snapshots(), managers())
+	return slices.Concat(processes(), links(), disks(), times(), memberships(), elections(), upgrades(), snapshots(), managers())
 }
 
 // Missing is a nemesis that cannot be done here.

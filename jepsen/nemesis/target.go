@@ -39,6 +39,10 @@ type Target struct {
 	clocks clocks
 	// removed has the nodes, by name, that were taken out of the cluster and are not back as new ones.
 	removed sync.Map
+	// voteless has the nodes, by name, whose vote was taken and not given back; asking are the
+	// requests that nobody waits for.
+	voteless sync.Map
+	asking   sync.WaitGroup
 	// build is the index of the build that the nodes run now. Only the upgrade, which overlaps nothing that restarts nodes, touches it.
 	build int
 }

@@ -19,6 +19,9 @@ const (
 	writeAfterKill = 3
 )
 
+// ViolationsFigure is how the figure of a check begins; its name follows.
+const ViolationsFigure = "chaos_violations_"
+
 // Figures are what was measured, in the form of all benchmarks.
 func (r *Result) Figures() []bench.Result {
 	h := r.History
@@ -43,7 +46,7 @@ func (r *Result) Figures() []bench.Result {
 	out = append(out, bench.Exactly("chaos_healed", unhealed(r), 0, "", fmt.Sprintf("0: ready %s and at rest %s after the last heal", after(r.Healed, r.Ready), after(r.Healed, r.Rested))))
 	for i := range r.Checks.Verdicts {
 		v := &r.Checks.Verdicts[i]
-		out = append(out, bench.Exactly("chaos_violations_"+v.Name, violations(v), 0, "", v.Detail))
+		out = append(out, bench.Exactly(ViolationsFigure+v.Name, violations(v), 0, "", v.Detail))
 	}
 	for _, s := range shares(h, r.Done, r.Broken) {
 		if s.Times == 0 {

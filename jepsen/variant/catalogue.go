@@ -9,20 +9,22 @@ var catalogue = []Variant{
 		Name: "heartbeat-fast-path", Guard: "serial-heartbeats",
 		Removed: "Heartbeats take the library's shortcut: they are handled on the connection's goroutine and change term and role while the main loop does.",
 		Breaks:  "I1, I3: there is one leader per term, and one history",
-		Schedule: "A candidate's vote must come in late: after a heartbeat of the next term's leader has made it a follower, it makes itself leader of that leader's term. " +
-			"Links that delay by seconds in one direction, while leaders are cut off or paused again and again.",
-		Nemeses: []string{"slow-link", "kill-leader", "pause-leader", "partition-one-way"}, Workloads: []string{"register", "set"},
+		Schedule: "A candidate must be counting its votes in the very moment in which a heartbeat of the next term's leader makes it a follower: it then makes itself leader of that leader's term. " +
+			"A candidate that stands still with its votes under way finds both when it goes on, and has them handled at the same time.",
+		Nemeses: []string{"pause-candidate"}, Workloads: []string{"register", "set"},
 		Tests:   []Test{{"./raftstore", "^TestLateVoteMakesNoSecondLeader$"}, {"./raftstore", "^TestHeartbeatsGoThroughTheMainLoop$"}},
+		Checks:  []string{"leaders", "replicas", "linearizable", "log order", "set"},
 		TimeBox: 15 * time.Minute,
 	},
 	{
 		Name: "verify-leader", Guard: "read-barrier",
 		Removed: "Reads are confirmed by the library's VerifyLeader, which counts the answers of servers without a vote, and answers to heartbeats that were sent before the read.",
 		Breaks:  "I2: reads are linearizable",
-		Schedule: "Leadership is handed over and the old leader is cut off at once from the voters, but not from a server without a vote; it reads on until its lease ends. " +
+		Schedule: "Leadership is handed over and the old leader is cut off before it learns of it, from the voters, but not from servers without a vote: it reads on until its lease ends. " +
 			"Or the leader is paused between a heartbeat and its answer, on slow links, and has reads waiting when it goes on.",
-		Nemeses: []string{"transfer-isolate", "pause-leader"}, Workloads: []string{"register"},
+		Nemeses: []string{"spectators"}, Nodes: 5, Workloads: []string{"register"},
 		Tests:   []Test{{"./raftstore", "^TestVerifyLeaderIsNoReadBarrier$"}},
+		Checks:  []string{"linearizable", "log order"},
 		TimeBox: 10 * time.Minute,
 	},
 	{
@@ -32,6 +34,7 @@ var catalogue = []Variant{
 		Schedule: "The leader is paused with calls to clusters under way; they arrive after those of its successor. Slow links to the clusters make it likely.",
 		Nemeses:  []string{"slow-clusters", "pause-leader", "kill-leader"}, Workloads: []string{"lifecycle"},
 		Tests:   []Test{{"./deploy/local/agent", "^TestFences$"}, {"./deploy/crd", "^TestDeliveryRules$"}},
+		Checks:  []string{"fences", "runtimes"},
 		TimeBox: 10 * time.Minute, Agents: true,
 	},
 	{
@@ -41,6 +44,7 @@ var catalogue = []Variant{
 		Schedule: "A write takes effect and its answer is lost with the leader; the client asks again with the same key and gets another answer, or has a second effect.",
 		Nemeses:  []string{"kill-leader", "partition-leader", "pause-leader"}, Workloads: []string{"idempotent"},
 		Tests:   []Test{{"./api", "^TestIdempotency$"}},
+		Checks:  []string{"idempotency", "linearizable"},
 		TimeBox: 5 * time.Minute,
 	},
 	{
@@ -50,6 +54,7 @@ var catalogue = []Variant{
 		Schedule: "A cluster is away while one of its deployments is deleted, and comes back.",
 		Nemeses:  []string{"unplug-agent"}, Workloads: []string{"lifecycle"},
 		Tests:   []Test{{"./dispatch", "^TestTombstoneWaitsForConfirmation$"}},
+		Checks:  []string{"runtimes"},
 		TimeBox: 5 * time.Minute,
 	},
 	{
@@ -59,6 +64,7 @@ var catalogue = []Variant{
 		Schedule: "A follower is behind. It always is, by some milliseconds; a slow link, a pause or a partition makes it seconds.",
 		Nemeses:  []string{"slow-link", "partition-follower", "pause-follower"}, Workloads: []string{"register"},
 		Tests:   []Test{{"./registry", "^TestReadsNeedTheBarrier$"}, {"./api", "^TestConsistency$"}},
+		Checks:  []string{"linearizable", "log order"},
 		TimeBox: 3 * time.Minute,
 	},
 	{
@@ -67,6 +73,7 @@ var catalogue = []Variant{
 		Breaks:   "I1: a write that was acknowledged is not lost",
 		Schedule: "A majority loses power at once: what was written and not synced is gone.",
 		Nemeses:  []string{"power-cut-all", "power-cut-majority"}, Workloads: []string{"set", "register"},
+		Checks:  []string{"set", "linearizable", "log order", "replicas"},
 		TimeBox: 5 * time.Minute,
 	},
 }

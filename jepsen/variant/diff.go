@@ -120,10 +120,24 @@ func (f fileDiff) apply(text []byte) ([]byte, error) {
 	for i, h := range f.hunks {
 		// A line begins after the end of another one: then the first line is no exception.
 		whole, old := append([]byte("\n"), text...), []byte("\n"+h.old)
-		if n := bytes.Count(whole, old); n != 1 {
-			return nil, fmt.Errorf("variant: hunk %d of %s fits in %d places, not in one: the guard was rewritten, and its diff has to follow", i+1, f.path, n)
+		places := placesOf(whole, old)
+		if len(places) != 1 {
+			return nil, fmt.Errorf("variant: hunk %d of %s fits in %d places, not in one: the guard was rewritten, and its diff has to follow", i+1, f.path, len(places))
 		}
-		text = bytes.Replace(whole, old, []byte("\n"+h.new), 1)[1:]
+		after := whole[places[0]+len(old):]
+		text = slices.Concat(whole[1:places[0]+1], []byte(h.new), after)
 	}
 	return text, nil
+}
+
+// placesOf gives where part is, also where it overlaps itself.
+func placesOf(whole, part []byte) (places []int) {
+	for from := 0; ; {
+		at := bytes.Index(whole[from:], part)
+		if at < 0 {
+			return places
+		}
+		places = append(places, from+at)
+		from += at + 1
+	}
 }

@@ -26,6 +26,11 @@ type Variant struct {
 	// Tests are those of the guarded packages that fail without the guard: small directed
 	// scenarios.
 	Tests []Test
+	// Checks are those whose objection counts; that another one objects says nothing about
+	// the guard.
+	Checks []string
+	// Nodes is how many nodes the harness needs, 0 for as many as it takes by itself.
+	Nodes int
 	// TimeBox is how long the harness may need to find it.
 	TimeBox time.Duration
 	// Agents says that the agents inside the harness have the guard too: the harness is then

@@ -25,8 +25,12 @@ func TestCatalogue(t *testing.T) {
 	guards := map[string]bool{}
 	for _, v := range All() {
 		if v.Name == "" || v.Guard == "" || v.Removed == "" || v.Breaks == "" || v.Schedule == "" || v.TimeBox <= 0 ||
-			len(v.Nemeses) == 0 || len(v.Workloads) == 0 || len(v.Tests) == 0 {
+			len(v.Nemeses) == 0 || len(v.Workloads) == 0 || len(v.Checks) == 0 {
 			t.Errorf("%+v is not whole", v)
+		}
+		// That a disk forgets needs a disk that does: TestPowerCut.
+		if len(v.Tests) == 0 && v.Name != "fsync-off" {
+			t.Errorf("%s has no test that fails without the guard", v.Name)
 		}
 		if guards[v.Guard] || strings.ContainsFunc(v.Guard, func(r rune) bool { return r != '-' && (r < 'a' || r > 'z') }) {
 			t.Errorf("%s: %q is no name of a guard of its own", v.Name, v.Guard)

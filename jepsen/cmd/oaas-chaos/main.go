@@ -44,6 +44,7 @@ func exitCode(err error) int {
 
 func command() *cobra.Command {
 	root := runCommand()
+	root.AddCommand(proveCommand())
 	root.SilenceUsage, root.SilenceErrors = true, true
 	return root
 }

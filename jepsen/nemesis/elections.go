@@ -1,0 +1,190 @@
+package nemesis
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"oaas.io/control-plane/deploy/local/system"
+	"oaas.io/control-plane/jepsen/cluster"
+	"oaas.io/control-plane/jepsen/netlab"
+)
+
+// elections are the nemeses that need several things to happen in the right order, within a
+// fraction of a second. Guards against faults of the library exist for these alone.
+func elections() []Nemesis {
+	return []Nemesis{
+		&kind{
+			name:  "spectators",
+			about: "Two nodes lose their vote; leadership is handed over, and only these two can still reach the old leader, which does not learn of it.",
+			parts: []Part{Members, Network}, available: both(five, needs(cluster.FaultCut, cluster.FaultDelay)), choose: spectating,
+		},
+		&kind{
+			name:  "pause-candidate",
+			about: "A node that is to take over stands still after it has asked for votes and before it has them, and goes on when another one leads.",
+			parts: []Part{Members, Network, Nodes}, available: both(spare, needs(cluster.FaultDelay)), choose: pauseCandidate,
+		},
+	}
+}
+
+func five(t *Target) error {
+	if len(t.Cluster.Nodes()) < 5 {
+		return errors.New("needs five nodes: three that vote, and two that look on")
+	}
+	return nil
+}
+
+const (
+	// replyDelay is how late the others' answers come: long enough to do something in
+	// between, and shorter than any timeout.
+	replyDelay = 300 * time.Millisecond
+	// voteLimit is how long it may take until a server has lost its vote or may have it back.
+	voteLimit = 15 * time.Second
+)
+
+func spectating(ctx context.Context, t *Target, random *rand.Rand) (*Fault, error) {
+	leader, err := t.leader(ctx)
+	if err != nil {
+		return nil, err
+	}
+	others := shuffled(random, t.others(leader.Name()))
+	spectators, voters := others[:2], others[2:]
+	old := append([]string{leader.Name()}, spectators...)
+	cut := cutting(t, nil, "", apart(old, voters))
+	late := shaping(t, nil, "", netlab.Shape{Delay: replyDelay}, oneWay(voters, leader.Name()))
+	return &Fault{
+		Nodes: old, Text: "handed over to " + voters[0] + ", seen by " + spectators[0] + " and " + spectators[1] + " only",
+		Begin: func(ctx context.Context) error {
+			if err := t.takeVotes(ctx, spectators...); err != nil {
+				return err
+			}
+			if err := late.Begin(ctx); err != nil {
+				return err
+			}
+			// The successor asks for votes at once, the old leader as well: that request is on
+			// its way when the way is cut.
+			t.handOver(ctx, leader.Name(), voters[0])
+			if !pause(ctx, replyDelay/2) {
+				return ctx.Err()
+			}
+			return cut.Begin(ctx)
+		},
+		// Heals what late has done too: the ways of both are among those of cut.
+		End: func(ctx context.Context) error { return errors.Join(cut.End(ctx), t.giveVotes(ctx)) },
+	}, nil
+}
+
+func pauseCandidate(ctx context.Context, t *Target, random *rand.Rand) (*Fault, error) {
+	leader, err := t.leader(ctx)
+	if err != nil {
+		return nil, err
+	}
+	candidate, err := t.follower(ctx, random)
+	if err != nil {
+		return nil, err
+	}
+	late := shaping(t, nil, "", netlab.Shape{Delay: replyDelay}, oneWay(t.others(candidate.Name()), candidate.Name(), cluster.PortRaft))
+	// The order to stand for election comes late, and so do the answers to it.
+	asked := replyDelay + between(random, replyDelay/6, replyDelay*5/6)
+	return &Fault{
+		Nodes: []string{candidate.Name()}, Text: fmt.Sprintf("paused %s after it was to take over", asked),
+		Begin: func(ctx context.Context) error {
+			if err := late.Begin(ctx); err != nil {
+				return err
+			}
+			t.handOver(ctx, leader.Name(), candidate.Name())
+			if !pause(ctx, asked) {
+				return ctx.Err()
+			}
+			return candidate.Pause()
+		},
+		End: func(ctx context.Context) error {
+			err := late.End(ctx)
+			_ = candidate.Resume() // one that has ended meanwhile is started below
+			return errors.Join(err, startAll(ctx, []*cluster.Node{candidate}))
+		},
+	}, nil
+}
+
+// oneWay are the ways from some to one, in that direction alone.
+func oneWay(from []string, to string, ports ...int) (ways []way) {
+	for _, f := range from {
+		ways = append(ways, way{f, to, ports})
+	}
+	return ways
+}
+
+// handOver asks for a change of the leader and does not wait for it.
+func (t *Target) handOver(ctx context.Context, from, to string) {
+	ctx = context.WithoutCancel(ctx)
+	t.asking.Go(func() {
+		if _, err := transfer(ctx, t.Cluster.Client(from), to); err != nil {
+			t.Log.Debug("transfer", "to", to, "error", err)
+		}
+	})
+}
+
+// takeVotes returns when these nodes have no vote any more.
+func (t *Target) takeVotes(ctx context.Context, nodes ...string) error {
+	for _, n := range nodes {
+		t.voteless.Store(n, true)
+	}
+	return t.await(ctx, "nodes have no vote", func(ctx context.Context, leader string) (bool, error) {
+		c := t.Cluster.Client(leader)
+		for _, n := range nodes {
+			if err := c.SetVote(ctx, n, false); err != nil {
+				return false, err
+			}
+		}
+		members, err := c.MembersWithHealth(ctx)
+		if err != nil {
+			return false, err
+		}
+		voters := 0
+		for _, m := range members {
+			if m.Voter {
+				voters++
+			}
+		}
+		return voters == len(members)-len(nodes), nil
+	})
+}
+
+// giveVotes lets all nodes vote again. They get their votes some seconds later.
+func (t *Target) giveVotes(ctx context.Context) error {
+	t.asking.Wait()
+	var nodes []string
+	t.voteless.Range(func(name, _ any) bool {
+		nodes = append(nodes, name.(string))
+		return true
+	})
+	if nodes == nil {
+		return nil
+	}
+	return t.await(ctx, "nodes may vote again", func(ctx context.Context, leader string) (bool, error) {
+		for _, n := range nodes {
+			if err := t.Cluster.Client(leader).SetVote(ctx, n, true); err != nil {
+				return false, err
+			}
+			t.voteless.Delete(n)
+		}
+		return true, nil
+	})
+}
+
+// await tries something with the leader of the moment until it is done.
+func (t *Target) await(ctx context.Context, what string, try func(ctx context.Context, leader string) (bool, error)) error {
+	ctx, cancel := context.WithTimeout(ctx, voteLimit)
+	defer cancel()
+	return system.Poll(ctx, what, func(ctx context.Context) (bool, error) {
+		leader, err := t.leader(ctx)
+		if err != nil {
+			return false, err
+		}
+		ctx, cancel := context.WithTimeout(ctx, askLimit)
+		defer cancel()
+		return try(ctx, leader.Name())
+	})
+}
