@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"net"
 	"sync"
 	"time"
 
@@ -19,6 +20,8 @@ type Options struct {
 	Name string
 	// Address to listen on; empty means a free port on loopback.
 	Address string
+	// Listen opens Address, on a host of its own for instance; nil means the network of this process.
+	Listen func(address string) (net.Listener, error)
 	// Heartbeat is the longest silence of a watch; 0 means two seconds.
 	Heartbeat time.Duration
 	// Received, if set, is told of every call of Deploy before it is carried out. It is called from many goroutines.
@@ -66,6 +69,9 @@ func Start(options Options) (*Agent, error) {
 	if options.Address == "" {
 		options.Address = "127.0.0.1:0"
 	}
+	if options.Listen == nil {
+		options.Listen = func(address string) (net.Listener, error) { return net.Listen("tcp", address) }
+	}
 	if options.Heartbeat == 0 {
 		options.Heartbeat = 2 * time.Second
 	}
@@ -76,7 +82,7 @@ func Start(options Options) (*Agent, error) {
 	return a, a.Plug()
 }
 
-// Address is the host:port of the manager.
+// Address is the host:port at which the manager listens.
 func (a *Agent) Address() string { return a.address }
 
 // Name of the cluster.
@@ -84,10 +90,11 @@ func (a *Agent) Name() string { return a.options.Name }
 
 // Plug serves at the agent's address, with all that it has. An agent that was started is plugged in.
 func (a *Agent) Plug() error {
-	p, err := open(a.address, a.services())
+	l, err := a.options.Listen(a.address)
 	if err != nil {
 		return fmt.Errorf("agent %s: %w", a.options.Name, err)
 	}
+	p := serve(l, a.services())
 	a.serving, a.address = p, p.listener.Addr().String()
 	return nil
 }

@@ -26,29 +26,25 @@ type endpoint struct {
 	err  error
 }
 
-// open serves at an address. Without services connections are accepted and nothing is ever said on them.
-func open(address string, s services) (*endpoint, error) {
-	l, err := net.Listen("tcp", address)
-	if err != nil {
-		return nil, err
-	}
+// serve answers on a listener. Without services connections are accepted and nothing is ever said on them.
+func serve(l net.Listener, s services) *endpoint {
 	e := &endpoint{listener: &listener{Listener: l, open: map[*conn]bool{}}, done: make(chan struct{})}
-	serve := e.mute
+	answer := e.mute
 	if s != nil {
 		server := grpc.NewServer()
 		oaaspb.RegisterDeploymentServiceServer(server, s)
 		oaaspb.RegisterAgentServiceServer(server, s)
 		oaaspb.RegisterCrmInfoServiceServer(server, s)
 		oaaspb.RegisterHealthServiceServer(server, s)
-		serve, e.stop = func() error { return server.Serve(e.listener) }, server.Stop
+		answer, e.stop = func() error { return server.Serve(e.listener) }, server.Stop
 	}
 	go func() {
 		defer close(e.done)
-		if err := serve(); !e.listener.wasCut() {
+		if err := answer(); !e.listener.wasCut() {
 			e.err = err
 		}
 	}()
-	return e, nil
+	return e
 }
 
 // mute accepts connections and keeps them.

@@ -4,13 +4,14 @@
 // Purpose: whether a program rests while nothing changes, and whether it recovers from an API server that throttles, forgets
 // or cannot be reached, can only be measured on the wire. A program that is given a kubeconfig of the gate needs no change.
 //
-// Flow: Start listens on a loopback port and passes every request on with the credentials of the cluster, watches as they
+// Flow: Start listens on a loopback port (Serve on a listener that it is given) and passes every request on with the credentials of the cluster, watches as they
 // come. Counts tells what was asked since Reset, lease renewals apart. Throttle answers 429, ExpireWatches ends all watches
 // and answers those that go on from a version with 410, Lose answers nothing at all and keeps the connections; Heal ends
 // all of these.
 //
 // Invariants:
-//   - It listens on 127.0.0.1 only, with TLS and a token of its own: what stands behind it is an administrator's access.
+//   - It listens on 127.0.0.1 only, or where Serve is told to, with TLS and a token of its own: what stands behind it is an
+//     administrator's access.
 //   - It asks nothing by itself and changes no request but its credentials, so that one request of the program is one
 //     request at the API server.
 //   - While the network is lost, bytes are neither taken in nor given out nor refused; what was under way goes on when it

@@ -56,22 +56,39 @@ type Gate struct {
 	faults faults
 }
 
-// Start opens a gate before the API server that config leads to, with the rights that config has.
+// Start opens a gate on loopback before the API server that config leads to, with the rights that config has.
 func Start(config *rest.Config) (*Gate, error) {
-	g := &Gate{token: rand.Text()}
-	if err := g.connect(config); err != nil {
-		return nil, fmt.Errorf("start gate: %w", err)
-	}
-	certificate, caPEM, err := newCertificate()
-	if err != nil {
-		return nil, fmt.Errorf("start gate: %w", err)
-	}
-	g.caPEM = caPEM
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, fmt.Errorf("start gate: %w", err)
 	}
-	g.url = "https://" + listener.Addr().String()
+	return Serve(listener, listener.Addr().String(), config)
+}
+
+// Serve is Start on a listener that programs reach at address, a host:port. The gate closes it, also when it cannot start.
+func Serve(listener net.Listener, address string, config *rest.Config) (*Gate, error) {
+	g, err := open(listener, address, config)
+	if err != nil {
+		_ = listener.Close() // nobody was accepted
+		return nil, fmt.Errorf("start gate: %w", err)
+	}
+	return g, nil
+}
+
+func open(listener net.Listener, address string, config *rest.Config) (*Gate, error) {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, err
+	}
+	g := &Gate{token: rand.Text(), url: "https://" + address}
+	if err := g.connect(config); err != nil {
+		return nil, err
+	}
+	certificate, caPEM, err := newCertificate(host)
+	if err != nil {
+		return nil, err
+	}
+	g.caPEM = caPEM
 	g.valve = newValve(listener)
 	g.tally.reset()
 	g.faults.watches = map[*watch]bool{}
@@ -265,8 +282,8 @@ func (g *Gate) failed(_ http.ResponseWriter, r *http.Request, _ error) {
 	}
 }
 
-// newCertificate makes a certificate for loopback that only those trust who are given it.
-func newCertificate() (tls.Certificate, []byte, error) {
+// newCertificate makes a certificate for a host, by name or address, that only those trust who are given it.
+func newCertificate(host string) (tls.Certificate, []byte, error) {
 	fail := func(err error) (tls.Certificate, []byte, error) {
 		return tls.Certificate{}, nil, fmt.Errorf("make certificate: %w", err)
 	}
@@ -277,9 +294,14 @@ func newCertificate() (tls.Certificate, []byte, error) {
 	now := time.Now()
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(now.UnixNano()), Subject: pkix.Name{CommonName: clusterName},
-		NotBefore: now.Add(-time.Hour), NotAfter: now.Add(validity), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		NotBefore: now.Add(-time.Hour), NotAfter: now.Add(validity),
 		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 		IsCA: true, BasicConstraintsValid: true,
+	}
+	if ip := net.ParseIP(host); ip != nil {
+		template.IPAddresses = []net.IP{ip}
+	} else {
+		template.DNSNames = []string{host}
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 	if err != nil {
