@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"oaas.io/control-plane/bench"
@@ -53,7 +54,7 @@ func (r *Result) Figures() []bench.Result {
 			continue
 		}
 		note := fmt.Sprintf("%s, %s in all; latency p50 %d ms, p99 %d ms; %d failed, %d unknown", count(s.Times, "time"), s.Lasted.Round(time.Second), s.P50.Milliseconds(), s.P99.Milliseconds(), s.Failed, s.Unknown)
-		out = append(out, bench.Info("chaos_ops_per_second_"+s.Name, s.Rate, "1/s", note))
+		out = append(out, bench.Info("chaos_ops_per_second_"+word(s.Name), s.Rate, "1/s", note))
 	}
 	return out
 }
@@ -236,6 +237,9 @@ func shareOf(h history.History, name string, parts []Span) Share {
 	}
 	return s
 }
+
+// word is a name as a part of a figure's.
+func word(name string) string { return strings.NewReplacer(" ", "_", "-", "_").Replace(name) }
 
 func count(n int, singular string) string {
 	if n == 1 {
