@@ -172,7 +172,7 @@ func judge(o *object, timeout time.Duration) judged {
 	out.violations = violations
 	out.steps = len(steps)
 	for _, s := range steps {
-		if !s.Input.(*step).known {
+		if in := s.Input.(*step); !in.known || in.open {
 			out.open++
 		}
 	}
@@ -209,7 +209,7 @@ func judge(o *object, timeout time.Duration) judged {
 func culprit(r register, steps []porcupine.Operation, timeout time.Duration) *step {
 	ended := []porcupine.Operation{}
 	for _, s := range steps {
-		if s.Input.(*step).known {
+		if in := s.Input.(*step); in.known && !in.open {
 			ended = append(ended, s)
 		}
 	}
@@ -265,6 +265,8 @@ func stepsOf(o *object) ([]porcupine.Operation, []Violation) {
 		end = max(end, o.ops[i].Return, o.ops[i].Call)
 	}
 	var out []porcupine.Operation
+	var steps []*step
+	seen := map[string]bool{}
 	rows := map[int]int{} // a picture has one for each process
 	for i := range o.ops {
 		e := &o.ops[i]
@@ -274,19 +276,29 @@ func stepsOf(o *object) ([]porcupine.Operation, []Violation) {
 		}
 		if w := writes[s.value]; s.version == 0 && w != nil && e.Kind != history.Read {
 			s.version = w.version
+			if o.versions && !s.known && w.version != 0 {
+				// Somebody has seen it: it did take effect, and there.
+				s.known, s.index = true, w.version
+				s.open = true
+			}
 		}
 		if !o.versions && e.Kind == history.Read {
 			s.version = 0
 		}
 		ret := e.Return
-		if !s.known {
+		if !s.known || s.open {
 			ret = end + 1
+		}
+		steps = append(steps, s)
+		if e.Kind == history.Read {
+			seen[s.value] = true
 		}
 		if _, known := rows[e.Process]; !known {
 			rows[e.Process] = len(rows)
 		}
 		out = append(out, porcupine.Operation{ClientId: rows[e.Process], Input: s, Call: int64(e.Call), Return: int64(ret)})
 	}
+	alike(steps, seen)
 	return out, violations
 }
 

@@ -2,7 +2,8 @@ package check
 
 import (
 	"fmt"
-	"hash/fnv"
+	"hash/maphash"
+	"math"
 
 	"github.com/anishathalye/porcupine"
 
@@ -16,6 +17,8 @@ type step struct {
 	kind string
 	// known is false for a write that may have taken effect or not.
 	known bool
+	// open says that a write took effect at some time after its call, whatever became of it.
+	open bool
 	// refused is the code with which the state refused a write; empty when it did not.
 	refused string
 	// value is what a write stores or a read shows, version the index of the command that
@@ -28,15 +31,26 @@ type step struct {
 	// index is where in the log it happened; 0 when that is not known.
 	index uint64
 	node  string
+	// class has the steps that differ in nothing which anybody saw, and rank is the place
+	// among them in the order of their calls; no class is 0. See alike.
+	class, rank int
 }
 
-// state of one object. floor is the place in the log up to which all has happened.
+// maxClasses bounds the classes of an object.
+const maxClasses = 12
+
+// state of one object. floor is the place in the log up to which all has happened, used how
+// many steps of each class have been taken.
 type state struct {
 	exists  bool
 	value   string
 	version uint64
 	floor   uint64
+	used    [maxClasses + 1]uint8
 }
+
+// seed of the hashes of states.
+var seed = maphash.MakeSeed()
 
 // register is what one object may do.
 type register struct {
@@ -55,10 +69,7 @@ func (r register) model() porcupine.Model {
 			return ok, next
 		},
 		Hash: func(s any) uint64 {
-			have := s.(state)
-			sum := fnv.New64a()
-			fmt.Fprint(sum, have.exists, have.value, have.version, have.floor)
-			return sum.Sum64()
+			return maphash.Comparable(seed, s.(state))
 		},
 		DescribeOperation: func(in, _ any) string { return in.(*step).String() },
 		DescribeState:     func(s any) string { return s.(state).String() },
@@ -66,6 +77,12 @@ func (r register) model() porcupine.Model {
 }
 
 func (r register) step(s state, op *step) (state, bool) {
+	if op.class != 0 {
+		if int(s.used[op.class]) != op.rank {
+			return s, false
+		}
+		s.used[op.class]++
+	}
 	if r.log && op.index != 0 {
 		// Reads may share an index, commands do not.
 		if op.index < s.floor || op.index == s.floor && op.kind != history.Read {
@@ -83,13 +100,42 @@ func (r register) step(s state, op *step) (state, bool) {
 	case op.refused != "":
 		return s, r.refuses(s, op)
 	case r.allows(s, op):
-		if op.kind == history.Delete {
-			return state{floor: s.floor}, true
-		}
-		return state{exists: true, value: op.value, version: op.version, floor: s.floor}, true
+		s.exists, s.value, s.version = op.kind != history.Delete, op.value, op.version
+		return s, true
 	default:
 		// One that nobody knows of may have been refused.
 		return s, !op.known
+	}
+}
+
+// unseen is the value of all writes of unknown outcome whose own value nobody saw.
+const unseen = "a value that nobody saw"
+
+// alike finds the steps of unknown outcome that are as good as each other, and has them
+// taken in the order of their calls. That loses nothing: all of them are open to the end, so
+// whatever a later one explains, an earlier one does as well. Without it, a search tries all
+// subsets of what nobody knows of.
+func alike(steps []*step, seen map[string]bool) {
+	classes := map[string]int{}
+	taken := [maxClasses + 1]int{}
+	for _, s := range steps {
+		if s.known || s.kind != history.Delete && seen[s.value] {
+			continue
+		}
+		if s.kind != history.Delete {
+			s.value, s.version = unseen, 0
+		}
+		id := fmt.Sprint(s.kind, s.expect)
+		class, ok := classes[id]
+		if !ok && len(classes) < maxClasses {
+			class = len(classes) + 1
+			classes[id] = class
+		}
+		if class == 0 || taken[class] > math.MaxUint8-1 {
+			continue
+		}
+		s.class, s.rank = class, taken[class]
+		taken[class]++
 	}
 }
 

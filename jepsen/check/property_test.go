@@ -209,11 +209,12 @@ func TestADoubleEffectIsRejected(t *testing.T) {
 func TestKeysOfWorkloadsAreDecided(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := newSimulated(t)
-		s.steps(150, false)
-		for range 12 {
+		s.steps(80, false)
+		for range s.draw(5, 60) { // a partition
 			s.write(true)
-			s.steps(s.draw(0, 5), false)
+			s.steps(s.draw(0, 3), false)
 		}
+		s.steps(20, false)
 		v := Linearizable(s.h, LinearizableOptions{Timeout: 10 * time.Second})
 		if !v.OK {
 			t.Fatal(v)

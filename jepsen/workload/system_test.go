@@ -49,7 +49,7 @@ type stack struct {
 	fenced []history.Fenced
 }
 
-func startStack(ctx context.Context, t *testing.T, clusters int, o workload.Options) *stack {
+func startStack(ctx context.Context, t *testing.T, programs string, nodes, clusters int, o workload.Options) *stack {
 	t.Helper()
 	s := &stack{t: t, recorder: history.NewRecorder()}
 	configured := map[string]map[string]string{}
@@ -72,7 +72,7 @@ func startStack(ctx context.Context, t *testing.T, clusters int, o workload.Opti
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.system, err = system.Start(ctx, system.Options{Bin: bin(ctx, t), Dir: t.TempDir(), PMEnv: []string{"CRM_CLUSTERS_JSON=" + string(raw)}})
+	s.system, err = system.Start(ctx, system.Options{Nodes: nodes, Bin: programs, Dir: t.TempDir(), PMEnv: []string{"CRM_CLUSTERS_JSON=" + string(raw)}})
 	if err != nil {
 		t.Fatal(err)
 	}
