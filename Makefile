@@ -12,8 +12,8 @@ LOCAL       := bin/oaas-local
 
 # Packages whose tests start a Kubernetes control plane. They run one after the
 # other: two API servers at once starve each other on a small machine.
-KUBE_TESTS  := ./crm ./crm/controller/... ./crm/server ./deploy/local/...
-UNIT_TESTS  := $(shell go list ./... 2>/dev/null | grep -v -E '^$(MODULE)/(crm|crm/controller(/.*)?|crm/server|deploy/local(/.*)?)$$')
+KUBE_TESTS  := ./crm ./crm/controller/... ./crm/server ./deploy/local/... ./jepsen/cluster/crmtest
+UNIT_TESTS  := $(shell go list ./... 2>/dev/null | grep -v -E '^$(MODULE)/(crm|crm/controller(/.*)?|crm/server|deploy/local(/.*)?|jepsen/cluster/crmtest)$$')
 
 .PHONY: help
 help: ## List the targets.
