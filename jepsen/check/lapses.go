@@ -111,9 +111,10 @@ func looksOf(h history.History) ([]looked, error) {
 
 // Convergence tells for each time without faults how long it took until all was well: from
 // some moment on every node of nodes was ready and one led, and then there was a moment at
-// which every cluster had confirmed all that is wanted of it. (That is a moment only,
-// because users go on changing what is wanted.) Longer than limit is a violation, and so is
-// never, unless the time without faults was shorter than limit.
+// which clusters had confirmed all that is wanted of them, but for as much as was always
+// under way before the first fault. (That is a moment only, because users go on changing
+// what is wanted.) Longer than limit is a violation, and so is never, unless the time
+// without faults was shorter than limit.
 func Convergence(h history.History, nodes []string, limit time.Duration) (Verdict, Lapses) {
 	f := newFindings("convergence")
 	looks, err := looksOf(h)
@@ -121,8 +122,9 @@ func Convergence(h history.History, nodes []string, limit time.Duration) (Verdic
 		return broken(f.name, err), nil
 	}
 	var out Lapses
+	usual := usualPending(h, looks)
 	for _, q := range quietTimes(h) {
-		l := converged(q, looks, nodes)
+		l := converged(q, looks, nodes, usual)
 		out = append(out, l)
 		f.count("heals", 1)
 		if !l.Reached {
@@ -152,8 +154,25 @@ func withLapses(v Verdict, l Lapses) Verdict {
 
 func round(d time.Duration) time.Duration { return d.Round(time.Millisecond) }
 
+// usualPending is the most that clusters had not confirmed while nothing was broken yet.
+func usualPending(h history.History, looks []looked) int {
+	first := time.Duration(math.MaxInt64)
+	for i := range h.Events {
+		if e := &h.Events[i]; e.Kind == history.Fault {
+			first = min(first, e.At)
+		}
+	}
+	usual := 0
+	for _, one := range looks {
+		if one.Return < first && one.status.Leads {
+			usual = max(usual, one.status.Pending)
+		}
+	}
+	return usual
+}
+
 // converged finds the moment at which all was well again.
-func converged(q quiet, looks []looked, nodes []string) Lapse {
+func converged(q quiet, looks []looked, nodes []string, usual int) Lapse {
 	at := q.from
 	l := Lapse{Faults: q.faults, From: q.from, Reached: true}
 	reach := func(moment time.Duration, ok bool, what string) {
@@ -179,7 +198,7 @@ func converged(q quiet, looks []looked, nodes []string) Lapse {
 		if led < 0 {
 			led = one.Return
 		}
-		if delivered < 0 && one.Return >= at && one.status.Pending == 0 {
+		if delivered < 0 && one.Return >= at && one.status.Pending <= usual {
 			delivered = one.Return
 		}
 	}

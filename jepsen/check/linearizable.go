@@ -170,7 +170,7 @@ func judge(o *object, timeout time.Duration) judged {
 	var out judged
 	steps, violations := stepsOf(o)
 	out.violations = violations
-	out.steps = len(steps)
+	out.steps = len(steps) - 1 // without the end
 	for _, s := range steps {
 		if in := s.Input.(*step); !in.known || in.open {
 			out.open++
@@ -209,7 +209,7 @@ func judge(o *object, timeout time.Duration) judged {
 func culprit(r register, steps []porcupine.Operation, timeout time.Duration) *step {
 	ended := []porcupine.Operation{}
 	for _, s := range steps {
-		if in := s.Input.(*step); in.known && !in.open {
+		if in := s.Input.(*step); in.known && !in.open && in.kind != theEnd {
 			ended = append(ended, s)
 		}
 	}
@@ -243,17 +243,31 @@ func upTo(steps []porcupine.Operation, at int64) []porcupine.Operation {
 	for _, s := range steps {
 		in := s.Input.(*step)
 		switch {
-		case s.Call > at:
+		case s.Call > at || in.kind == theEnd:
 		case s.Return <= at:
 			out = append(out, s)
 		case in.kind != history.Read && in.refused == "":
 			unanswered := *in
 			unanswered.known, unanswered.index = false, 0
-			s.Input, s.Return = &unanswered, at+1
+			s.Input = &unanswered
 			out = append(out, s)
 		}
 	}
-	return out
+	return closed(out, at)
+}
+
+// closed ends a history at a time. What took effect, whenever that was, did so by then; what
+// nobody knows of has until after the end not to.
+func closed(steps []porcupine.Operation, at int64) []porcupine.Operation {
+	for i := range steps {
+		switch in := steps[i].Input.(*step); {
+		case !in.known:
+			steps[i].Return = at + 3
+		case in.open:
+			steps[i].Return = at
+		}
+	}
+	return append(steps, porcupine.Operation{Input: &step{kind: theEnd, known: true}, Call: at + 1, Return: at + 2})
 }
 
 // stepsOf makes the model's operations of an object's, and tells what is wrong with them at
@@ -261,12 +275,16 @@ func upTo(steps []porcupine.Operation, at int64) []porcupine.Operation {
 func stepsOf(o *object) ([]porcupine.Operation, []Violation) {
 	writes, violations := writesOf(o)
 	var end time.Duration
+	seen := map[string]bool{}
 	for i := range o.ops {
-		end = max(end, o.ops[i].Return, o.ops[i].Call)
+		e := &o.ops[i]
+		end = max(end, e.Return, e.Call)
+		if e.Kind == history.Read && e.Outcome == history.OK {
+			seen[e.answer.Value] = true
+		}
 	}
 	var out []porcupine.Operation
 	var steps []*step
-	seen := map[string]bool{}
 	rows := map[int]int{} // a picture has one for each process
 	for i := range o.ops {
 		e := &o.ops[i]
@@ -274,32 +292,22 @@ func stepsOf(o *object) ([]porcupine.Operation, []Violation) {
 		if s == nil {
 			continue
 		}
-		if w := writes[s.value]; s.version == 0 && w != nil && e.Kind != history.Read {
-			s.version = w.version
-			if o.versions && !s.known && w.version != 0 {
-				// Somebody has seen it: it did take effect, and there.
-				s.known, s.index = true, w.version
-				s.open = true
-			}
+		if w := writes[s.value]; w != nil && !s.known && seen[s.value] {
+			// Somebody has seen it: it did take effect, and where its version says.
+			s.known, s.open = true, true
+			s.version, s.index = w.version, w.version
 		}
 		if !o.versions && e.Kind == history.Read {
 			s.version = 0
 		}
-		ret := e.Return
-		if !s.known || s.open {
-			ret = end + 1
-		}
-		steps = append(steps, s)
-		if e.Kind == history.Read {
-			seen[s.value] = true
-		}
 		if _, known := rows[e.Process]; !known {
 			rows[e.Process] = len(rows)
 		}
-		out = append(out, porcupine.Operation{ClientId: rows[e.Process], Input: s, Call: int64(e.Call), Return: int64(ret)})
+		steps = append(steps, s)
+		out = append(out, porcupine.Operation{ClientId: rows[e.Process], Input: s, Call: int64(e.Call), Return: int64(e.Return)})
 	}
-	alike(steps, seen)
-	return out, violations
+	alike(steps)
+	return closed(out, int64(end)), violations
 }
 
 // stepOf is nil for an operation that says nothing of a linearizable register.

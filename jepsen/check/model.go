@@ -47,7 +47,14 @@ type state struct {
 	version uint64
 	floor   uint64
 	used    [maxClasses + 1]uint8
+	// ended says that nothing takes effect any more.
+	ended bool
 }
+
+// theEnd is the kind of a step that comes after all that is known. What nobody knows of
+// takes effect before it or never, so that a search need not try all the moments at which
+// something could have had no effect.
+const theEnd = "end"
 
 // seed of the hashes of states.
 var seed = maphash.MakeSeed()
@@ -91,6 +98,11 @@ func (r register) step(s state, op *step) (state, bool) {
 		s.floor = op.index
 	}
 	switch {
+	case op.kind == theEnd:
+		s.ended = true
+		return s, true
+	case s.ended:
+		return s, !op.known
 	case op.kind == history.Read:
 		same := s.exists == op.exists && (!s.exists || s.value == op.value)
 		if same && r.versions && s.exists && s.version != 0 && op.version != 0 {
@@ -115,11 +127,11 @@ const unseen = "a value that nobody saw"
 // taken in the order of their calls. That loses nothing: all of them are open to the end, so
 // whatever a later one explains, an earlier one does as well. Without it, a search tries all
 // subsets of what nobody knows of.
-func alike(steps []*step, seen map[string]bool) {
+func alike(steps []*step) {
 	classes := map[string]int{}
 	taken := [maxClasses + 1]int{}
 	for _, s := range steps {
-		if s.known || s.kind != history.Delete && seen[s.value] {
+		if s.known {
 			continue
 		}
 		if s.kind != history.Delete {
@@ -177,6 +189,9 @@ func (s state) String() string {
 }
 
 func (op *step) String() string {
+	if op.kind == theEnd {
+		return "the end"
+	}
 	text := op.kind
 	if op.expect != 0 {
 		text += fmt.Sprintf(" if @%d", op.expect)

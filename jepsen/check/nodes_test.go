@@ -99,7 +99,8 @@ func TestConvergence(t *testing.T) {
 	b := newTape(history.Probe)
 	nodes := []string{"n1", "n2"}
 	b.h.Events = []history.Event{faulted("kill", 10, 20, "n1"), faulted("pause", 15, 30, "n2"), faulted("cut", 60, 70, "n1")}
-	b.look("n1", 21, down) // another fault lasts
+	b.look("n1", 2, history.Status{Reached: true, Ready: true, Leads: true, Pending: 2}) // there is always something under way
+	b.look("n1", 21, down)                                                               // another fault lasts
 	b.look("n1", 31, ready)
 	b.look("n2", 31, down)
 	b.look("n2", 33, ready)

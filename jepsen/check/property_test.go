@@ -20,6 +20,8 @@ type simulated struct {
 	index uint64
 	now   int // the moment at which the next operation takes effect
 	value int
+	// width is how long an operation may take on either side of its moment.
+	width int
 	// told are the versions that somebody knows of: only those can be asked for.
 	told map[uint64]bool
 }
@@ -33,7 +35,7 @@ type simState struct {
 }
 
 func newSimulated(t *rapid.T) *simulated {
-	return &simulated{tape: newTape(history.Register), t: t, now: 1000, index: 1, told: map[uint64]bool{}}
+	return &simulated{tape: newTape(history.Register), t: t, now: 1000, index: 1, width: 60, told: map[uint64]bool{}}
 }
 
 func (s *simulated) draw(low, high int) int { return rapid.IntRange(low, high).Draw(s.t, "n") }
@@ -41,7 +43,7 @@ func (s *simulated) draw(low, high int) int { return rapid.IntRange(low, high).D
 // interval is around the moment of an operation, and may overlap those of many others.
 func (s *simulated) interval() (call, ret int) {
 	s.now += s.draw(1, 10)
-	return s.now - s.draw(0, 60), s.now + s.draw(0, 60)
+	return s.now - s.draw(0, s.width), s.now + s.draw(0, s.width)
 }
 
 // gap lets everything that was asked be answered.
@@ -209,8 +211,9 @@ func TestADoubleEffectIsRejected(t *testing.T) {
 func TestKeysOfWorkloadsAreDecided(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := newSimulated(t)
-		s.steps(80, false)
-		for range s.draw(5, 60) { // a partition
+		s.width = 20 // some five at a time, who share a key
+		s.steps(50, false)
+		for range s.draw(5, 40) { // a partition
 			s.write(true)
 			s.steps(s.draw(0, 3), false)
 		}

@@ -47,7 +47,7 @@ type repeater struct {
 }
 
 func (u *repeater) story(ctx context.Context, deployment bool) {
-	make := func(kind string) call {
+	ask := func(kind string) call {
 		u.queries++
 		want := history.Request{IdempotencyKey: fmt.Sprintf("%s-%d", u.key, u.queries)}
 		if kind != history.Delete {
@@ -61,15 +61,15 @@ func (u *repeater) story(ctx context.Context, deployment bool) {
 		}
 		return deploymentCall(kind, u.key, u.p.env.Clusters()[:1], want)
 	}
-	create := make(history.Create)
+	create := ask(history.Create)
 	if !u.send(ctx, create) {
 		return
 	}
 	for u.p.chance(40) {
-		u.send(ctx, make(history.Write))
+		u.send(ctx, ask(history.Write))
 	}
 	if u.p.chance(50) {
-		u.send(ctx, make(history.Delete))
+		u.send(ctx, ask(history.Delete))
 	}
 	if u.p.chance(60) {
 		u.send(ctx, create)
@@ -82,15 +82,14 @@ func (u *repeater) send(ctx context.Context, c call) bool {
 	times := 1 + u.p.rng.IntN(3)
 	results := make([]result, times)
 	if u.p.chance(50) {
+		calls, users := make([]call, times), make([]*process, times)
+		for i := range times {
+			calls[i], users[i] = c, u.p.twin()
+			calls[i].node = u.p.node()
+		}
 		var all sync.WaitGroup
 		for i := range times {
-			c := c
-			c.node = u.p.node()
-			other := u.p
-			if i > 0 {
-				other = u.p.twin()
-			}
-			all.Go(func() { results[i] = other.do(ctx, c) })
+			all.Go(func() { results[i] = users[i].do(ctx, calls[i]) })
 		}
 		all.Wait()
 	} else {
