@@ -69,11 +69,11 @@ CHAOS_RUN   := bin/oaas-chaos --bin bin --upgrade-bin bin/next --out bench/out/c
 
 .PHONY: chaos
 chaos: build build-next ## Break everything that can be broken for a quarter of an hour (SEED=n repeats); writes bench/out/chaos.json and chaos.html.
-	$(CHAOS_RUN) --duration 15m --crms 1 --agents 2 --processes 3 --rate 6
+	$(CHAOS_RUN) --duration 15m --crms 1 --agents 2 --processes 3 --rate 6 --pause 5s
 
 .PHONY: chaos-long
 chaos-long: build build-next ## The same with five nodes for DURATION (default 2h).
-	$(CHAOS_RUN) --duration $(or $(DURATION),2h) --nodes 5 --crms 1 --agents 2 --processes 3 --rate 6
+	$(CHAOS_RUN) --duration $(or $(DURATION),2h) --nodes 5 --crms 1 --agents 2 --processes 3 --rate 6 --pause 5s
 
 .PHONY: chaos-quick
 chaos-quick: build build-next ## Three minutes of it with three nodes and clusters in memory; part of make test.
