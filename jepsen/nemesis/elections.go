@@ -120,7 +120,7 @@ func oneWay(from []string, to string, ports ...int) (ways []way) {
 func (t *Target) handOver(ctx context.Context, from, to string) {
 	ctx = context.WithoutCancel(ctx)
 	t.asking.Go(func() {
-		if _, err := transfer(ctx, t.Cluster.Client(from), to); err != nil {
+		if err := transfer(ctx, t.Cluster.Client(from), to); err != nil {
 			t.Log.Debug("transfer", "to", to, "error", err)
 		}
 	})

@@ -27,7 +27,7 @@ func Heal(ctx context.Context, t *Target) error {
 			errs = append(errs, fmt.Errorf("%s: %w", n.Name(), err))
 		}
 	}
-	errs = append(errs, t.giveVotes(ctx))
+	errs = append(errs, t.giveVotes(ctx), t.shrink(ctx))
 	for _, m := range t.Cluster.Managers() {
 		if err := reviveCRM(ctx, m); err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", m.Name(), err))

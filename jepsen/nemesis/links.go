@@ -119,10 +119,10 @@ func healing(net cluster.Network, ways []way) error {
 }
 
 // apart are all ways between two groups, in both directions.
-func apart(a, b []string, ports ...int) (ways []way) {
+func apart(a, b []string) (ways []way) {
 	for _, x := range a {
 		for _, y := range b {
-			ways = append(ways, way{x, y, ports}, way{y, x, ports})
+			ways = append(ways, way{from: x, to: y}, way{from: y, to: x})
 		}
 	}
 	return ways

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"oaas.io/control-plane/api/client"
+	"oaas.io/control-plane/deploy/local/system"
 	"oaas.io/control-plane/jepsen/cluster"
 )
 
@@ -18,6 +19,7 @@ func memberships() []Nemesis {
 	return []Nemesis{
 		&kind{name: "remove-add", about: "A node is taken out of the cluster, and comes back as a new one with an empty disk.", parts: change, available: spare, choose: removing},
 		&kind{name: "replace", about: "A node's disk is lost; it comes back with an empty one, under the same address.", parts: change, available: spare, choose: replacing},
+		&kind{name: "grow", about: "A node joins, and is taken out again.", parts: change, available: spare, choose: growing},
 		&kind{name: "transfer", about: "Leadership is handed to random nodes, again and again.", parts: []Part{Members}, available: spare, choose: transferring},
 		&kind{
 			name: "transfer-isolate", about: "Leadership is handed over, and the old leader is cut off from the others at once.",
@@ -86,6 +88,48 @@ func replacing(ctx context.Context, t *Target, random *rand.Rand) (*Fault, error
 	}, nil
 }
 
+// growLimit is how long a new node may take until it is ready.
+const growLimit = 10 * time.Second
+
+func growing(ctx context.Context, t *Target, _ *rand.Rand) (*Fault, error) {
+	if err := t.whole(ctx); err != nil {
+		return nil, err
+	}
+	return &Fault{
+		Text: "one more",
+		Begin: func(ctx context.Context) error {
+			ctx, cancel := context.WithTimeout(ctx, growLimit)
+			defer cancel()
+			node, err := t.Cluster.Add(ctx)
+			if node != nil {
+				t.extra.Store(node.Name(), true)
+			}
+			return err
+		},
+		End: t.shrink,
+	}, nil
+}
+
+// shrink takes out the nodes that were added. While another fault keeps the rest from agreeing, it tries again.
+func (t *Target) shrink(ctx context.Context) error {
+	var errs []error
+	t.extra.Range(func(name, _ any) bool {
+		node := name.(string)
+		err := system.Poll(ctx, node+" is taken out", func(ctx context.Context) (bool, error) {
+			ctx, cancel := context.WithTimeout(ctx, askLimit)
+			defer cancel()
+			err := t.Cluster.Remove(ctx, node)
+			return err == nil, err
+		})
+		if err == nil {
+			t.extra.Delete(node)
+		}
+		errs = append(errs, err)
+		return true
+	})
+	return errors.Join(errs...)
+}
+
 // transferring hands leadership on. That one is refused, or nobody leads just then, is in the nature of it.
 func transferring(_ context.Context, t *Target, random *rand.Rand) (*Fault, error) {
 	nodes := t.Cluster.Nodes()
@@ -95,7 +139,7 @@ func transferring(_ context.Context, t *Target, random *rand.Rand) (*Fault, erro
 		During: func(ctx context.Context) error {
 			for pause(ctx, between(random, 0, 800*time.Millisecond)) {
 				asked, to := nodes[random.IntN(len(nodes))], nodes[random.IntN(len(nodes))]
-				if _, err := transfer(ctx, t.Cluster.Client(asked.Name()), to.Name()); err != nil {
+				if err := transfer(ctx, t.Cluster.Client(asked.Name()), to.Name()); err != nil {
 					t.Log.Debug("transfer", "to", to.Name(), "error", err)
 				}
 			}
@@ -105,10 +149,11 @@ func transferring(_ context.Context, t *Target, random *rand.Rand) (*Fault, erro
 	}, nil
 }
 
-func transfer(ctx context.Context, asked *client.Client, to string) (*client.Transfer, error) {
+func transfer(ctx context.Context, asked *client.Client, to string) error {
 	ctx, cancel := context.WithTimeout(ctx, askLimit)
 	defer cancel()
-	return asked.TransferLeader(ctx, to)
+	_, err := asked.TransferLeader(ctx, to)
+	return err
 }
 
 func transferIsolate(ctx context.Context, t *Target, random *rand.Rand) (*Fault, error) {
@@ -125,7 +170,7 @@ func transferIsolate(ctx context.Context, t *Target, random *rand.Rand) (*Fault,
 		Nodes: []string{leader.Name(), to.Name()}, Text: "handed over and cut off",
 		Begin: func(ctx context.Context) error {
 			// The cut comes as soon as the other one leads, or a moment later if it does not get to.
-			_, err := transfer(ctx, t.Cluster.Client(leader.Name()), to.Name())
+			err := transfer(ctx, t.Cluster.Client(leader.Name()), to.Name())
 			if err != nil {
 				t.Log.Debug("transfer", "to", to.Name(), "error", err)
 			}

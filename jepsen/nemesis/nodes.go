@@ -41,7 +41,7 @@ func allNodes(_ context.Context, t *Target, _ *rand.Rand) ([]*cluster.Node, erro
 func processes() []Nemesis {
 	own := []Part{Nodes}
 	return []Nemesis{
-		&kind{name: "kill-leader", about: "The leader is killed (SIGKILL) and comes back.", parts: own, choose: killing(theLeader)},
+		&kind{name: "kill-leader", about: "The leader is killed (SIGKILL) and comes back.", parts: own, choose: killingLeader},
 		&kind{name: "kill-random", about: "Some node is killed and comes back.", parts: own, choose: killing(anyNode)},
 		&kind{name: "kill-all", about: "All nodes are killed at once and come back.", parts: own, choose: killing(allNodes)},
 		&kind{name: "stop-leader", about: "The leader is asked to end (SIGTERM), hands over, and comes back.", parts: own, choose: stopping},
@@ -66,6 +66,19 @@ func killing(of pick) chooser {
 			End:   func(ctx context.Context) error { return startAll(ctx, nodes) },
 		}, nil
 	}
+}
+
+// WithSuccessors is the text of a kill-leader that met a cluster in which all others had a vote and were in health: only then can
+// one of them take over at once.
+const WithSuccessors = "killed, all others in health"
+
+func killingLeader(ctx context.Context, t *Target, random *rand.Rand) (*Fault, error) {
+	whole, _ := t.wholeNow(ctx) // why not does not matter here
+	fault, err := killing(theLeader)(ctx, t, random)
+	if err == nil && whole {
+		fault.Text = WithSuccessors
+	}
+	return fault, err
 }
 
 func stopping(ctx context.Context, t *Target, _ *rand.Rand) (*Fault, error) {

@@ -39,6 +39,8 @@ type Target struct {
 	clocks clocks
 	// removed has the nodes, by name, that were taken out of the cluster and are not back as new ones.
 	removed sync.Map
+	// extra has the nodes that were added and not taken out again.
+	extra sync.Map
 	// voteless has the nodes, by name, whose vote was taken and not given back; asking are the
 	// requests that nobody waits for.
 	voteless sync.Map
@@ -107,29 +109,34 @@ func names(nodes []*cluster.Node) []string {
 func (t *Target) whole(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, wholeLimit)
 	defer cancel()
-	return system.Poll(ctx, "no copy is missing", func(ctx context.Context) (bool, error) {
-		name, _, err := t.Cluster.Leader(ctx)
-		if err != nil {
-			return false, fmt.Errorf("%w: %w", errNoLeader, err)
+	return system.Poll(ctx, "no copy is missing", t.wholeNow)
+}
+
+// wholeNow reports whether every node is a voter in health at this moment.
+func (t *Target) wholeNow(ctx context.Context) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, askLimit)
+	defer cancel()
+	name, _, err := t.Cluster.Leader(ctx)
+	if err != nil {
+		return false, fmt.Errorf("%w: %w", errNoLeader, err)
+	}
+	members, err := t.Cluster.Client(name).MembersWithHealth(ctx)
+	if err != nil {
+		return false, err
+	}
+	voters := 0
+	for _, m := range members {
+		if m.Health == nil || !m.Health.Healthy {
+			return false, fmt.Errorf("%s is not in health", m.Name)
 		}
-		members, err := t.Cluster.Client(name).MembersWithHealth(ctx)
-		if err != nil {
-			return false, err
+		if m.Voter {
+			voters++
 		}
-		voters := 0
-		for _, m := range members {
-			if m.Health == nil || !m.Health.Healthy {
-				return false, fmt.Errorf("%s is not in health", m.Name)
-			}
-			if m.Voter {
-				voters++
-			}
-		}
-		if want := len(t.Cluster.Nodes()); voters != want {
-			return false, fmt.Errorf("%d of %d nodes have a vote", voters, want)
-		}
-		return true, nil
-	})
+	}
+	if want := len(t.Cluster.Nodes()); voters != want {
+		return false, fmt.Errorf("%d of %d nodes have a vote", voters, want)
+	}
+	return true, nil
 }
 
 // between is a random duration within two bounds.

@@ -58,13 +58,20 @@ func startStack(ctx context.Context, dir string, o Options) (*stack, error) {
 	return s, nil
 }
 
+// nowhere is where nobody listens.
+const nowhere = "http://127.0.0.1:1"
+
 func (s *stack) workloadOptions(recorder *history.Recorder, seed uint64) workload.Options {
 	transport := s.cluster.HTTP().Transport
 	return workload.Options{
 		Recorder: recorder, Seed: seed, Processes: s.options.Processes, Rate: s.options.Rate, Log: s.options.Logger.Named("workload"),
 		Nodes: s.nodes, Clusters: s.environments(),
 		Endpoint: func(node string) workload.Endpoint {
-			return workload.Endpoint{URL: s.cluster.Node(node).URL(), Transport: transport}
+			n := s.cluster.Node(node)
+			if n == nil { // it was taken out since it was named
+				return workload.Endpoint{URL: nowhere, Transport: transport}
+			}
+			return workload.Endpoint{URL: n.URL(), Transport: transport}
 		},
 	}
 }
