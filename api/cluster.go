@@ -56,6 +56,8 @@ type Cluster interface {
 	ServerConn(ctx context.Context, id string) (*grpc.ClientConn, error)
 	// LastContact is the age of the last message from the leader, 0 on the leader.
 	LastContact() time.Duration
+	// Staleness is how old this node's state can be at most, 0 on the leader.
+	Staleness() time.Duration
 	// Servers gives the members as far as this node knows.
 	Servers() []raftstore.Server
 }

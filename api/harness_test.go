@@ -47,7 +47,8 @@ type store struct {
 	// apply, when set, is asked before each command and may refuse it.
 	apply func(*pmpb.Command) error
 	// barrier, when set, is asked before each linearizable read.
-	barrier func() error
+	barrier   func() error
+	staleness time.Duration
 }
 
 func newStore(t testing.TB) *store {
@@ -106,6 +107,8 @@ func (s *store) WaitApplied(ctx context.Context, index uint64) error {
 	}
 }
 
+func (s *store) Staleness() time.Duration { return s.staleness }
+
 // node is a place in a cluster. The zero value leads.
 type node struct {
 	mu       sync.Mutex
@@ -158,6 +161,7 @@ func (n *node) ServerConn(ctx context.Context, id string) (*grpc.ClientConn, err
 }
 
 func (n *node) LastContact() time.Duration { return n.contact }
+func (n *node) Staleness() time.Duration   { return n.contact }
 
 func (n *node) Servers() []raftstore.Server {
 	out := []raftstore.Server{

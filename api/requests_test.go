@@ -144,9 +144,8 @@ func TestConsistency(t *testing.T) {
 			t.Errorf("%q: %d barriers, %v", tt.query, barriers, w.Header())
 		}
 	}
-	h.store.barrier = func() error { return raftstore.ErrNoLeader }
-	h.must(http.StatusOK, http.MethodGet, "/api/v1/packages?consistency=stale&max_staleness=1h", "")
-	w := h.do(http.MethodGet, "/api/v1/packages?consistency=stale&max_staleness=1ns", "")
+	h.store.staleness = 10 * time.Second
+	w := h.do(http.MethodGet, "/api/v1/packages?consistency=stale&max_staleness=5s", "")
 	if p := h.problem(w); p.Code != registry.Unavailable || !p.Retryable {
 		t.Errorf("too stale: %s", w.Body)
 	}

@@ -43,10 +43,9 @@ type watchWish struct {
 	index  uint64
 	// read says how fresh the beginning has to be.
 	read registry.Consistency
-	// contact is the highest age of the last contact with the leader at which the
-	// stream goes on; 0 is any.
-	contact time.Duration
-	events  bool
+	// staleness is the highest age of the node's state at which the stream goes on; 0 is any.
+	staleness time.Duration
+	events    bool
 }
 
 // watch streams changes until the client goes away or the server stops.
@@ -135,8 +134,8 @@ func watchProblem(err error) error {
 func (s *Server) watchWishOf(r *http.Request) (*watchWish, error) {
 	q := parseQuery(r.URL.RawQuery)
 	wish := &watchWish{from: fromNow, events: wantsEvents(r, q)}
-	if wish.read, wish.contact = (registry.Consistency{Stale: q.text("consistency") == "stale"}), q.duration("max_staleness"); wish.read.Stale {
-		wish.read.MaxStaleness = wish.contact
+	if wish.read, wish.staleness = (registry.Consistency{Stale: q.text("consistency") == "stale"}), q.duration("max_staleness"); wish.read.Stale {
+		wish.read.MaxStaleness = wish.staleness
 	} else if c := q.text("consistency"); c != "" && c != "linearizable" {
 		q.wrong("consistency", "linearizable or stale")
 	}
@@ -311,9 +310,8 @@ func (t *watchStream) follow(ctx context.Context) {
 			return
 		case <-moved:
 		case <-ticker.C:
-			if age := t.s.opts.Cluster.LastContact(); t.wish.contact > 0 && age > t.wish.contact {
-				t.fail(fail(registry.Unavailable, "This node last heard from the leader %s ago, more than the allowed %s; go on with another one",
-					age.Round(time.Millisecond), t.wish.contact))
+			if t.wish.staleness > 0 && t.s.opts.Cluster.Staleness() > t.wish.staleness {
+				t.fail(fail(registry.Unavailable, "The state of this node may be older than the allowed %s; go on with another one", t.wish.staleness))
 				return
 			}
 			t.bookmark()

@@ -44,7 +44,8 @@ type Node struct {
 	dir   *dataDir // nil when in memory
 	bolt  *raftboltdb.BoltStore
 	store *guardedStore
-	layer *streamLayer // nil when in memory
+	logs  raft.LogStore // store, with the latest entries in memory
+	layer *streamLayer  // nil when in memory
 	trans raft.Transport
 	raft  *raft.Raft
 	peers *directory
@@ -150,6 +151,7 @@ func (n *Node) start() error {
 	if err != nil {
 		return fmt.Errorf("raftstore: %w", err)
 	}
+	n.logs = logs
 	if n.raft, err = newRaft(n.raftConfig(), n.fsm, logs, n.store, n.snapshots, trans); err != nil {
 		closeTransport(trans)
 		return errors.Join(n.fsm.startError, err)
@@ -220,11 +222,11 @@ func (n *Node) openStores() (raft.SnapshotStore, raft.Transport, error) {
 		return nil, nil, err
 	}
 	n.store = n.guard(disk)
-	snapshots, err := openSnapshots(n.dir, n.log.Named("snapshot"))
+	snapshots, err := raft.NewFileSnapshotStoreWithLogger(n.dir.raftPath(), retainSnapshots, n.log.Named("snapshot"))
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, fmt.Errorf("raftstore: the snapshot directory is not usable: %w", err)
 	}
-	if err := prepareSnapshots(n.dir.path, snapshots.FileSnapshotStore, content, n.log); err != nil {
+	if err := prepareSnapshots(n.dir.path, snapshots, content, n.log); err != nil {
 		return nil, nil, err
 	}
 	trans, err := n.openTransport()

@@ -55,8 +55,9 @@ type peerTransport struct {
 	*raft.NetworkTransport
 	checked chan raft.RPC
 	refuse  func(command any, err error)
-	// contacts is told who answers.
+	// contacts is told who answers, fresh what a leader says.
 	contacts *contacts
+	fresh    *freshness
 	closing  sync.Once
 	closed   chan struct{}
 	wg       sync.WaitGroup
@@ -76,6 +77,9 @@ func (t *peerTransport) check() {
 				t.refuse(rpc.Command, err)
 				rpc.Respond(nil, fmt.Errorf("raftstore: the message was refused: %w", err))
 				continue
+			}
+			if a, ok := rpc.Command.(*raft.AppendEntriesRequest); ok {
+				t.fresh.heard(a, time.Now())
 			}
 			select {
 			case t.checked <- rpc:
@@ -146,6 +150,7 @@ func newTransport(layer *streamLayer, timing Timing, log hclog.Logger) raft.Tran
 			MsgpackUseNewTimeFormat: true,
 		}),
 		contacts: &layer.contacts,
+		fresh:    &layer.fresh,
 		checked:  make(chan raft.RPC),
 		closed:   make(chan struct{}),
 		refuse: func(command any, err error) {
@@ -187,6 +192,7 @@ type streamLayer struct {
 	log         hclog.Logger
 	refusals    *refusalLog
 	contacts    contacts
+	fresh       freshness
 	m           *metrics
 
 	accepted chan net.Conn

@@ -47,7 +47,7 @@ func (r *Registry) Orphan(ctx context.Context, ri RequestInfo, uid string, envs 
 // environments as Orphan does; without a deployment it is about the last deletion of the key.
 // Nothing is deleted when nothing can be given up.
 func (r *Registry) ForceDelete(ctx context.Context, ri RequestInfo, key string, envs []string) (*OrphanOutcome, uint64, error) {
-	if err := r.readBarrier(ctx); err != nil {
+	if _, err := r.store.ReadBarrier(ctx); err != nil {
 		return nil, 0, fromStore(err)
 	}
 	snap := r.store.State().Snapshot()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"sync/atomic"
 	"time"
 
@@ -26,6 +27,8 @@ type Store interface {
 	ReadBarrier(ctx context.Context) (uint64, error)
 	// WaitApplied returns once the local state has applied the command at index.
 	WaitApplied(ctx context.Context, index uint64) error
+	// Staleness is how old the local state can be at most, 0 on the leader.
+	Staleness() time.Duration
 }
 
 // Options configure a Registry.
@@ -61,10 +64,7 @@ func (o *Options) Validate() error {
 // concurrent use.
 type Registry struct {
 	// prepared is the fleet of the latest index that was planned on.
-	prepared atomic.Pointer[preparedFleet]
-	// fresh is a time at which the local state held everything that was acknowledged by then;
-	// nil while none is known.
-	fresh       atomic.Pointer[time.Time]
+	prepared    atomic.Pointer[preparedFleet]
 	store       Store
 	log         hclog.Logger
 	newUID      func() string
@@ -150,15 +150,26 @@ func (r *Registry) Read(ctx context.Context, c Consistency) (*fsm.Snapshot, erro
 			return nil, fromStore(err)
 		}
 	case c.Stale:
-		if err := r.notOlder(ctx, c.MaxStaleness); err != nil {
-			return nil, err
+		if c.MaxStaleness == 0 {
+			break
+		}
+		if age := r.store.Staleness(); age > c.MaxStaleness {
+			return nil, errorf(Unavailable, "The state of this node %s, more than the allowed %s", staleText(age), c.MaxStaleness)
 		}
 	default:
-		if err := r.readBarrier(ctx); err != nil {
+		if _, err := r.store.ReadBarrier(ctx); err != nil {
 			return nil, fromStore(err)
 		}
 	}
 	return r.store.State().Snapshot(), nil
+}
+
+// staleText says how old a state is. A node that has heard nothing yet does not know.
+func staleText(age time.Duration) string {
+	if age == math.MaxInt64 {
+		return "is of unknown age"
+	}
+	return fmt.Sprintf("may be %s old", age.Round(time.Millisecond))
 }
 
 // decision is one attempt of an operation: the command to propose, nil when there is
@@ -174,7 +185,7 @@ type decision struct {
 // anew when a guarded row moved meanwhile. It returns the outcome of the
 // decision that took effect and the Raft index of its command.
 func (r *Registry) commit(ctx context.Context, ri RequestInfo, decide func(*fsm.Snapshot) (*decision, error)) (any, uint64, error) {
-	if err := r.readBarrier(ctx); err != nil {
+	if _, err := r.store.ReadBarrier(ctx); err != nil {
 		return nil, 0, fromStore(err)
 	}
 	var last error

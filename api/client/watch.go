@@ -30,8 +30,8 @@ type WatchQuery struct {
 	Topics []string
 	// Node serves the stream; empty is any.
 	Node string
-	// MaxStaleness, when not 0, ends the stream of a node that has not heard from the
-	// leader for longer; another one goes on.
+	// MaxStaleness, when not 0, ends the stream of a node whose state may be older; another
+	// one goes on.
 	MaxStaleness time.Duration
 	// Stale lets the beginning be what the node has.
 	Stale bool

@@ -54,7 +54,7 @@ func All(h history.History, final *history.Final, o Options) *Result {
 	}
 	r := &Result{Verdicts: []Verdict{
 		Linearizable(h, o.Linearizable), LogOrder(h, final), Set(h, final), Streams(h), OneEffect(h, final), Sessions(h, o.StaleSlack),
-		Runtimes(desiredUnits(final), final.Clusters), Fences(final.Fenced), Leaders(h), Replicas(final), Answers(h),
+		Runtimes(desiredUnits(final), final.Clusters), Fences(final.Fenced), Promises(h, final), Leaders(h), Replicas(final), Answers(h),
 	}}
 	var v Verdict
 	if len(o.Nodes) > 0 {

@@ -14,6 +14,7 @@
 //	Sessions      what a session has seen, it does not lose; stale answers keep their bound
 //	Runtimes      every cluster runs exactly what is wanted of it
 //	Fences        no cluster went back to an older change
+//	Promises      what was said to be available had reached its cluster
 //	Leaders       a term has one leader
 //	Replicas      all nodes hold the same state and history
 //	Answers       nobody was told of an internal error

@@ -45,6 +45,27 @@ func TestFences(t *testing.T) {
 	found(t, Fences(append(good, took("b", 1, 4, "other"))), "one change, two contents", "c1/b")
 }
 
+func TestPromises(t *testing.T) {
+	b := newTape(history.Lifecycle)
+	waited := func(index uint64, available bool, call, ret int) int {
+		return b.op(history.Operation{
+			Kind: history.Put, Key: "d", Outcome: history.OK, Index: index, Command: true, Input: history.Request{Wait: time.Second},
+			Output: history.Answer{Status: 200, Available: available, Unit: "u"},
+		}, call, ret)
+	}
+	final := &history.Final{Live: true, Fenced: []history.Fenced{
+		{Unit: "u", Fence: 5, At: 2 * time.Millisecond}, {Unit: "u", Fence: 8, At: 20 * time.Millisecond}, {Unit: "other", Fence: 50},
+	}}
+	waited(5, true, 0, 3)
+	waited(6, true, 5, 30) // a later one came before it was said
+	waited(9, false, 40, 50)
+	accepted(t, Promises(b.h, final))
+	early := waited(8, true, 6, 19)
+	found(t, Promises(b.h, final), "available before it was there", "d", early)
+	final.Live = false
+	accepted(t, Promises(b.h, final))
+}
+
 func TestLeaders(t *testing.T) {
 	b := newTape(history.Register)
 	claim := func(term uint64, leader string) int {

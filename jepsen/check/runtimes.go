@@ -93,3 +93,37 @@ func Fences(samples []history.Fenced) Verdict {
 	f.count("units", len(last))
 	return f.verdict()
 }
+
+// Promises says whether what was said to be available had reached its cluster by then: the
+// unit that the answer names, with the change that was asked for or a later one. It needs
+// changes that were noted when they happened.
+func Promises(h history.History, final *history.Final) Verdict {
+	f := newFindings("promises")
+	all, err := entries(h, history.Lifecycle)
+	if err != nil {
+		return broken(f.name, err)
+	}
+	taken := map[string][]history.Fenced{}
+	for _, s := range final.Fenced {
+		taken[s.Unit] = append(taken[s.Unit], s)
+	}
+	for i := range all {
+		e := &all[i]
+		if e.Outcome != history.OK || e.request.Wait == 0 {
+			continue
+		}
+		f.count("waits", 1)
+		if !e.answer.Available || !final.Live {
+			continue
+		}
+		f.count("available", 1)
+		kept := slices.ContainsFunc(taken[e.answer.Unit], func(s history.Fenced) bool { return s.Fence >= e.Index && s.At <= e.Return })
+		if !kept {
+			f.violation(Violation{
+				What: "available before it was there", Key: e.Key, Operations: []int{e.ID},
+				Detail: fmt.Sprintf("%s said so, and unit %s had not taken the change at %d", e.Node, e.answer.Unit, e.Index),
+			})
+		}
+	}
+	return f.verdict()
+}

@@ -80,8 +80,10 @@ type Answer struct {
 	// to the node was.
 	Mode        string        `json:"mode,omitempty"`
 	LastContact time.Duration `json:"last_contact,omitempty"`
-	// Available says that a write that waited saw its object available.
-	Available bool `json:"available,omitempty"`
+	// Available says that a write that waited saw its object available, Unit is the first
+	// unit of a deployment that was written.
+	Available bool   `json:"available,omitempty"`
+	Unit      string `json:"unit,omitempty"`
 }
 
 // Codes of refusals that tell something about the object: the write had no effect because
@@ -233,6 +235,8 @@ type Final struct {
 	// Clusters have what was found in each cluster. A cluster that could not be looked at is
 	// not among them.
 	Clusters map[string][]Runtime `json:"clusters,omitempty"`
-	// Fenced are the changes that clusters took during the run, in their order.
+	// Fenced are the changes that clusters took during the run, in their order. Live says that
+	// each was noted when it happened, so that At can be relied upon, and that none is missing.
 	Fenced []Fenced `json:"fenced,omitempty"`
+	Live   bool     `json:"live,omitempty"`
 }

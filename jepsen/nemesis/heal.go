@@ -39,6 +39,20 @@ func Heal(ctx context.Context, t *Target) error {
 	return errors.Join(errs...)
 }
 
+// Recover heals and waits until the cluster can be used. A node that ends by itself meanwhile, for what was done to it before, is
+// started again, as by the keeper.
+func Recover(ctx context.Context, t *Target) error {
+	for {
+		err := Heal(ctx, t)
+		if err == nil {
+			err = t.Cluster.WaitReady(ctx)
+		}
+		if err == nil || !pause(ctx, keepEvery) {
+			return err
+		}
+	}
+}
+
 func reviveNode(ctx context.Context, n *cluster.Node) error {
 	if n.Paused() {
 		_ = n.Resume() // one that has ended meanwhile is started below

@@ -93,7 +93,7 @@ func startTarget(t testing.TB) *Target {
 func usable(t *testing.T, target *Target, round int) {
 	t.Helper()
 	ctx := within(t, patience)
-	if err := target.Cluster.WaitReady(ctx); err != nil {
+	if err := Recover(ctx, target); err != nil {
 		for _, n := range target.Cluster.Nodes() {
 			t.Logf("%s runs: %v, paused: %v\n%s", n.Name(), n.Running(), n.Paused(), process.Tail(n.LogPath(), 10))
 		}
@@ -123,9 +123,6 @@ func TestHealMendsWhateverWasBegun(t *testing.T) {
 			begin(t, target, nemesis, random)
 		}
 		all = all[n:]
-		if err := Heal(within(t, patience), target); err != nil {
-			t.Errorf("round %d: %v", round, err)
-		}
 		usable(t, target, round)
 	}
 }
@@ -152,7 +149,7 @@ func begin(t *testing.T, target *Target, n Nemesis, random *rand.Rand) {
 	}
 }
 
-// Each fault that is begun and ended leaves nothing behind, without Heal.
+// Each fault that is begun and ended leaves nothing behind that Heal would have to mend.
 func TestEndMendsWhatBeginBroke(t *testing.T) {
 	target := startTarget(t)
 	chosen, err := Named("partition-one-way", "slow-link", "pause-leader", "failing-fsync", "torn-write", "clock-back", "move-all", "replace", "garble-agent")
@@ -167,6 +164,7 @@ func TestEndMendsWhatBeginBroke(t *testing.T) {
 		if len(done) != 1 || done[0].Err != nil || done[0].Skipped != nil {
 			t.Fatalf("got %v", done)
 		}
+		check(t, target.Cluster.WaitReady(within(t, patience)))
 		usable(t, target, i)
 	}
 	faults := 0

@@ -55,9 +55,6 @@ func (r *Result) takeBack(ctx context.Context, s *stack, v *check.Verdict) error
 	if err := r.restoreUnderLoad(ctx, s, snapshot.Bytes(), v); err != nil {
 		return fmt.Errorf("restore under load: %w", err)
 	}
-	if err := s.cluster.WaitReady(ctx); err != nil {
-		return fmt.Errorf("after the restore under load: %w", err)
-	}
 	if err := s.restoreOnce(ctx, snapshot.Bytes(), v); err != nil {
 		return fmt.Errorf("restore at rest: %w", err)
 	}
@@ -108,7 +105,7 @@ func (r *Result) restoreUnderLoad(ctx context.Context, s *stack, snapshot []byte
 		killed <- s.cluster.Node(leader).Kill()
 	}()
 	err = s.restoreOnce(ctx, snapshot, v)
-	err = errors.Join(err, <-killed, nemesis.Heal(ctx, s.target))
+	err = errors.Join(err, <-killed, nemesis.Recover(ctx, s.target))
 	return errors.Join(err, users.end())
 }
 

@@ -195,8 +195,7 @@ func (r *Result) breakIt(ctx context.Context, s *stack, chosen []workload.Worklo
 	healCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), healLimit)
 	defer cancel()
 	r.Healed = s.recorder.Now()
-	r.problem(nemesis.Heal(healCtx, s.target))
-	if err := s.cluster.WaitReady(healCtx); err != nil {
+	if err := nemesis.Recover(healCtx, s.target); err != nil {
 		r.problem(fmt.Errorf("after the heal: %w", err))
 	} else {
 		r.Ready = s.recorder.Now()

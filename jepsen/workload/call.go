@@ -17,6 +17,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"oaas.io/control-plane/api/client"
 	"oaas.io/control-plane/jepsen/history"
 )
 
@@ -181,7 +182,10 @@ func (r *reply) decode(c *call, h http.Header, body []byte) {
 		}
 	case c.kind != history.Delete && !r.Replayed:
 		r.Version = r.index
-		r.Available = bytes.Contains(body, []byte(`"status":"available"`))
+		var written client.Response
+		if err := json.Unmarshal(body, &written); err == nil && c.request.Wait > 0 {
+			r.Available, r.Unit = written.Status == "available", written.ID
+		}
 	}
 }
 

@@ -203,6 +203,7 @@ func (s *stack) final(ctx context.Context) history.Final {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	final.Live = true
 	final.Fenced = append([]history.Fenced(nil), s.fenced...)
 	return final
 }

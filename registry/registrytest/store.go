@@ -87,6 +87,9 @@ func (s *Store) WaitApplied(ctx context.Context, index uint64) error {
 	}
 }
 
+// Staleness is 0: the store leads.
+func (s *Store) Staleness() time.Duration { return 0 }
+
 // NextTerm makes the store lead in the next term, as after an election.
 func (s *Store) NextTerm() uint64 {
 	s.mu.Lock()

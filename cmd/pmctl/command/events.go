@@ -91,7 +91,7 @@ a * at its end stands for any rest.`,
 		return a.names(cmd.Context(), "envs", "", nil), cobra.ShellCompDirectiveNoFileComp
 	})
 	fs.DurationVar(&span, "for", 0, "how long to follow, 0 for ever")
-	fs.DurationVar(&q.MaxStaleness, "max-staleness", 0, "leave a server that has not heard from the leader for longer")
+	fs.DurationVar(&q.MaxStaleness, "max-staleness", 0, "leave a server whose state may be older")
 	fs.BoolVar(&q.Stale, "stale", false, "begin with what the server has, also without a leader")
 	a.nodeFlag(cmd, &q.Node, "node that tells (default: the one that is asked)")
 	formatFlag(cmd, &format, eventFormats)
