@@ -199,14 +199,14 @@ func attachedOf(all []Attachment) []attached {
 
 // relative makes a link of a path that leads to somewhere beside or below the page.
 func relative(path string) template.URL {
-	ok := path != "" && !strings.HasPrefix(path, "/") && !strings.HasPrefix(path, ".") && !strings.ContainsFunc(path, func(r rune) bool {
-		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("/._-", r))
-	})
-	if !ok {
+	if path == "" || strings.HasPrefix(path, "/") || strings.HasPrefix(path, ".") || strings.ContainsFunc(path, func(r rune) bool { return !strings.ContainsRune(harmless, r) }) {
 		return ""
 	}
 	return template.URL(path) //nolint:gosec // it has no scheme and nothing that has a meaning
 }
+
+// harmless are the characters that mean nothing in a link.
+const harmless = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-"
 
 func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
