@@ -12,8 +12,8 @@ LOCAL       := bin/oaas-local
 
 # Packages whose tests start a Kubernetes control plane. They run one after the
 # other: two API servers at once starve each other on a small machine.
-KUBE_TESTS  := ./crm ./crm/controller/... ./crm/server ./deploy/local/...
-UNIT_TESTS  := $(shell go list ./... 2>/dev/null | grep -v -E '^$(MODULE)/(crm|crm/controller(/.*)?|crm/server|deploy/local(/.*)?)$$')
+KUBE_TESTS  := ./crm ./crm/controller/... ./crm/server ./deploy/local/... ./jepsen/cluster/crmtest
+UNIT_TESTS  := $(shell go list ./... 2>/dev/null | grep -v -E '^$(MODULE)/(crm|crm/controller(/.*)?|crm/server|deploy/local(/.*)?|jepsen/cluster/crmtest)$$')
 
 .PHONY: help
 help: ## List the targets.
@@ -69,11 +69,11 @@ CHAOS_RUN   := bin/oaas-chaos --bin bin --upgrade-bin bin/next --out bench/out/c
 
 .PHONY: chaos
 chaos: build build-next ## Break everything that can be broken for a quarter of an hour (SEED=n repeats); writes bench/out/chaos.json and chaos.html.
-	$(CHAOS_RUN) --duration 15m --crms 1
+	$(CHAOS_RUN) --duration 15m --crms 1 --agents 2 --processes 3 --rate 6 --pause 5s
 
 .PHONY: chaos-long
 chaos-long: build build-next ## The same with five nodes for DURATION (default 2h).
-	$(CHAOS_RUN) --duration $(or $(DURATION),2h) --nodes 5 --crms 1
+	$(CHAOS_RUN) --duration $(or $(DURATION),2h) --nodes 5 --crms 1 --agents 2 --processes 3 --rate 6 --pause 5s
 
 .PHONY: chaos-quick
 chaos-quick: build build-next ## Three minutes of it with three nodes and clusters in memory; part of make test.

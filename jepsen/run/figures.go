@@ -37,10 +37,14 @@ func (r *Result) Figures() []bench.Result {
 		bench.Info("chaos_ops_per_second", whole.Rate, "1/s", "acknowledged, over the whole time"),
 		bench.Info("chaos_ops_per_second_faults", faulty.Rate, "1/s", fmt.Sprintf("acknowledged while something was broken, %s of %s", faulty.Lasted.Round(time.Second), r.Broken.length().Round(time.Second))),
 		bench.Info("chaos_unknown", float64(whole.Unknown), "", "operations whose outcome is not known"),
-		bench.Info("chaos_convergence_p50", seconds(r.Checks.Converged, 50), "s", fmt.Sprintf("from the end of a fault until all nodes are ready, one leads and the clusters have confirmed, %s", reached(r.Checks.Converged))),
-		bench.Info("chaos_convergence_p99", seconds(r.Checks.Converged, 99), "s", "the same"),
 	}
-	if len(kills) > 0 {
+	// Without one that came to an end there is no time: 0 would be a good one.
+	if len(ended(r.Checks.Converged)) > 0 {
+		out = append(out,
+			bench.Info("chaos_convergence_p50", seconds(r.Checks.Converged, 50), "s", fmt.Sprintf("from the end of a fault until all nodes are ready, one leads and the clusters have confirmed, %s", reached(r.Checks.Converged))),
+			bench.Info("chaos_convergence_p99", seconds(r.Checks.Converged, 99), "s", "the same"))
+	}
+	if len(ended(kills)) > 0 {
 		out = append(out, bench.AtMost("chaos_write_after_kill_p99", seconds(kills, 99), writeAfterKill, "s",
 			fmt.Sprintf("SIGKILL of the leader, with nothing else broken, until a write is acknowledged that was sent after it, %s; p50 %.3f s", reached(kills), seconds(kills, 50))))
 	}

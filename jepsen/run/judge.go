@@ -15,16 +15,15 @@ import (
 )
 
 const (
-	// convergeWithin bounds how long after a fault everything may take to be well again, recoverWithin how long writes may stand
-	// still: faults last some seconds, two of them may follow each other, and most cannot be lived through by a minority.
-	convergeWithin = 45 * time.Second
-	recoverWithin  = 60 * time.Second
+	// recoverWithin bounds how long writes may stand still: faults last some seconds, two of them may follow each other, and most
+	// cannot be lived through by a minority.
+	recoverWithin = 60 * time.Second
 )
 
 // judge has everything checked.
 func (r *Result) judge() {
 	r.Checks = check.All(r.History, &r.Final, check.Options{
-		Nodes: r.Nodes, ConvergeWithin: convergeWithin, RecoverWithin: recoverWithin, RestBefore: r.Broken.From, RestAfter: r.Rested,
+		Nodes: r.Nodes, ConvergeWithin: r.Options.Settle, RecoverWithin: recoverWithin, RestBefore: r.Broken.From, RestAfter: r.Rested,
 	})
 	if r.Restored != nil {
 		r.Checks.Verdicts = append(r.Checks.Verdicts, *r.Restored)

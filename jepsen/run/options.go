@@ -38,6 +38,9 @@ type Options struct {
 	Loopback bool
 	// PMArgs are added to the command line of every node.
 	PMArgs []string
+	// Settle is how long the cluster may take, after the last heal, until nothing is left to do. Default: a Kubernetes that shares
+	// the machine with all the rest gets more time than agents.
+	Settle time.Duration
 	// Restore ends the run with a restore under load.
 	Restore bool
 	// Progress is told how it goes, in lines for people.
@@ -54,6 +57,9 @@ const (
 	DefaultAgents    = 3
 	DefaultProcesses = 4
 	DefaultRate      = 20
+	// DefaultSettle is that of a run with agents only, DefaultSettleCRM that of one with a crm.
+	DefaultSettle    = 90 * time.Second
+	DefaultSettleCRM = 5 * time.Minute
 )
 
 func (o *Options) withDefaults() Options {
@@ -62,6 +68,10 @@ func (o *Options) withDefaults() Options {
 	fill(&filled.Nodes, DefaultNodes)
 	fill(&filled.Processes, DefaultProcesses)
 	fill(&filled.Rate, DefaultRate)
+	if filled.CRMs > 0 {
+		fill(&filled.Settle, DefaultSettleCRM)
+	}
+	fill(&filled.Settle, DefaultSettle)
 	if filled.Progress == nil {
 		filled.Progress = io.Discard
 	}

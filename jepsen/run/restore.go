@@ -16,8 +16,8 @@ import (
 )
 
 const (
-	// restoreLimit bounds the whole phase.
-	restoreLimit = 3 * time.Minute
+	// restoreLimit bounds the whole phase, beside the time that the clusters may take to settle.
+	restoreLimit = 2 * time.Minute
 	// restoreLoad is how long the users of the phase work before the state is taken back.
 	restoreLoad = 3 * time.Second
 	// restoreAttempts is how often a restore is asked for that did not come about because its leader was killed.
@@ -29,7 +29,7 @@ const (
 // must be there again, in the nodes and in the clusters. The users of this phase are in no history that is judged: what they are
 // answered is taken back under their feet.
 func (r *Result) restore(ctx context.Context, s *stack) {
-	ctx, cancel := context.WithTimeout(ctx, restoreLimit)
+	ctx, cancel := context.WithTimeout(ctx, restoreLimit+r.Options.Settle)
 	defer cancel()
 	began := time.Now()
 	v := check.Verdict{Name: nemesis.Restore, Counts: map[string]int{}}

@@ -22,9 +22,8 @@ import (
 const (
 	// progressEvery is the time between two lines of progress.
 	progressEvery = 5 * time.Second
-	// healLimit is how long a healed cluster may take until all nodes are ready, and restLimit until nothing is left to do.
+	// healLimit is how long a healed cluster may take until all nodes are ready.
 	healLimit = 90 * time.Second
-	restLimit = 90 * time.Second
 	// restTime is how long the nodes are looked at while nobody uses them, before and after.
 	restTime = 3 * time.Second
 	// finalLimit bounds the last reads.
@@ -209,7 +208,7 @@ func (r *Result) breakIt(ctx context.Context, s *stack, chosen []workload.Worklo
 
 // settle waits until nothing is left to do.
 func (r *Result) settle(ctx context.Context, s *stack) {
-	ctx, cancel := context.WithTimeout(ctx, restLimit)
+	ctx, cancel := context.WithTimeout(ctx, r.Options.Settle)
 	defer cancel()
 	if err := s.rest(ctx); err != nil {
 		r.problem(err)

@@ -67,7 +67,7 @@ func Start(config *rest.Config) (*Gate, error) {
 
 // Serve is Start on a listener that programs reach at address, a host:port. The gate closes it, also when it cannot start.
 func Serve(listener net.Listener, address string, config *rest.Config) (*Gate, error) {
-	g, err := open(listener, address, config)
+	g, err := serveOn(listener, address, config)
 	if err != nil {
 		_ = listener.Close() // nobody was accepted
 		return nil, fmt.Errorf("start gate: %w", err)
@@ -75,7 +75,7 @@ func Serve(listener net.Listener, address string, config *rest.Config) (*Gate, e
 	return g, nil
 }
 
-func open(listener net.Listener, address string, config *rest.Config) (*Gate, error) {
+func serveOn(listener net.Listener, address string, config *rest.Config) (*Gate, error) {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
 		return nil, err

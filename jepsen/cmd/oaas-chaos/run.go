@@ -78,6 +78,7 @@ func (f *flags) bind(cmd *cobra.Command) {
 	fs.BoolVar(&f.Keep, "keep", false, "keep the temporary directory also when all promises were kept")
 	fs.BoolVar(&f.Loopback, "loopback", false, "do without network namespaces")
 	fs.StringSliceVar(&f.PMArgs, "pm-arg", nil, "added to the command line of every pmd")
+	fs.DurationVar(&f.Settle, "settle", 0, "how long the clusters may take in the end until nothing is left to do (default: 1m30s, with a crm 5m)")
 	fs.BoolVar(&f.Restore, "restore", f.Restore, "end with a restore of a snapshot under load")
 	fs.StringVar(&f.out, "out", "", "write the figures as JSON to this file")
 	fs.StringVar(&f.report, "report", "", "write the report, an HTML page, to this file")
