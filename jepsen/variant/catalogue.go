@@ -73,7 +73,7 @@ var catalogue = []Variant{
 		Breaks:   "I1: a write that was acknowledged is not lost",
 		Schedule: "A majority loses power at once: what was written and not synced is gone.",
 		Nemeses:  []string{"power-cut-all", "power-cut-majority"}, Workloads: []string{"set", "register"},
-		Checks:  []string{"set", "linearizable", "log order", "replicas"},
+		Checks:  []string{"set", "linearizable", "log order", "replicas", Healed},
 		TimeBox: 5 * time.Minute,
 	},
 }
