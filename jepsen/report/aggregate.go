@@ -9,7 +9,7 @@ import (
 )
 
 // maxIntervals is how many intervals a line has at most.
-const maxIntervals = 600
+const maxIntervals = 300
 
 // widths are those that an interval may have, so that a rate is easy to think of.
 var widths = []time.Duration{
@@ -52,7 +52,7 @@ func lengthOf(h history.History, took time.Duration) time.Duration {
 func requestsOf(h history.History) []*history.Operation {
 	out := make([]*history.Operation, 0, len(h.Operations))
 	for i := range h.Operations {
-		if op := &h.Operations[i]; op.Kind != "follow" && op.Kind != "look" {
+		if op := &h.Operations[i]; op.Kind != history.Follow && op.Kind != history.Look {
 			out = append(out, op)
 		}
 	}

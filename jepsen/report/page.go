@@ -29,6 +29,8 @@ const (
 	// maxDetails and maxDetail bound what a page tells of one check.
 	maxDetails = 100
 	maxDetail  = 4000
+	// firstDetails is how many of them are seen without asking for more.
+	firstDetails = 10
 )
 
 // page is what the template shows.
@@ -81,9 +83,14 @@ type seriesLine struct {
 // verdict is a Verdict with what a page leaves out counted.
 type verdict struct {
 	Verdict
+	// More are the details that are seen only by who asks for them.
+	More    []string
 	Omitted int
-	Link    string
+	Links   []link
 }
+
+// link leads to a part of the page.
+type link struct{ ID, Name string }
 
 // attached is an attachment as a page shows it.
 type attached struct {
@@ -144,9 +151,12 @@ func verdictsOf(all []Verdict, files []attached) []verdict {
 			}
 			shown.Details = append(shown.Details, d)
 		}
+		if n := len(shown.Details); n > firstDetails {
+			shown.Details, shown.More = shown.Details[:firstDetails], shown.Details[firstDetails:]
+		}
 		for i := range files {
-			if v.Attachment != "" && files[i].Name == v.Attachment {
-				shown.Link = files[i].ID
+			if slices.Contains(v.Attachments, files[i].Name) {
+				shown.Links = append(shown.Links, link{files[i].ID, files[i].Name})
 			}
 		}
 		out = append(out, shown)
@@ -189,14 +199,14 @@ func attachedOf(all []Attachment) []attached {
 
 // relative makes a link of a path that leads to somewhere beside or below the page.
 func relative(path string) template.URL {
-	ok := path != "" && !strings.HasPrefix(path, "/") && !strings.HasPrefix(path, ".") && !strings.ContainsFunc(path, func(r rune) bool {
-		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("/._-", r))
-	})
-	if !ok {
+	if path == "" || strings.HasPrefix(path, "/") || strings.HasPrefix(path, ".") || strings.ContainsFunc(path, func(r rune) bool { return !strings.ContainsRune(harmless, r) }) {
 		return ""
 	}
 	return template.URL(path) //nolint:gosec // it has no scheme and nothing that has a meaning
 }
+
+// harmless are the characters that mean nothing in a link.
+const harmless = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-"
 
 func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 

@@ -31,8 +31,8 @@ type Verdict struct {
 	// Looked says how much was looked at, as "1204 operations on 5 keys".
 	Looked string        `json:"looked,omitempty"`
 	Took   time.Duration `json:"took,omitempty"`
-	// Attachment names the attachment that shows it, empty for none.
-	Attachment string `json:"attachment,omitempty"`
+	// Attachments are the names of those that show it.
+	Attachments []string `json:"attachments,omitempty"`
 }
 
 // Field is a name and a value: a figure of the run, or the version of something.

@@ -23,6 +23,10 @@ const (
 // ViolationsFigure is how the figure of a check begins; its name follows.
 const ViolationsFigure = "chaos_violations_"
 
+// HealedFigure counts what did not come about after the last heal: that all nodes are ready,
+// and that nothing is left to do.
+const HealedFigure = "chaos_healed"
+
 // Figures are what was measured, in the form of all benchmarks.
 func (r *Result) Figures() []bench.Result {
 	h := r.History
@@ -49,7 +53,7 @@ func (r *Result) Figures() []bench.Result {
 		out = append(out, bench.AtMost("chaos_write_after_kill_p99", seconds(kills, 99), writeAfterKill, "s",
 			fmt.Sprintf("SIGKILL of the leader, with nothing else broken and all others in health, until a write is acknowledged that was sent after it, %s; p50 %.3f s", reached(kills), seconds(kills, 50))))
 	}
-	out = append(out, bench.Exactly("chaos_healed", unhealed(r), 0, "", fmt.Sprintf("0: ready %s and at rest %s after the last heal", after(r.Healed, r.Ready), after(r.Healed, r.Rested))))
+	out = append(out, bench.Exactly(HealedFigure, unhealed(r), 0, "", fmt.Sprintf("0: ready %s and at rest %s after the last heal", after(r.Healed, r.Ready), after(r.Healed, r.Rested))))
 	for i := range r.Checks.Verdicts {
 		v := &r.Checks.Verdicts[i]
 		out = append(out, bench.Exactly(ViolationsFigure+v.Name, violations(v), 0, "", v.Detail))

@@ -1,6 +1,7 @@
 package run
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -42,7 +43,8 @@ func (r *Result) Summary() report.Summary {
 		Versions: append(r.Versions, report.Field{Name: "Go", Value: runtime.Version()}),
 	}
 	for i := range r.Checks.Verdicts {
-		s.Verdicts = append(s.Verdicts, verdictOf(&r.Checks.Verdicts[i]))
+		v, pictures := verdictOf(&r.Checks.Verdicts[i])
+		s.Verdicts, s.Attachments = append(s.Verdicts, v), append(s.Attachments, pictures...)
 	}
 	for _, f := range r.Figures() {
 		value := strconv.FormatFloat(f.Value, 'g', -1, 64)
@@ -57,8 +59,10 @@ func (r *Result) Summary() report.Summary {
 	return s
 }
 
-func verdictOf(v *check.Verdict) report.Verdict {
-	out := report.Verdict{Check: v.Name, Result: report.Holds, Looked: v.Detail}
+// verdictOf gives a verdict as the report shows it, with the pictures that belong to it. One
+// that cannot be drawn is not among them: its violation is told in words.
+func verdictOf(v *check.Verdict) (out report.Verdict, pictures []report.Attachment) {
+	out = report.Verdict{Check: v.Name, Result: report.Holds, Looked: v.Detail}
 	for _, one := range v.Violations {
 		out.Details = append(out.Details, one.String())
 	}
@@ -68,7 +72,15 @@ func verdictOf(v *check.Verdict) report.Verdict {
 	case !v.OK:
 		out.Result = report.Undecided
 	}
-	return out
+	for _, p := range v.Pictures {
+		var page bytes.Buffer
+		if _, err := p.WriteTo(&page); err == nil {
+			name := v.Name + " of " + p.Key
+			out.Attachments = append(out.Attachments, name)
+			pictures = append(pictures, report.Attachment{Name: name, Type: "text/html", Data: page.Bytes()})
+		}
+	}
+	return out, pictures
 }
 
 // WriteReport writes the page of the run, making its directory.

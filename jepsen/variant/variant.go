@@ -38,6 +38,10 @@ type Variant struct {
 	Agents bool
 }
 
+// Healed is the name, among Variant.Checks, of what a run finds without any history: that
+// nodes do not come back.
+const Healed = "healed"
+
 // Test names tests of a package, as go test does.
 type Test struct{ Package, Run string }
 

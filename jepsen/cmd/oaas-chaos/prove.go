@@ -191,6 +191,9 @@ func objections(path string) (checks []string, err error) {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	for _, f := range figures {
+		if f.Name == run.HealedFigure && !f.OK {
+			checks = append(checks, variant.Healed)
+		}
 		if check, is := strings.CutPrefix(f.Name, run.ViolationsFigure); is && !f.OK {
 			checks = append(checks, check)
 		}
