@@ -3,7 +3,6 @@ package registry_test
 import (
 	"context"
 	"testing"
-	"time"
 
 	"oaas.io/control-plane/raftstore"
 	"oaas.io/control-plane/registry"
@@ -37,50 +36,5 @@ func TestReadsNeedTheBarrier(t *testing.T) {
 		if _, err := r.Read(ctx, c); err != nil {
 			t.Errorf("%+v gives %v", c, err)
 		}
-	}
-}
-
-// wavering is a node that has the leader's word at times.
-type wavering struct {
-	*registrytest.Store
-	lost bool
-}
-
-func (w *wavering) ReadBarrier(ctx context.Context) (uint64, error) {
-	if w.lost {
-		return 0, raftstore.ErrNoLeader
-	}
-	return w.Store.ReadBarrier(ctx)
-}
-
-// A read that bounds its age is answered only by a node that knows how old its state is. One that was just started hears from
-// the leader before it has caught up.
-func TestReadsOfABoundedAge(t *testing.T) {
-	store, err := registrytest.New()
-	if err != nil {
-		t.Fatal(err)
-	}
-	node := &wavering{Store: store, lost: true}
-	r, err := registry.New(registry.Options{Store: node, NewUID: func() string { return "uid" }})
-	if err != nil {
-		t.Fatal(err)
-	}
-	read := func(limit time.Duration) error {
-		_, err := r.Read(t.Context(), registry.Consistency{Stale: true, MaxStaleness: limit})
-		return err
-	}
-	if err := read(time.Hour); registry.CodeOf(err) != registry.Unavailable {
-		t.Errorf("before the node knows anything: %v", err)
-	}
-	node.lost = false
-	if err := read(time.Nanosecond); err != nil {
-		t.Errorf("with a barrier: %v", err)
-	}
-	node.lost = true
-	if err := read(time.Hour); err != nil {
-		t.Errorf("within the time since the barrier: %v", err)
-	}
-	if err := read(time.Nanosecond); registry.CodeOf(err) != registry.Unavailable {
-		t.Errorf("beyond it: %v", err)
 	}
 }
