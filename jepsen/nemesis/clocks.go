@@ -33,19 +33,19 @@ func (c *clocks) set(n *cluster.Node, offset time.Duration) error {
 	if have == nil {
 		opened, err := clock.Open(pid)
 		if err != nil {
-			return gone(n, pid, err)
+			return gone(n, err)
 		}
 		if c.open == nil {
 			c.open = map[int]*clock.Clock{}
 		}
 		have, c.open[pid] = opened, opened
 	}
-	return gone(n, pid, have.Set(offset))
+	return gone(n, have.Set(offset))
 }
 
-// gone forgives that a process has ended meanwhile.
-func gone(n *cluster.Node, pid int, err error) error {
-	if err == nil || n.Pid() != pid {
+// gone forgives that the process has ended meanwhile.
+func gone(n *cluster.Node, err error) error {
+	if err == nil || errors.Is(err, clock.ErrGone) {
 		return nil
 	}
 	return fmt.Errorf("clock of %s: %w", n.Name(), err)
