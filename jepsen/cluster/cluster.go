@@ -103,7 +103,7 @@ func (c *Cluster) Client(node string) *client.Client {
 	})
 	if err != nil {
 		// Names of nodes are those of hosts. Of any other one, the first request says that nobody has it.
-		made, _ = client.New(client.Options{Servers: []string{"http://no-such-node"}, HTTPClient: c.http, RetryFor: -1}) //nolint:errcheck // a constant
+		made, _ = client.New(client.Options{Servers: []string{"http://no-such-node"}, HTTPClient: c.http, RetryFor: -1})
 	}
 	c.clients[node] = made
 	return made

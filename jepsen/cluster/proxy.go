@@ -109,7 +109,8 @@ func (s *stream) run() {
 	}()
 	s.write(pieces)
 	close(done)
-	for range pieces { //nolint:revive // the reader must have ended
+	for range pieces {
+		// What was read meanwhile has nobody to go to; then the reader has ended.
 	}
 }
 

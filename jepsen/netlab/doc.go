@@ -18,6 +18,6 @@
 //   - Nothing leaves the laboratory: a host has no route but to the others.
 //   - A packet without rules costs one read, one write, two look-ups and no memory.
 //   - Packets of a pair keep their order, as on the path of one route, also under jitter.
-//   - What a pair loses and by how much it varies is a function of the seed, the pair and the number of the packet.
+//   - What a pair loses and by how much it varies is a function of the seed, the pair and the packets that its rules have met.
 //   - Addresses are not used again, so that a packet that was held never comes to somebody else.
 package netlab

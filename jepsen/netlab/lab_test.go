@@ -1,3 +1,5 @@
+//go:build linux
+
 package netlab
 
 import (
@@ -475,4 +477,32 @@ func TestRemovedHostsAreGone(t *testing.T) {
 	check(t, err)
 	echo(t, l.Host("b"), 80)
 	check(t, say(dial(t, l.Host("a"), "b:80"), "new"))
+}
+
+func TestProcessesSeeWhatIsMountedBeforeTheyStart(t *testing.T) {
+	l := newLab(t, "a")
+	dir := t.TempDir()
+	disk := filepath.Join(dir, "disk")
+	check(t, os.Mkdir(disk, 0o700))
+	// The host is older than the mount.
+	check(t, mount(disk))
+	unmounted := false
+	defer func() {
+		if !unmounted {
+			_ = unmount(disk)
+		}
+	}()
+	p, err := l.Host("a").Start(process.Spec{Name: "sh", Path: "/bin/sh", Args: []string{"-c", "touch disk/seen; exec sleep 1000"}, Dir: dir, LogFile: filepath.Join(dir, "log")})
+	check(t, err)
+	eventually(t, func() error {
+		_, err := os.Stat(filepath.Join(disk, "seen"))
+		return err
+	})
+	p.Kill()
+	// Nothing of the laboratory keeps it once the process is gone.
+	eventually(t, func() error { return unmount(disk) })
+	unmounted = true
+	if _, err := os.Stat(filepath.Join(disk, "seen")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the process has written beside the mount: %v", err)
+	}
 }

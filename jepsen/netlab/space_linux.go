@@ -267,10 +267,11 @@ func bindHosts(hosts []byte) (*os.File, error) {
 
 // bind mounts one file over another. A machine without the latter has no need of it.
 func bind(from, to string) error {
-	if err := unix.Mount(from, to, "", unix.MS_BIND, ""); err != nil && !(errors.Is(err, unix.ENOENT) && to == etcResolv) {
-		return fmt.Errorf("bind %s: %w", to, err)
+	err := unix.Mount(from, to, "", unix.MS_BIND, "")
+	if err == nil || errors.Is(err, unix.ENOENT) && to == etcResolv {
+		return nil
 	}
-	return nil
+	return fmt.Errorf("bind %s: %w", to, err)
 }
 
 // close removes the namespace, unless somebody else's sockets or processes are still in it, and ends the processes that
