@@ -21,9 +21,9 @@ const childVariable = "CLOCK_CHILD"
 func TestMain(m *testing.M) {
 	switch os.Getenv(childVariable) {
 	case "tell":
-		os.Exit(exit(tell()))
+		os.Exit(exit(tell())) //nolint:forbidigo // this is the main of a child
 	case "hurry":
-		os.Exit(exit(hurry()))
+		os.Exit(exit(hurry())) //nolint:forbidigo // this is the main of a child
 	}
 	goleak.VerifyTestMain(m)
 }

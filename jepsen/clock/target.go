@@ -184,7 +184,7 @@ func (t *target) replace(code map[uint64][]byte) error {
 		if stopped || time.Now().After(deadline) {
 			return fmt.Errorf("%w: process %d stands in its vDSO", ErrRestless, t.pid)
 		}
-		time.Sleep(pause)
+		<-time.After(pause)
 	}
 }
 
@@ -215,7 +215,7 @@ func (t *target) settle(code map[uint64][]byte, deadline time.Time) (bool, error
 		case time.Now().After(deadline):
 			return false, fmt.Errorf("%w: process %d does not stop", ErrRestless, t.pid)
 		}
-		time.Sleep(pause)
+		<-time.After(pause)
 	}
 }
 

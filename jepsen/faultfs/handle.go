@@ -50,7 +50,7 @@ func (f *FS) openAt(names *names, path string, flags uint32) (*handle, error) {
 		return h, err
 	}
 	if err := o.content.truncate(0); err != nil {
-		h.Release(context.Background())
+		h.close()
 		return nil, err
 	}
 	return h, nil
@@ -110,11 +110,15 @@ func (h *handle) Fsync(ctx context.Context, _ uint32) syscall.Errno {
 func (h *handle) Flush(context.Context) syscall.Errno { return 0 }
 
 // Release closes.
-func (h *handle) Release(ctx context.Context) syscall.Errno {
-	errno := h.loopback.Release(ctx)
+func (h *handle) Release(context.Context) syscall.Errno {
+	h.close()
+	return 0
+}
+
+func (h *handle) close() {
+	_ = h.f.Close() // it was only read through
 	h.object.content.release()
 	h.fs.open.add(-1)
-	return errno
 }
 
 // Allocate takes space for a part of a file. Holes cannot be punched.

@@ -21,13 +21,17 @@ const childVariable = "FAULTFS_CHILD"
 
 func TestMain(m *testing.M) {
 	if name := os.Getenv(childVariable); name != "" {
-		if err := children[name](os.Args[1:]); err != nil {
-			fmt.Fprintln(os.Stderr, name+":", err)
-			os.Exit(1)
-		}
-		os.Exit(0)
+		os.Exit(runAs(name)) //nolint:forbidigo // this is the main of a child
 	}
 	goleak.VerifyTestMain(m)
+}
+
+func runAs(name string) int {
+	if err := children[name](os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, name+":", err)
+		return 1
+	}
+	return 0
 }
 
 // child is a running one.

@@ -225,7 +225,7 @@ func (n *node) Create(ctx context.Context, name string, flags, mode uint32, out 
 	child, errno := n.child(ctx, name, errno, out)
 	if errno != 0 {
 		if h != nil {
-			h.Release(ctx)
+			h.close()
 		}
 		return nil, nil, 0, errno
 	}
@@ -270,7 +270,7 @@ func (n *node) truncate(ctx context.Context, f fs.FileHandle, size int64) syscal
 		if err != nil {
 			return fs.ToErrno(err)
 		}
-		defer opened.Release(ctx)
+		defer opened.close()
 		h = opened
 	}
 	if errno := n.fs.enter(ctx, writing); errno != 0 {

@@ -17,10 +17,14 @@ import (
 // want gives an error unless got is target.
 func want(got, target error) error {
 	if !errors.Is(got, target) {
-		return fmt.Errorf("got %v, want %w", got, target)
+		return &unexpectedError{got, target}
 	}
 	return nil
 }
+
+type unexpectedError struct{ got, want error }
+
+func (e *unexpectedError) Error() string { return fmt.Sprintf("got %v, want %v", e.got, e.want) }
 
 func holds(path, data string) error {
 	raw, err := os.ReadFile(path)

@@ -261,7 +261,7 @@ func (s *steps) link() {
 // check compares what is left with what may be, and takes it over.
 func (s *steps) check(torn bool) {
 	left := map[any]bool{}
-	s.ok(filepath.WalkDir(s.fs.Backing(), func(at string, e fs.DirEntry, err error) error {
+	s.ok(filepath.WalkDir(s.fs.Backing(), func(at string, _ fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}

@@ -99,7 +99,7 @@ func TestAJumpDoesNotForgetIdempotencyKeys(t *testing.T) {
 		}
 		lead.kill()
 		old := lead
-		lead, follow = c.leader()
+		c.leader()
 		c.start(old)
 		c.ready()
 		lead, follow = c.leader()

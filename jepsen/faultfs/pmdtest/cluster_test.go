@@ -28,13 +28,17 @@ var bin string
 
 func TestMain(m *testing.M) {
 	if name := os.Getenv(childVariable); name != "" {
-		if err := children[name](os.Args[1:]); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		os.Exit(0)
+		os.Exit(runAs(name)) //nolint:forbidigo // this is the main of a child
 	}
-	os.Exit(run(m))
+	os.Exit(run(m)) //nolint:forbidigo // goleak is asked last
+}
+
+func runAs(name string) int {
+	if err := children[name](os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, name+":", err)
+		return 1
+	}
+	return 0
 }
 
 func run(m *testing.M) int {
