@@ -3,7 +3,6 @@ package nemesis
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -132,17 +131,15 @@ func pauseCandidate(ctx context.Context, t *Target, random *rand.Rand) (*Fault, 
 		return nil, err
 	}
 	late := shaping(t, nil, "", netlab.Shape{Delay: replyDelay}, oneWay(t.others(candidate.Name()), candidate.Name(), cluster.PortRaft))
-	// The order to stand for election comes late, and so do the answers to it.
-	asked := replyDelay + between(random, replyDelay/6, replyDelay*5/6)
 	return &Fault{
-		Nodes: []string{candidate.Name()}, Text: fmt.Sprintf("paused %s after it was to take over", asked),
+		Nodes: []string{candidate.Name()}, Text: "paused while it stands for election",
 		Begin: func(ctx context.Context) error {
 			if err := late.Begin(ctx); err != nil {
 				return err
 			}
 			t.handOver(ctx, leader.Name(), candidate.Name())
-			if !pause(ctx, asked) {
-				return ctx.Err()
+			if err := t.stands(ctx, candidate.Name()); err != nil {
+				t.Log.Debug("transfer", "to", candidate.Name(), "error", err)
 			}
 			return candidate.Pause()
 		},
@@ -152,6 +149,16 @@ func pauseCandidate(ctx context.Context, t *Target, random *rand.Rand) (*Fault, 
 			return errors.Join(err, startAll(ctx, []*cluster.Node{candidate}))
 		},
 	}, nil
+}
+
+// stands waits until a node is a candidate.
+func (t *Target) stands(ctx context.Context, node string) error {
+	ctx, cancel := context.WithTimeout(ctx, successionLimit)
+	defer cancel()
+	return system.Poll(ctx, node+" is a candidate", func(ctx context.Context) (bool, error) {
+		state, err := t.Cluster.Client(node).Node(ctx, "")
+		return err == nil && state.Raft.State == "Candidate", err
+	})
 }
 
 // oneWay are the ways from some to one, in that direction alone.
