@@ -3,10 +3,11 @@ package nemesis
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
+	"oaas.io/control-plane/api/client"
 	"oaas.io/control-plane/deploy/local/system"
 	"oaas.io/control-plane/jepsen/cluster"
 	"oaas.io/control-plane/jepsen/netlab"
@@ -39,9 +40,11 @@ func five(t *Target) error {
 const (
 	// replyDelay is how late the others' answers come: long enough to do something in
 	// between, and shorter than any timeout.
-	replyDelay = 300 * time.Millisecond
+	replyDelay = 500 * time.Millisecond
 	// voteLimit is how long it may take until a server has lost its vote or may have it back.
 	voteLimit = 15 * time.Second
+	// successionLimit is how long a successor may take.
+	successionLimit = 3 * time.Second
 )
 
 func spectating(ctx context.Context, t *Target, random *rand.Rand) (*Fault, error) {
@@ -49,11 +52,14 @@ func spectating(ctx context.Context, t *Target, random *rand.Rand) (*Fault, erro
 	if err != nil {
 		return nil, err
 	}
-	others := shuffled(random, t.others(leader.Name()))
+	others, err := t.byVote(ctx, random, leader.Name())
+	if err != nil {
+		return nil, err
+	}
 	spectators, voters := others[:2], others[2:]
 	old := append([]string{leader.Name()}, spectators...)
 	cut := cutting(t, nil, "", apart(old, voters))
-	late := shaping(t, nil, "", netlab.Shape{Delay: replyDelay}, oneWay(voters, leader.Name()))
+	late := shaping(t, nil, "", netlab.Shape{Delay: replyDelay}, oneWay(voters, leader.Name(), cluster.PortRaft))
 	return &Fault{
 		Nodes: old, Text: "handed over to " + voters[0] + ", seen by " + spectators[0] + " and " + spectators[1] + " only",
 		Begin: func(ctx context.Context) error {
@@ -63,17 +69,56 @@ func spectating(ctx context.Context, t *Target, random *rand.Rand) (*Fault, erro
 			if err := late.Begin(ctx); err != nil {
 				return err
 			}
-			// The successor asks for votes at once, the old leader as well: that request is on
-			// its way when the way is cut.
+			// The successor asks the old leader for its vote too. That request is still on its
+			// way when the other one has made it the leader.
 			t.handOver(ctx, leader.Name(), voters[0])
-			if !pause(ctx, replyDelay/2) {
-				return ctx.Err()
+			if err := t.succeeded(ctx, voters[0]); err != nil {
+				t.Log.Debug("transfer", "to", voters[0], "error", err)
 			}
 			return cut.Begin(ctx)
 		},
 		// Heals what late has done too: the ways of both are among those of cut.
 		End: func(ctx context.Context) error { return errors.Join(cut.End(ctx), t.giveVotes(ctx)) },
 	}, nil
+}
+
+// byVote are all nodes but one in random order, those without a vote first.
+func (t *Target) byVote(ctx context.Context, random *rand.Rand, but string) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, askLimit)
+	defer cancel()
+	members, err := t.Cluster.Client(but).MembersWithHealth(ctx)
+	if err != nil {
+		return nil, err
+	}
+	votes := map[string]bool{}
+	for _, m := range members {
+		votes[m.Name] = m.Voter
+	}
+	others := shuffled(random, t.others(but))
+	slices.SortStableFunc(others, func(a, b string) int {
+		switch {
+		case votes[a] == votes[b]:
+			return 0
+		case votes[a]:
+			return 1
+		default:
+			return -1
+		}
+	})
+	if !votes[others[2]] {
+		return nil, errors.New("fewer than three nodes have a vote")
+	}
+	return others, nil
+}
+
+// succeeded waits until a node leads.
+func (t *Target) succeeded(ctx context.Context, node string) error {
+	ctx, cancel := context.WithTimeout(ctx, successionLimit)
+	defer cancel()
+	return system.Poll(ctx, node+" leads", func(ctx context.Context) (bool, error) {
+		name, _, err := t.Cluster.Leader(ctx)
+		return name == node, err
+	})
 }
 
 func pauseCandidate(ctx context.Context, t *Target, random *rand.Rand) (*Fault, error) {
@@ -86,17 +131,15 @@ func pauseCandidate(ctx context.Context, t *Target, random *rand.Rand) (*Fault, 
 		return nil, err
 	}
 	late := shaping(t, nil, "", netlab.Shape{Delay: replyDelay}, oneWay(t.others(candidate.Name()), candidate.Name(), cluster.PortRaft))
-	// The order to stand for election comes late, and so do the answers to it.
-	asked := replyDelay + between(random, replyDelay/6, replyDelay*5/6)
 	return &Fault{
-		Nodes: []string{candidate.Name()}, Text: fmt.Sprintf("paused %s after it was to take over", asked),
+		Nodes: []string{candidate.Name()}, Text: "paused while it stands for election",
 		Begin: func(ctx context.Context) error {
 			if err := late.Begin(ctx); err != nil {
 				return err
 			}
 			t.handOver(ctx, leader.Name(), candidate.Name())
-			if !pause(ctx, asked) {
-				return ctx.Err()
+			if err := t.stands(ctx, candidate.Name()); err != nil {
+				t.Log.Debug("transfer", "to", candidate.Name(), "error", err)
 			}
 			return candidate.Pause()
 		},
@@ -106,6 +149,16 @@ func pauseCandidate(ctx context.Context, t *Target, random *rand.Rand) (*Fault, 
 			return errors.Join(err, startAll(ctx, []*cluster.Node{candidate}))
 		},
 	}, nil
+}
+
+// stands waits until a node is a candidate.
+func (t *Target) stands(ctx context.Context, node string) error {
+	ctx, cancel := context.WithTimeout(ctx, successionLimit)
+	defer cancel()
+	return system.Poll(ctx, node+" is a candidate", func(ctx context.Context) (bool, error) {
+		state, err := t.Cluster.Client(node).Node(ctx, "")
+		return err == nil && state.Raft.State == "Candidate", err
+	})
 }
 
 // oneWay are the ways from some to one, in that direction alone.
@@ -131,24 +184,20 @@ func (t *Target) takeVotes(ctx context.Context, nodes ...string) error {
 	for _, n := range nodes {
 		t.voteless.Store(n, true)
 	}
-	return t.await(ctx, "nodes have no vote", func(ctx context.Context, leader string) (bool, error) {
-		c := t.Cluster.Client(leader)
+	err := t.await(ctx, "nodes are to have no vote", func(ctx context.Context, leader string) (bool, error) {
 		for _, n := range nodes {
-			if err := c.SetVote(ctx, n, false); err != nil {
+			if err := t.Cluster.Client(leader).SetVote(ctx, n, false); err != nil {
 				return false, err
 			}
 		}
-		members, err := c.MembersWithHealth(ctx)
-		if err != nil {
-			return false, err
-		}
-		voters := 0
-		for _, m := range members {
-			if m.Voter {
-				voters++
-			}
-		}
-		return voters == len(members)-len(nodes), nil
+		return true, nil
+	})
+	if err != nil {
+		return err
+	}
+	return t.await(ctx, "nodes have no vote", func(ctx context.Context, leader string) (bool, error) {
+		members, err := t.Cluster.Client(leader).MembersWithHealth(ctx)
+		return err == nil && !slices.ContainsFunc(members, func(m client.Member) bool { return m.Voter && slices.Contains(nodes, m.Name) }), err
 	})
 }
 
