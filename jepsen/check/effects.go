@@ -90,6 +90,7 @@ func storyOf(o *object) *story {
 			r.ok++
 		case history.Unknown:
 			r.open++
+		case history.Failed:
 		}
 	}
 	return s

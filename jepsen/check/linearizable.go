@@ -188,6 +188,7 @@ func judge(o *object, timeout time.Duration) judged {
 	case porcupine.Unknown:
 		out.undecided = true
 		return out
+	case porcupine.Illegal:
 	}
 	what, model := "not linearizable", strict
 	if loose := (register{versions: o.versions}); porcupine.CheckOperationsTimeout(loose.model(), steps, timeout) == porcupine.Ok {

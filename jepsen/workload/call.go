@@ -112,6 +112,9 @@ type reply struct {
 
 // send makes one attempt.
 func (e *Env) send(ctx context.Context, c call) reply {
+	if c.node == "" {
+		return reply{outcome: history.Failed, err: errNoNode}
+	}
 	var sent atomic.Bool
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { sent.Store(true) }})
 	at := e.endpoint(c.node)

@@ -36,7 +36,8 @@ func registerStep(ctx context.Context, p *process, slots *slots, seen map[string
 	if fresh || len(seen) > 1000 {
 		clear(seen)
 	}
-	kind, want := history.Read, history.Request{}
+	var kind string
+	var want history.Request
 	switch n := p.rng.IntN(100); {
 	case n < 45:
 		got := p.readPackage(ctx, key, want)

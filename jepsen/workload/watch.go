@@ -106,7 +106,7 @@ func (f *follower) take(node string, m *client.Message) {
 }
 
 func (f *follower) note(node, what string, err error) {
-	index, _ := strconv.ParseUint(f.from, 10, 64) //nolint:errcheck // now and snapshot are no index, and 0 is none
+	index, _ := strconv.ParseUint(f.from, 10, 64) // now and snapshot are no index, and 0 is none
 	f.record(node, history.Message{Follower: f.p.place, Topics: f.topics, Type: what, Index: index}, err)
 }
 
