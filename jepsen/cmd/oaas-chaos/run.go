@@ -77,7 +77,7 @@ func (f *flags) bind(cmd *cobra.Command) {
 	fs.StringVar(&f.Dir, "dir", "", "keep logs, data and history in this directory (default: a temporary one)")
 	fs.BoolVar(&f.Keep, "keep", false, "keep the temporary directory also when all promises were kept")
 	fs.BoolVar(&f.Loopback, "loopback", false, "do without network namespaces")
-	fs.StringSliceVar(&f.PMArgs, "pm-arg", nil, "added to the command line of every pmd")
+	fs.StringArrayVar(&f.PMArgs, "pm-arg", nil, "added to the command line of every pmd; can be repeated")
 	fs.DurationVar(&f.Settle, "settle", 0, "how long the clusters may take in the end until nothing is left to do (default: 1m30s, with a crm 5m)")
 	fs.BoolVar(&f.Restore, "restore", f.Restore, "end with a restore of a snapshot under load")
 	fs.StringVar(&f.out, "out", "", "write the figures as JSON to this file")
@@ -104,6 +104,7 @@ func (f *flags) run(ctx context.Context, out io.Writer) error {
 		return err
 	}
 	defer func() { _ = scratch.Remove() }() // a temporary directory that stays is no reason to lose the results
+	f.Command = f.command(f.Bin)
 	if f.Bin == "" {
 		f.Bin = scratch.Path
 		programs := []string{"pmd"}
@@ -117,7 +118,6 @@ func (f *flags) run(ctx context.Context, out io.Writer) error {
 	if f.list {
 		return f.printList(ctx, out)
 	}
-	f.Command = f.command()
 	_, _ = fmt.Fprintf(out, "Seed %d. To do it again:\n  %s\n", f.Seed, f.Command)
 	result, err := run.Run(ctx, f.Options)
 	if err != nil {
@@ -126,20 +126,31 @@ func (f *flags) run(ctx context.Context, out io.Writer) error {
 	return f.publish(out, result)
 }
 
-// command is how to do it again: what a run depends on, and nothing else.
-func (f *flags) command() string {
-	parts := []string{"bin/oaas-chaos", fmt.Sprintf("--seed %d --duration %s --nodes %d --crms %d --agents %d", f.Seed, f.Duration, f.Nodes, f.CRMs, f.Agents)}
-	parts = append(parts, fmt.Sprintf("--processes %d --rate %g --fault %s --pause %s --overlap %g --restore=%t", f.Processes, f.Rate, f.Shape.MeanFault, f.Shape.MeanPause, f.Shape.Overlap, f.Restore))
-	for flag, values := range map[string][]string{"nemesis": f.Nemeses, "workload": f.Workloads, "pm-arg": f.PMArgs} {
-		if len(values) > 0 {
-			parts = append(parts, fmt.Sprintf("--%s %s", flag, strings.Join(values, ",")))
+// command is how to do it again: all that the schedule and the requests depend on. Which faults can be made here is part of that.
+func (f *flags) command(bin string) string {
+	parts := []string{
+		"bin/oaas-chaos", fmt.Sprintf("--seed %d --duration %s --nodes %d --crms %d --agents %d", f.Seed, f.Duration, f.Nodes, f.CRMs, f.Agents),
+		fmt.Sprintf("--processes %d --rate %g --fault %s --pause %s --overlap %g --restore=%t", f.Processes, f.Rate, f.Shape.MeanFault, f.Shape.MeanPause, f.Shape.Overlap, f.Restore),
+	}
+	add := func(flag, value string) {
+		if value != "" {
+			parts = append(parts, fmt.Sprintf("--%s %s", flag, value))
 		}
 	}
-	slices.Sort(parts[2:])
+	add("nemesis", strings.Join(f.Nemeses, ","))
+	add("workload", strings.Join(f.Workloads, ","))
+	for _, arg := range f.PMArgs {
+		add("pm-arg", arg)
+	}
 	if f.Loopback {
 		parts = append(parts, "--loopback")
 	}
-	return strings.Join(append(parts, "--bin bin"), " ")
+	if f.Settle > 0 {
+		add("settle", f.Settle.String())
+	}
+	add("bin", bin)
+	add("upgrade-bin", f.UpgradeBin)
+	return strings.Join(parts, " ")
 }
 
 func (f *flags) printList(ctx context.Context, out io.Writer) error {
