@@ -177,3 +177,23 @@ func TestEndMendsWhatBeginBroke(t *testing.T) {
 		t.Errorf("%d faults are in the history, want %d", faults, len(steps))
 	}
 }
+
+// A disk that was replaced does not get back what was on the old one, also when it loses power at once.
+func TestAWipedDiskStaysEmpty(t *testing.T) {
+	target := startTarget(t)
+	if target.NoDisks != nil {
+		return // there is no disk here that could give anything back
+	}
+	node := target.Cluster.Node("pm-2")
+	check(t, node.Kill())
+	check(t, node.Wipe())
+	_, err := target.Disks(node.Name()).PowerCut(1, faultfs.CutOptions{})
+	check(t, err)
+	entries, err := os.ReadDir(node.DataDir())
+	check(t, err)
+	if len(entries) > 0 {
+		t.Errorf("it has %v", entries)
+	}
+	check(t, node.Start(within(t, patience)))
+	usable(t, target, 0)
+}

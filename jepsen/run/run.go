@@ -126,7 +126,7 @@ func (r *Result) make(ctx context.Context, dir string) error {
 	if err := r.use(ctx, s); err != nil {
 		return err
 	}
-	if r.Options.Restore && r.Rested > 0 {
+	if r.Options.Restore && r.Ready > 0 && r.Rested > 0 {
 		r.say("Restoring a snapshot under load ...")
 		r.restore(ctx, s)
 	}
