@@ -139,14 +139,21 @@ type finding struct {
 	health  pmpb.ClusterHealth
 	// reason without, and message with what other nodes say.
 	reason, message string
-	// now is the time, and ahead how far the clock is ahead of it that times are stored by.
-	now   time.Time
-	ahead time.Duration
+	// now is the time by which this node waits, and clock the same moment by the clock that
+	// times are stored by. Times are carried from one to the other by what has elapsed since
+	// or is left until: the node's wall clock may have been set in between.
+	now, clock time.Time
 	// level of features of the state.
 	level uint32
 }
 
-func (f *finding) stamp(t time.Time) *timestamppb.Timestamp { return timestamppb.New(t.Add(f.ahead)) }
+// stored gives a time of this node by the clock that times are stored by.
+func (f *finding) stored(t time.Time) time.Time { return f.clock.Add(t.Sub(f.now)) }
+
+// own gives a stored time by the clock of this node.
+func (f *finding) own(t time.Time) time.Time { return f.now.Add(t.Sub(f.clock)) }
+
+func (f *finding) stamp(t time.Time) *timestamppb.Timestamp { return timestamppb.New(f.stored(t)) }
 
 // judge commits the cluster's health when it changed, and gives the time at which to look
 // again. Only the state counts as changed: the text of an unreachable cluster's last error
@@ -193,10 +200,10 @@ func (l *lane) show(health pmpb.ClusterHealth) {
 }
 
 func (l *lane) find(row *pmpb.Cluster, level uint32, now time.Time) *finding {
-	f := &finding{now: now, ahead: l.opts.Clock().Sub(now), level: level}
+	f := &finding{now: now, clock: l.opts.Clock().Round(0), level: level}
 	stored := liveness.Stored{State: stateOf(row.GetHealth()), Coarse: level < fsm.FailoverFrom}
 	if since := row.GetDisconnectedSince(); since != nil {
-		stored.Since = since.AsTime().Add(-f.ahead)
+		stored.Since = f.own(since.AsTime())
 	}
 	f.verdict = l.opts.Health.Judge(stored, l.health.contact, l.others.sightings(now.Add(-l.opts.Health.Unreachable)), now)
 	f.health, f.reason = l.health.grade(f.verdict.State, now, l.opts.Health)
@@ -264,7 +271,7 @@ func (l *lane) write(row *pmpb.Cluster, f *finding) {
 // noteOutage keeps up the outages, from which the planner learns how often the cluster is
 // up. That the leader does not reach it says so only as long as no other node does.
 func (l *lane) noteOutage(row *pmpb.Cluster, f *finding) {
-	at := f.now.Add(f.ahead)
+	at := f.clock
 	v := f.verdict
 	switch {
 	case v.State <= liveness.Healthy:
@@ -282,7 +289,7 @@ func (l *lane) noteOutage(row *pmpb.Cluster, f *finding) {
 		if heard := l.health.heard; !heard.IsZero() && heard.Before(start) {
 			start = heard
 		}
-		begin := start.Add(f.ahead)
+		begin := f.stored(start)
 		for _, o := range row.GetObservations() {
 			if reached := o.GetTime().AsTime(); o.GetReachable() && reached.After(begin) {
 				begin = reached
@@ -297,5 +304,5 @@ func stampedOr(t time.Time, f *finding) time.Time {
 	if t.IsZero() {
 		return t
 	}
-	return t.Add(f.ahead)
+	return f.stored(t)
 }

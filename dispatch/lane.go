@@ -38,7 +38,7 @@ type lane struct {
 	downs    chan error
 	outcomes chan outcome
 	// sightings are what other nodes have found.
-	sightings chan *pmpb.Observation
+	sightings chan *word
 	calls     sync.WaitGroup
 
 	// work is what is to be done, synced to the state's index.
@@ -82,14 +82,14 @@ func newLane(m *Manager, term uint64, name, address string, conn *grpc.ClientCon
 		reports:   make(chan report),
 		downs:     make(chan error),
 		outcomes:  make(chan outcome),
-		sightings: make(chan *pmpb.Observation),
+		sightings: make(chan *word),
 		work:      newWorklist(),
 		leaving:   map[string]bool{},
 		noted:     map[string]note{},
 		backlog:   newBacklog(),
 		breaker:   breaker{trip: m.opts.BreakerFailures, least: m.opts.ProbeMin, most: m.opts.ProbeMax},
 		health:    health{contact: liveness.Began(m.opts.Now())},
-		others:    others{said: map[string]*pmpb.Observation{}},
+		others:    others{said: map[string]*word{}},
 	}
 }
 

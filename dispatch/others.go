@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"oaas.io/control-plane/dispatch/liveness"
 	"oaas.io/control-plane/proto/pmpb"
@@ -34,15 +33,22 @@ const observationLimit = probeLimit + time.Second
 // others is what other nodes have found that were asked to reach a cluster which this one
 // does not. One is asked at a time, in turn.
 type others struct {
-	// said has the last word of each node by its id; its time is this node's.
-	said map[string]*pmpb.Observation
+	// said has the last word of each node by its id.
+	said map[string]*word
 	// wanted says that somebody is to be asked, asking that somebody is.
 	wanted, asking bool
 	asked          time.Time
 	turn           int
 }
 
-func (o *others) told(said *pmpb.Observation) {
+// word is what a node has said. at is when, by the clock that waiting is measured by: the
+// wall clock may be set at any time.
+type word struct {
+	*pmpb.Observation
+	at time.Time
+}
+
+func (o *others) told(said *word) {
 	o.asking = false
 	if said != nil {
 		o.said[said.GetServerId()] = said
@@ -51,10 +57,10 @@ func (o *others) told(said *pmpb.Observation) {
 
 // sightings gives what was said since a time, and forgets what was said before.
 func (o *others) sightings(since time.Time) []liveness.Sighting {
-	maps.DeleteFunc(o.said, func(_ string, s *pmpb.Observation) bool { return s.GetTime().AsTime().Before(since) })
+	maps.DeleteFunc(o.said, func(_ string, s *word) bool { return s.at.Before(since) })
 	out := make([]liveness.Sighting, 0, len(o.said))
 	for _, s := range o.said {
-		out = append(out, liveness.Sighting{At: s.GetTime().AsTime(), Reachable: s.GetReachable()})
+		out = append(out, liveness.Sighting{At: s.at, Reachable: s.GetReachable()})
 	}
 	return out
 }
@@ -75,7 +81,7 @@ func (o *others) rows(f *finding) []*pmpb.Observation {
 	for _, id := range slices.Sorted(maps.Keys(o.said)) {
 		s := o.said[id]
 		out = append(out, &pmpb.Observation{
-			ServerId: s.GetServerId(), Node: s.GetNode(), Time: f.stamp(s.GetTime().AsTime()),
+			ServerId: s.GetServerId(), Node: s.GetNode(), Time: f.stamp(s.at),
 			Reachable: s.GetReachable(), Ready: s.GetReady(), Message: s.GetMessage(),
 		})
 	}
@@ -84,14 +90,14 @@ func (o *others) rows(f *finding) []*pmpb.Observation {
 
 // wordOf sums up what is stored.
 func wordOf(stored []*pmpb.Observation) liveness.Word {
-	word := liveness.None
+	sum := liveness.None
 	for _, s := range stored {
 		if s.GetReachable() {
 			return liveness.Contradicted
 		}
-		word = liveness.Confirmed
+		sum = liveness.Confirmed
 	}
-	return word
+	return sum
 }
 
 // annotate adds to a reason what the other nodes say.
@@ -150,7 +156,7 @@ func (l *lane) askOthers(ctx context.Context, now time.Time) time.Time {
 }
 
 // ask gives the word of the first of the nodes that can say anything, or nil.
-func (l *lane) ask(ctx context.Context, nodes []Observer, now time.Time) *pmpb.Observation {
+func (l *lane) ask(ctx context.Context, nodes []Observer, now time.Time) *word {
 	for _, node := range nodes {
 		resp, err := l.askOne(ctx, node)
 		if err != nil {
@@ -165,10 +171,10 @@ func (l *lane) ask(ctx context.Context, nodes []Observer, now time.Time) *pmpb.O
 			outcome = "reached"
 		}
 		l.metrics.probes.WithLabelValues(outcome).Inc()
-		return &pmpb.Observation{
-			ServerId: node.ID, Node: node.Name, Time: timestamppb.New(now),
+		return &word{at: now, Observation: &pmpb.Observation{
+			ServerId: node.ID, Node: node.Name,
 			Reachable: resp.GetReachable(), Ready: resp.GetReady(), Message: clip(resp.GetError()),
-		}
+		}}
 	}
 	l.metrics.probes.WithLabelValues("failed").Inc()
 	return nil
