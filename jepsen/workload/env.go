@@ -35,8 +35,8 @@ func All() []Workload {
 type Endpoint struct {
 	// URL is the base, such as http://10.0.0.1:8080.
 	URL string
-	// Transport sends the requests; nil is one of Env's own that keeps connections alive. It
-	// must not send anything twice by itself.
+	// Transport sends the requests, the same for the same URL; nil is one of Env's own that
+	// keeps connections alive. It must not send anything twice by itself.
 	Transport http.RoundTripper
 }
 
@@ -89,7 +89,7 @@ type shared struct {
 
 	mu         sync.Mutex
 	transports map[string]*http.Transport
-	clients    map[Endpoint]*client.Client
+	clients    map[string]*client.Client
 }
 
 // New makes an Env. Close ends it.
@@ -106,7 +106,7 @@ func New(o Options) (*Env, error) {
 	if o.Log == nil {
 		o.Log = hclog.NewNullLogger()
 	}
-	return &Env{options: o, shared: &shared{transports: map[string]*http.Transport{}, clients: map[Endpoint]*client.Client{}}}, nil
+	return &Env{options: o, shared: &shared{transports: map[string]*http.Transport{}, clients: map[string]*client.Client{}}}, nil
 }
 
 // Paced is the same Env for a workload with its own number of processes and rate.
@@ -155,7 +155,7 @@ func (e *Env) Client(node string) (*client.Client, error) {
 	at := e.endpoint(node)
 	e.shared.mu.Lock()
 	defer e.shared.mu.Unlock()
-	if c := e.shared.clients[at]; c != nil {
+	if c := e.shared.clients[at.URL]; c != nil {
 		return c, nil
 	}
 	c, err := client.New(client.Options{
@@ -165,7 +165,7 @@ func (e *Env) Client(node string) (*client.Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("workload: node %s: %w", node, err)
 	}
-	e.shared.clients[at] = c
+	e.shared.clients[at.URL] = c
 	return c, nil
 }
 

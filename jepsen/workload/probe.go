@@ -58,7 +58,8 @@ type looker struct {
 
 // look asks for readiness and for the metrics.
 func (l *looker) look(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, l.p.env.options.Timeout)
+	// The end of the run must not look like the end of the node.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), l.p.env.options.Timeout)
 	defer cancel()
 	done := l.p.env.Recorder().Call(history.Operation{Process: l.p.id, Workload: l.p.workload, Kind: history.Look, Node: l.node})
 	ready := l.p.env.send(ctx, call{node: l.node, method: http.MethodGet, path: "/readyz"})
