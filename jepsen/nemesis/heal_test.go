@@ -56,7 +56,7 @@ func startTarget(t testing.TB) *Target {
 	bin := os.Getenv(system.BinEnv)
 	if bin == "" {
 		bin = t.TempDir()
-		check(t, system.Build(within(t, patience), bin, "pmd"))
+		check(t, system.Build(t.Context(), bin, "pmd")) // as long as the compiler needs
 	}
 	var mu sync.Mutex
 	disks := map[string]*faultfs.FS{}
