@@ -291,6 +291,9 @@ func (f *FS) Close() error {
 	if err := f.unmount(); err != nil {
 		return err
 	}
+	if f.names == nil {
+		return nil // a power cut has failed
+	}
 	for _, o := range f.names.inOrder() {
 		if o.content != nil {
 			_ = o.content.close() // what was written through it was written
