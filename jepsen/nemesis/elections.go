@@ -58,7 +58,9 @@ func spectating(ctx context.Context, t *Target, random *rand.Rand) (*Fault, erro
 	}
 	spectators, voters := others[:2], others[2:]
 	old := append([]string{leader.Name()}, spectators...)
-	cut := cutting(t, nil, "", apart(old, voters))
+	// The spectators must not hear of the new leader either.
+	aside := cutting(t, nil, "", apart(spectators, voters))
+	cut := cutting(t, nil, "", apart([]string{leader.Name()}, voters))
 	late := shaping(t, nil, "", netlab.Shape{Delay: replyDelay}, oneWay(voters, leader.Name(), cluster.PortRaft))
 	return &Fault{
 		Nodes: old, Text: "handed over to " + voters[0] + ", seen by " + spectators[0] + " and " + spectators[1] + " only",
@@ -66,7 +68,7 @@ func spectating(ctx context.Context, t *Target, random *rand.Rand) (*Fault, erro
 			if err := t.takeVotes(ctx, spectators...); err != nil {
 				return err
 			}
-			if err := late.Begin(ctx); err != nil {
+			if err := errors.Join(aside.Begin(ctx), late.Begin(ctx)); err != nil {
 				return err
 			}
 			// The successor asks the old leader for its vote too. That request is still on its
@@ -77,8 +79,8 @@ func spectating(ctx context.Context, t *Target, random *rand.Rand) (*Fault, erro
 			}
 			return cut.Begin(ctx)
 		},
-		// Heals what late has done too: the ways of both are among those of cut.
-		End: func(ctx context.Context) error { return errors.Join(cut.End(ctx), t.giveVotes(ctx)) },
+		// Heals what late has done too, whose ways are among those of cut.
+		End: func(ctx context.Context) error { return errors.Join(cut.End(ctx), aside.End(ctx), t.giveVotes(ctx)) },
 	}, nil
 }
 

@@ -171,7 +171,7 @@ func (p *proving) arguments(r variant.Round, dir, figures string) []string {
 	args := []string{
 		"--bin", r.Bin, "--seed", fmt.Sprint(r.Seed), "--duration", r.Length.String(), "--nodes", fmt.Sprint(nodes), "--agents", "2",
 		"--nemesis", strings.Join(r.Variant.Nemeses, ","), "--workload", strings.Join(r.Variant.Workloads, ","),
-		"--fault", "4s", "--pause", "3s", "--overlap", "0", "--processes", "8", "--rate", "60",
+		"--fault", "4s", "--pause", "3s", "--overlap", "0", "--processes", "20", "--rate", "80",
 		"--restore=false", "--out", figures, "--report", filepath.Join(dir, "report.html"), "--dir", filepath.Join(dir, "run"),
 	}
 	if p.loopback {
