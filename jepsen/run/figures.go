@@ -20,7 +20,7 @@ const (
 	writeAfterKill = 3
 )
 
-// ViolationsFigure is how the figure of a check begins; its name follows.
+// ViolationsFigure is how the figure of a check begins; its name follows, with underscores for its spaces.
 const ViolationsFigure = "chaos_violations_"
 
 // HealedFigure counts what did not come about after the last heal: that all nodes are ready,
@@ -56,7 +56,7 @@ func (r *Result) Figures() []bench.Result {
 	out = append(out, bench.Exactly(HealedFigure, unhealed(r), 0, "", fmt.Sprintf("0: ready %s and at rest %s after the last heal", after(r.Healed, r.Ready), after(r.Healed, r.Rested))))
 	for i := range r.Checks.Verdicts {
 		v := &r.Checks.Verdicts[i]
-		out = append(out, bench.Exactly(ViolationsFigure+v.Name, violations(v), 0, "", v.Detail))
+		out = append(out, bench.Exactly(ViolationsFigure+word(v.Name), violations(v), 0, "", v.Detail))
 	}
 	for _, s := range shares(h, r.Done, r.Broken) {
 		if s.Times == 0 {

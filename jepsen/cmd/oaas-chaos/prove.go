@@ -195,7 +195,7 @@ func objections(path string) (checks []string, err error) {
 			checks = append(checks, variant.Healed)
 		}
 		if check, is := strings.CutPrefix(f.Name, run.ViolationsFigure); is && !f.OK {
-			checks = append(checks, check)
+			checks = append(checks, strings.ReplaceAll(check, "_", " "))
 		}
 	}
 	return checks, nil
