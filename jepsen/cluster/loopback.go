@@ -16,7 +16,8 @@ import (
 
 // loopback is a network without namespaces. Each host has two addresses of loopback: its servers listen on one, and a proxy
 // in front of them on the other, which is the one that all know. A proxy finds out who connects, so that faults are between
-// two hosts in one direction here too: what passes a proxy is held back as long as it is cut. Datagrams have no proxy.
+// two hosts in one direction here too: what passes a proxy is held back as long as it is cut. Datagrams have no proxy. To find out
+// who connects takes milliseconds, so that short timeouts are not for this network.
 type loopback struct {
 	// real and front are the first three numbers of the addresses of servers and proxies.
 	real, front [3]byte

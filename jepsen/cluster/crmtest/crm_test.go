@@ -121,7 +121,7 @@ func testManagers(t *testing.T, loopback bool) {
 	kubernetes := localtest.Cluster(t)
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent(), goleak.IgnoreTopFunction(process.ForkLoop))
 	c, err := cluster.Start(within(t), cluster.Options{
-		Bin: bin(t), Dir: t.TempDir(), CRMs: 2, Loopback: loopback, PMArgs: []string{"--profile=fast"},
+		Bin: bin(t), Dir: t.TempDir(), CRMs: 2, Loopback: loopback,
 		Kubernetes: []cluster.Kubernetes{{Config: kubernetes.RESTConfig()}},
 	})
 	check(t, err)
