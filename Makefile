@@ -20,9 +20,15 @@ help: ## List the targets.
 	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
 
 .PHONY: build
-build: ## Build pmd, crm, pmctl and oaas-local into bin/.
+build: ## Build pmd, crm, pmctl, oaas-local and oaas-chaos into bin/.
 	@mkdir -p bin
-	go build -ldflags '$(LDFLAGS)' -o bin/ ./cmd/pmd ./cmd/crm ./cmd/pmctl ./deploy/local/cmd/oaas-local
+	go build -ldflags '$(LDFLAGS)' -o bin/ ./cmd/pmd ./cmd/crm ./cmd/pmctl ./deploy/local/cmd/oaas-local ./jepsen/cmd/oaas-chaos
+
+# A pmd of the same source that calls itself another version, which is what rolling upgrades need at least.
+.PHONY: build-next
+build-next:
+	@mkdir -p bin/next
+	go build -ldflags '-s -w -X $(MODULE)/cmd/internal/version.Version=$(VERSION)-next' -o bin/next/ ./cmd/pmd
 
 .PHONY: kubernetes
 kubernetes: build ## Build the local Kubernetes and Knative (some 10 minutes the first time, then cached).
@@ -37,7 +43,7 @@ smoke: build ## The demo without a terminal: kills the leader, checks every obje
 	$(LOCAL) smoke --bin bin
 
 .PHONY: test
-test: kubernetes test-unit test-fuzz test-kubernetes ## All tests: unit tests with the race detector, fuzz targets for a moment, then tests on a real Kubernetes.
+test: kubernetes test-unit test-fuzz test-kubernetes chaos-quick ## All tests: unit tests with the race detector, fuzz targets for a moment, tests on a real Kubernetes, three minutes of chaos.
 
 .PHONY: test-unit
 test-unit: ## Tests that need nothing but Go and loopback.
@@ -56,6 +62,31 @@ test-kubernetes: build ## Tests on the local Kubernetes.
 .PHONY: test-histories
 test-histories: ## Random histories of leaders, clusters, links and users against the dispatch loops (minutes); OAAS_HISTORIES=N for more.
 	go test -race -tags histories -timeout 60m -run '^TestHistories$$' ./dispatch
+
+# What was broken, how it went and what the checks say: bench/out/chaos.json and bench/out/chaos.html, see docs/chaos.md.
+# SEED repeats a run, CHAOS adds flags.
+CHAOS_RUN   := bin/oaas-chaos --bin bin --upgrade-bin bin/next --out bench/out/chaos.json --report bench/out/chaos.html $(if $(SEED),--seed $(SEED)) $(CHAOS)
+
+.PHONY: chaos
+chaos: build build-next ## Break everything that can be broken for a quarter of an hour (SEED=n repeats); writes bench/out/chaos.json and chaos.html.
+	$(CHAOS_RUN) --duration 15m --crms 1 --agents 2 --processes 3 --rate 6 --pause 5s
+
+.PHONY: chaos-long
+chaos-long: build build-next ## The same with five nodes for DURATION (default 2h).
+	$(CHAOS_RUN) --duration $(or $(DURATION),2h) --nodes 5 --crms 1 --agents 2 --processes 3 --rate 6 --pause 5s
+
+.PHONY: chaos-quick
+chaos-quick: build build-next ## Three minutes of it with three nodes and clusters in memory; part of make test.
+	$(CHAOS_RUN) --duration 2m --fault 3s --pause 2s --overlap 0.2 --processes 2 --rate 12
+
+# A harness that does not find what is known to be broken proves nothing: jepsen/variant.
+.PHONY: chaos-prove
+chaos-prove: build ## Take out one guard after the other, and see whether the harness finds out (up to an hour; VARIANT=a,b, SEED=n).
+	bin/oaas-chaos prove $(if $(VARIANT),--variant $(VARIANT)) $(if $(SEED),--seed $(SEED)) $(CHAOS)
+
+.PHONY: chaos-guards
+chaos-guards: ## The same with a small directed test for each guard (some minutes).
+	go test -count=1 -v -tags variants -timeout 30m -run '^(TestGuardsAreMissed|TestPowerCut)$$' ./jepsen/variant
 
 .PHONY: bench-main
 bench-main: build ## Measure what the main job promises; writes bench/out/main.json.

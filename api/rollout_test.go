@@ -184,6 +184,15 @@ func TestRolloutRequestsAreIdempotent(t *testing.T) {
 	h.problem(h.must(http.StatusPreconditionFailed, http.MethodPost, cartPath+"/rollback", `{"revision":2}`, `If-Match: "x-1"`))
 }
 
+// Who asks to go back while that is under way is told so.
+func TestRollbackTwice(t *testing.T) {
+	h := rolling(t)
+	h.must(http.StatusOK, http.MethodPost, cartPath+"/rollback", `{}`)
+	if p := h.problem(h.do(http.MethodPost, cartPath+"/rollback", `{}`)); p.Code != registry.FailedPrecondition {
+		t.Errorf("again: %+v", p)
+	}
+}
+
 // The outages of clusters are told among the events, from the time of the deployment on.
 func TestEventsTellOutages(t *testing.T) {
 	h := rolling(t)

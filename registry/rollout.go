@@ -188,12 +188,13 @@ func storedStable(now *pmpb.Rollout) (*stable, error) {
 
 // until gives what an environment is to run until its turn comes.
 func (s *stable) until(w *wish, i int, live *pmpb.Unit, target *oaaspb.DeploymentUnit) (*pmpb.PlannedUnit, error) {
-	present := buildUnit(w.uid, &w.plan.Assignments[i], s.doc, s.cls)
-	if live != nil {
-		var err error
-		if present, err = fsm.Desired(live); err != nil {
-			return nil, fromStore(err)
-		}
+	if live == nil {
+		return newPlanned(carryOver(buildUnit(w.uid, &w.plan.Assignments[i], s.doc, s.cls), target))
+	}
+	// On the way back every environment has something, and there is no stable release to make.
+	present, err := fsm.Desired(live)
+	if err != nil {
+		return nil, fromStore(err)
 	}
 	return newPlanned(carryOver(present, target))
 }

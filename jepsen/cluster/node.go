@@ -52,6 +52,14 @@ func (n *Node) Wipe() error {
 			return fmt.Errorf("wipe %s: %w", n.name, err)
 		}
 	}
+	// What was removed must not come back when the disk loses what was not synced.
+	dir, err := os.Open(n.DataDir())
+	if err != nil {
+		return fmt.Errorf("wipe %s: %w", n.name, err)
+	}
+	if err := errors.Join(dir.Sync(), dir.Close()); err != nil {
+		return fmt.Errorf("wipe %s: %w", n.name, err)
+	}
 	return nil
 }
 

@@ -202,7 +202,8 @@ func (c *Cluster) Remove(ctx context.Context, name string) error {
 	if err != nil {
 		return fmt.Errorf("remove %s: %w", name, err)
 	}
-	if _, err := c.Client(leader).RemoveMember(ctx, name, false, false); err != nil {
+	// One that never joined, or was taken out before, is no member.
+	if _, err := c.Client(leader).RemoveMember(ctx, name, false, false); err != nil && !client.IsNotFound(err) {
 		return fmt.Errorf("remove %s: %w", name, err)
 	}
 	_ = n.Stop(ctx) // it goes either way

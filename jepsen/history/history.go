@@ -117,6 +117,13 @@ func (r *Recorder) Call(op Operation) (answer func(edit func(*Operation))) {
 	}
 }
 
+// Since is a copy of the operations that were taken down after the first n, as far as they are known by now.
+func (r *Recorder) Since(n int) []Operation {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.ops[min(n, len(r.ops)):])
+}
+
 // Event takes down what happens now. The returned function takes down its end.
 func (r *Recorder) Event(e Event) (end func()) {
 	r.mu.Lock()

@@ -45,6 +45,18 @@ func Misbehaviours() []Behaviour {
 	return []Behaviour{Mute, Hanging, Garbling, Flooding, Endless, Dropping, Vanishing, Doubling}
 }
 
+// Behave ends all connections and serves anew with another behaviour. The agent keeps what it has.
+func (a *Agent) Behave(b Behaviour) error {
+	if a.serving != nil && a.options.Behaviour == b {
+		return nil
+	}
+	if err := a.Unplug(); err != nil {
+		return err
+	}
+	a.options.Behaviour = b
+	return a.Plug()
+}
+
 // services is what an agent of its behaviour serves, nil for nothing at all.
 func (a *Agent) services() services {
 	switch a.options.Behaviour {
@@ -53,17 +65,18 @@ func (a *Agent) services() services {
 	case Mute:
 		return nil
 	default:
-		return &hostile{Agent: a}
+		return &hostile{Agent: a, behaviour: a.options.Behaviour}
 	}
 }
 
-// hostile departs from the agent by its behaviour.
+// hostile departs from the agent by its behaviour. It has a behaviour of its own: calls may outlive the one that the agent had.
 type hostile struct {
 	*Agent
-	calls atomic.Uint64
+	behaviour Behaviour
+	calls     atomic.Uint64
 }
 
-func (h *hostile) is(b Behaviour) bool { return h.options.Behaviour == b }
+func (h *hostile) is(b Behaviour) bool { return h.behaviour == b }
 
 // Deploy implements oaaspb.DeploymentServiceServer.
 func (h *hostile) Deploy(ctx context.Context, req *oaaspb.DeployRequest) (*oaaspb.DeployResponse, error) {
@@ -123,7 +136,7 @@ func (h *hostile) GetClusterInfo(ctx context.Context, req *oaaspb.GetClusterInfo
 
 // WatchRuntimes implements oaaspb.AgentServiceServer.
 func (h *hostile) WatchRuntimes(req *oaaspb.WatchRuntimesRequest, stream grpc.ServerStreamingServer[oaaspb.RuntimeEvent]) error {
-	switch h.options.Behaviour {
+	switch h.behaviour {
 	case Endless:
 		for n := 0; ; n++ {
 			if err := stream.Send(upserted(stranger(n))); err != nil {
@@ -192,7 +205,7 @@ func (h *hostile) follow(stream grpc.ServerStreamingServer[oaaspb.RuntimeEvent])
 	for n := 0; ; n++ {
 		events := h.drain(w)
 		pause := 10 * time.Millisecond
-		switch h.options.Behaviour {
+		switch h.behaviour {
 		case Flooding:
 			events, pause = append(events, h.flips(n)...), 0
 		case Garbling:
