@@ -244,6 +244,7 @@ func (c *call) tellRollout(old, next *pmpb.Rollout) {
 		say(EventRolloutComplete, "", fmt.Sprintf("all environments have revision %d", next.GetRevision()))
 	case pmpb.RolloutPhase_ROLLOUT_PHASE_ROLLED_BACK:
 		say(EventRolledBack, "", fmt.Sprintf("all environments have revision %d", next.GetRevision()))
+	case pmpb.RolloutPhase_ROLLOUT_PHASE_UNSPECIFIED: // no rollout was ever stored without a phase
 	}
 	progresses := next.GetPhase() == pmpb.RolloutPhase_ROLLOUT_PHASE_PROGRESSING
 	if progresses && next.GetWaveStarted() != nil && (another || old.GetWaveStarted() == nil || old.GetWave() != next.GetWave()) {

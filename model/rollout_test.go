@@ -89,7 +89,7 @@ func TestRolloutSchema(t *testing.T) {
 		`"max_unavailable":true`:   `rollout.max_unavailable: ` + amount + `a boolean (true)`,
 		`"min_healthy_time":30`:    `rollout.min_healthy_time: must be a string`,
 		`"on_failure":"revert"`:    `rollout.on_failure: must be one of keep, rollback, got "revert"`,
-		`"max_unavailble":1`:       `rollout.max_unavailble: is none of canary, max_unavailable, min_healthy_time, progress_deadline, on_failure`,
+		`"max_unavail":1`:          `rollout.max_unavail: is none of canary, max_unavailable, min_healthy_time, progress_deadline, on_failure`,
 	} {
 		_, err := ReadDeployment([]byte(`{"key":"k","package_name":"p","class_key":"c","rollout":{` + in + `}}`))
 		if err == nil || !strings.HasPrefix(err.Error(), want) {

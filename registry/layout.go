@@ -114,14 +114,14 @@ func shardsGiven(p *fsm.Plan) uint64 {
 // tableOf reads the table that all collections of a unit share.
 func tableOf(grid *oaaspb.OdgmConfig) []shard.Assignment {
 	assignments := grid.GetCollectionAssignments()
-	for _, collection := range sortedKeys(assignments) {
-		var out []shard.Assignment
-		for _, a := range assignments[collection].GetAssignments() {
-			out = append(out, shard.Assignment{Primary: a.GetPrimary(), Replica: a.GetReplica(), ShardIDs: a.GetShardIds()})
-		}
-		return out
+	if len(assignments) == 0 {
+		return nil
 	}
-	return nil
+	var out []shard.Assignment
+	for _, a := range assignments[sortedKeys(assignments)[0]].GetAssignments() {
+		out = append(out, shard.Assignment{Primary: a.GetPrimary(), Replica: a.GetReplica(), ShardIDs: a.GetShardIds()})
+	}
+	return out
 }
 
 func tableSpec(table []shard.Assignment) []*oaaspb.ShardAssignmentSpec {

@@ -330,6 +330,6 @@ func (s *Server) ServeTunnel(ctx context.Context, listener net.Listener) error {
 	}
 	s.endStreams()
 	s.drain(context.WithoutCancel(ctx), rpc)
-	<-ended
+	<-ended //nolint:errcheck // it was asked to end
 	return nil
 }

@@ -51,7 +51,7 @@ func (a *app) timeline(ctx context.Context, c *client.Client, key, env, format s
 				"'pmctl get deployments' lists what there is; topics are " + strings.Join(topics, ", "),
 			}
 		case ctx.Err() != nil:
-			return nil // the time is up, or the user has seen enough
+			return nil //nolint:nilerr // the time is up, or the user has seen enough
 		case client.IsNotFound(err): // it is gone, and so long that nothing of it is remembered
 			return err
 		case !follow || first && !client.IsUnavailable(err):
@@ -64,7 +64,7 @@ func (a *app) timeline(ctx context.Context, c *client.Client, key, env, format s
 			return nil
 		}
 		if a.pause(ctx) != nil {
-			return nil
+			return nil //nolint:nilerr // it was ended while it followed
 		}
 	}
 }

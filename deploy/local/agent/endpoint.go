@@ -107,7 +107,7 @@ func (l *listener) cut() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.ended = true
-	_ = l.Listener.Close() // whoever serves is told by the end of Accept
+	_ = l.Close() // whoever serves is told by the end of Accept
 	for c := range l.open {
 		_ = c.Conn.Close() // it is meant to be cut off
 	}

@@ -214,6 +214,7 @@ func (h *hostile) follow(stream grpc.ServerStreamingServer[oaaspb.RuntimeEvent])
 			if n == 100 {
 				return status.Error(codes.Aborted, "a new inventory is due")
 			}
+		default: // those tell of changes as they are
 		}
 		events = append(events, &oaaspb.RuntimeEvent{Event: &oaaspb.RuntimeEvent_Heartbeat{Heartbeat: &oaaspb.Heartbeat{ApiServerReady: n%2 == 0}}})
 		if err := h.send(stream, events...); err != nil {

@@ -91,6 +91,8 @@ func TestMisbehaviours(t *testing.T) {
 				if w := watch(t, conn, 3); w.completes != 2 {
 					t.Errorf("%+v", w)
 				}
+			default:
+				t.Errorf("nothing is known of what %q does", b)
 			}
 		})
 	}
