@@ -267,15 +267,40 @@ func TestSwitchingUnderLoad(t *testing.T) {
 func TestAStoppedProcessStaysStopped(t *testing.T) {
 	p := start(t, "tell")
 	p.ask(t)
-	if err := p.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
 	target := &target{pid: p.cmd.Process.Pid}
-	for stopped := false; !stopped; {
-		var err error
-		if stopped, err = target.stopped(); err != nil {
+	stop := func() {
+		t.Helper()
+		if err := p.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
 			t.Fatal(err)
 		}
+		for stopped := false; !stopped; {
+			var err error
+			if stopped, err = target.stopped(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	stop()
+	// One that stands where nothing may be written cannot be taken as it is. It must have
+	// been left stopped then too.
+	for try := 0; ; try++ {
+		probe, err := Open(p.cmd.Process.Pid)
+		if err == nil {
+			if err := probe.Close(); err != nil {
+				t.Fatal(err)
+			}
+			break
+		}
+		if !errors.Is(err, ErrRestless) || try == 100 {
+			t.Fatal(err)
+		}
+		if stopped, err := target.stopped(); err != nil || !stopped {
+			t.Errorf("it runs: %v", err)
+		}
+		if err := p.cmd.Process.Signal(syscall.SIGCONT); err != nil {
+			t.Fatal(err)
+		}
+		stop()
 	}
 	c := opened(t, p)
 	if err := c.Set(time.Hour); err != nil {
