@@ -40,7 +40,7 @@ type dataDir struct {
 // openDataDir creates the directory when it is missing, locks it and reads the
 // files that say whose it is.
 func openDataDir(path string) (*dataDir, error) {
-	if err := os.MkdirAll(filepath.Join(path, raftDir), 0o700); err != nil {
+	if err := makeDurably(filepath.Join(path, raftDir)); err != nil {
 		return nil, fmt.Errorf("raftstore: the data directory %s cannot be created or written: %w", path, err)
 	}
 	lock, err := lockDir(path)
@@ -182,6 +182,57 @@ func writeDurably(name string, data []byte) error {
 		return err
 	}
 	return syncDir(filepath.Dir(name))
+}
+
+// makeDurably creates a directory, and those above it that are missing, so that
+// none of them is gone after a power cut: however well a file is synced, it is
+// lost with the name of a directory above it. A start that was interrupted may
+// have made them and not got as far as this, so the names of the directory and of
+// that above it are synced again.
+func makeDurably(path string) error {
+	parents, err := missingParents(path)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return err
+	}
+	for _, dir := range parents {
+		if err := syncDir(dir); err != nil {
+			return err
+		}
+	}
+	above := filepath.Dir(path)
+	if err := syncDir(above); err != nil {
+		return err
+	}
+	// What holds the data directory need not be readable for this process, when
+	// somebody else has made the data directory in it.
+	if err := syncDir(filepath.Dir(above)); err != nil && !errors.Is(err, os.ErrPermission) {
+		return err
+	}
+	return nil
+}
+
+// missingParents gives the directories in which path, and those above it, are
+// missing.
+func missingParents(path string) ([]string, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return nil, err
+	}
+	var parents []string
+	for {
+		_, err := os.Stat(path)
+		if err == nil {
+			return parents, nil
+		}
+		if !errors.Is(err, os.ErrNotExist) {
+			return nil, err
+		}
+		path = filepath.Dir(path)
+		parents = append(parents, path)
+	}
 }
 
 func syncDir(path string) error {

@@ -222,11 +222,11 @@ func (n *Node) openStores() (raft.SnapshotStore, raft.Transport, error) {
 		return nil, nil, err
 	}
 	n.store = n.guard(disk)
-	snapshots, err := raft.NewFileSnapshotStoreWithLogger(n.dir.raftPath(), retainSnapshots, n.log.Named("snapshot"))
+	snapshots, err := openSnapshots(n.dir, n.log.Named("snapshot"))
 	if err != nil {
-		return nil, nil, fmt.Errorf("raftstore: the snapshot directory is not usable: %w", err)
+		return nil, nil, err
 	}
-	if err := prepareSnapshots(n.dir.path, snapshots, content, n.log); err != nil {
+	if err := prepareSnapshots(n.dir.path, snapshots.FileSnapshotStore, content, n.log); err != nil {
 		return nil, nil, err
 	}
 	trans, err := n.openTransport()

@@ -20,7 +20,7 @@ import (
 type Offline struct {
 	dir       *dataDir
 	store     *raftboltdb.BoltStore
-	snapshots *raft.FileSnapshotStore
+	snapshots *syncedSnapshots
 	serverID  string
 	log       hclog.Logger
 }
@@ -76,7 +76,7 @@ func (o *Offline) open(path string) (err error) {
 	if o.serverID, err = o.dir.identify(o.store, o.log); err != nil {
 		return err
 	}
-	o.snapshots, err = raft.NewFileSnapshotStoreWithLogger(o.dir.raftPath(), retainSnapshots, o.log)
+	o.snapshots, err = openSnapshots(o.dir, o.log)
 	return err
 }
 

@@ -21,6 +21,38 @@ const (
 	tmpSnapshot = ".tmp"
 )
 
+// syncedSnapshots sees to it that a snapshot which the log was cut off for is there
+// after a power cut. The library syncs the files of a snapshot and the name of its
+// directory, but neither the names of the files nor that of the directory of all
+// snapshots, and a file without a name is lost however well it is synced.
+type syncedSnapshots struct {
+	*raft.FileSnapshotStore
+	root string
+}
+
+func openSnapshots(d *dataDir, log hclog.Logger) (*syncedSnapshots, error) {
+	store, err := raft.NewFileSnapshotStoreWithLogger(d.raftPath(), retainSnapshots, log)
+	if err == nil {
+		err = syncDir(d.raftPath())
+	}
+	if err != nil {
+		return nil, fmt.Errorf("raftstore: the snapshot directory is not usable: %w", err)
+	}
+	return &syncedSnapshots{FileSnapshotStore: store, root: filepath.Join(d.raftPath(), snapshotDir)}, nil
+}
+
+// Create begins a snapshot; the library makes all its files at once.
+func (s *syncedSnapshots) Create(v raft.SnapshotVersion, index, term uint64, c raft.Configuration, ci uint64, t raft.Transport) (raft.SnapshotSink, error) {
+	sink, err := s.FileSnapshotStore.Create(v, index, term, c, ci, t)
+	if err != nil {
+		return nil, err
+	}
+	if err := syncDir(filepath.Join(s.root, sink.ID()+tmpSnapshot)); err != nil {
+		return nil, errors.Join(fmt.Errorf("raftstore: a new snapshot: %w", err), sink.Cancel())
+	}
+	return sink, nil
+}
+
 // prepareSnapshots looks whether the newest snapshot can be read. The library
 // would fall back to an older one without asking whether the log reaches from
 // there to where the newest one ended; a server that has forgotten entries which
