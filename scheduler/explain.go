@@ -116,7 +116,9 @@ func (o *selection) countLeft(counts map[Code]int) {
 func (o *selection) discouragedLeft(crowded *int) int {
 	n, worst := 0, o.worst()
 	for one := range o.all {
-		if !one.discouraged || o.has(one.leaf) {
+		// As leftCode sees it: a cluster that is only suspect is not discouraged where the
+		// deployment runs.
+		if !o.valued(one).discouraged || o.has(one.leaf) {
 			continue
 		}
 		n++

@@ -103,3 +103,21 @@ func TestPlannedAgainNothingMoves(t *testing.T) {
 		}
 	})
 }
+
+// What is told of a cluster is what it is counted as: one that is suspect is not shunned
+// where the deployment runs.
+func TestSuspectClusterThatIsLeftIsCountedAsTold(t *testing.T) {
+	well, poor, target := 0.9, 0.4, 0.5
+	snap := Snapshot{Current: []string{"c-1"}, Clusters: []Cluster{
+		{Name: "c-0", Availability: &well, Health: Healthy}, {Name: "c-1", Availability: &poor, Health: Suspect},
+	}}
+	p, err := Decide(snap, Spec{Key: "k", Kind: Quorum, AvailabilityTarget: &target})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range p.Explanation.Candidates {
+		if p.Explanation.Counts[c.Code] != 1 {
+			t.Errorf("%s is told to be %s; counted are %v", c.Cluster, c.Code, p.Explanation.Counts)
+		}
+	}
+}
