@@ -58,6 +58,9 @@ type Result struct {
 	Problems []error
 	// Dir has logs, data and history; empty when they were removed.
 	Dir string
+
+	// telling is held for a line: faults and progress are told by goroutines of their own.
+	telling sync.Mutex
 }
 
 // Kept reports that no promise was broken.
@@ -249,6 +252,8 @@ func (r *Result) problem(err error) {
 }
 
 func (r *Result) say(format string, args ...any) {
+	r.telling.Lock()
+	defer r.telling.Unlock()
 	_, _ = fmt.Fprintf(r.Options.Progress, format+"\n", args...) // progress that cannot be shown is no reason to end
 }
 
