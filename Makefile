@@ -12,7 +12,7 @@ LOCAL       := bin/oaas-local
 
 # Packages whose tests start a Kubernetes control plane. They run one after the
 # other: two API servers at once starve each other on a small machine.
-KUBE_TESTS  := ./crm ./crm/controller/... ./crm/server ./deploy/local/... ./jepsen/cluster/crmtest
+KUBE_TESTS  := ./crm ./crm/controller/... ./crm/server ./deploy/local/...
 UNIT_TESTS  := $(shell go list ./... 2>/dev/null | grep -v -E '^$(MODULE)/(crm|crm/controller(/.*)?|crm/server|deploy/local(/.*)?|jepsen/cluster/crmtest)$$')
 
 .PHONY: help
@@ -43,7 +43,7 @@ smoke: build ## The demo without a terminal: kills the leader, checks every obje
 	$(LOCAL) smoke --bin bin
 
 .PHONY: test
-test: kubernetes test-unit test-fuzz test-kubernetes chaos-quick ## All tests: unit tests with the race detector, fuzz targets for a moment, tests on a real Kubernetes, three minutes of chaos.
+test: kubernetes test-unit test-fuzz test-kubernetes ## All tests: unit tests with the race detector, fuzz targets for a moment, then tests on a real Kubernetes.
 
 .PHONY: test-unit
 test-unit: ## Tests that need nothing but Go and loopback.
@@ -76,8 +76,12 @@ chaos-long: build build-next ## The same with five nodes for DURATION (default 2
 	$(CHAOS_RUN) --duration $(or $(DURATION),2h) --nodes 5 --crms 1 --agents 2 --processes 3 --rate 6 --pause 5s
 
 .PHONY: chaos-quick
-chaos-quick: build build-next ## Three minutes of it with three nodes and clusters in memory; part of make test.
+chaos-quick: build build-next ## Three minutes of it with three nodes and clusters in memory.
 	$(CHAOS_RUN) --duration 2m --fault 3s --pause 2s --overlap 0.2 --processes 2 --rate 12
+
+.PHONY: test-chaos-kubernetes
+test-chaos-kubernetes: build kubernetes ## Tests of the harness's own crm processes on the local Kubernetes (two minutes).
+	OAAS_BIN=$(CURDIR)/bin go test -count=1 -timeout 20m ./jepsen/cluster/crmtest
 
 # A harness that does not find what is known to be broken proves nothing: jepsen/variant.
 .PHONY: chaos-prove
