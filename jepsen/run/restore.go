@@ -52,6 +52,10 @@ func (r *Result) takeBack(ctx context.Context, s *stack, v *check.Verdict) error
 	if _, err := asked.Snapshot(ctx, "", &snapshot); err != nil {
 		return fmt.Errorf("save: %w", err)
 	}
+	// The leader is about to be killed: what is left must be a majority.
+	if err := s.vote(ctx); err != nil {
+		return err
+	}
 	if err := r.restoreUnderLoad(ctx, s, snapshot.Bytes(), v); err != nil {
 		return fmt.Errorf("restore under load: %w", err)
 	}

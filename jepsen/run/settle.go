@@ -25,6 +25,22 @@ func (s *stack) rest(ctx context.Context) error {
 	})
 }
 
+// vote waits until every node has a vote. One that came back as a new server has none before it was stable for a while.
+func (s *stack) vote(ctx context.Context) error {
+	return system.Poll(ctx, "every node votes", func(ctx context.Context) (bool, error) {
+		members, err := s.cluster.Client(s.nodes()[0]).MembersWithHealth(ctx)
+		if err != nil {
+			return false, err
+		}
+		for _, m := range members {
+			if !m.Voter {
+				return false, fmt.Errorf("%s has no vote yet", m.Name)
+			}
+		}
+		return true, nil
+	})
+}
+
 // pending are the units that clusters have not confirmed, and the deletions that are not complete, by the leader.
 func (s *stack) pending(ctx context.Context) (int, error) {
 	name, _, err := s.cluster.Leader(ctx)
